@@ -1,0 +1,137 @@
+//! Every name that users see: headers, metrics, labels, reason words. Changing one breaks dashboards and manifests.
+//!
+//! Metrics carry their labels in the form that Istio's bootstrap takes out again where `extraStatTags` asks for it:
+//! the regular expression is `(TAG=\.=(.*?);\.;)` (istio `tools/packaging/common/envoy_bootstrap.json`), so
+//! `peer_spillover_service=.=a.istio.svc.cluster.local;.;in_flight` becomes `peer_spillover_in_flight{service="a.…"}`,
+//! and stays one readable name where nobody asks.
+//!
+//! | metric | kind | labels | what it says |
+//! |---|---|---|---|
+//! | `in_flight` | gauge | plugin, role, service | requests sent to the home service and not finished |
+//! | `limit` | gauge | plugin, role, service | the limit in force; absent where there is none |
+//! | `decisions` | counter | plugin, role, service, destination, reason | what was decided, and why |
+//! | `misroutes` | counter | plugin, role, service, peer | spills undone since no route led to the peer |
+//! | `info` | gauge | plugin, role, version, mode, cluster | VMs (workers and the main thread) that run this |
+//! | `configured` | gauge | plugin, role | VMs that run a good configuration, whichever |
+//! | `heartbeat` | gauge | plugin, role | Unix second at which one of them was last seen alive |
+//! | `config_rejected` | counter | plugin | configurations refused, counted by each VM that was given one |
+
+/// Set on a spilled request, and believed only from a peer that proves who it is.
+pub const MARKER: &str = "x-peer-spillover-from";
+/// Set on a spilled request under `routing: header`, for a route to match.
+pub const TO: &str = "x-peer-spillover-to";
+/// Set on the response where `debugHeader: true`.
+pub const DEBUG: &str = "x-peer-spillover";
+/// The property that holds the decision for access logs: `%FILTER_STATE(wasm.peer_spillover:PLAIN)%`.
+pub const LOG_FIELD: &str = "peer_spillover";
+/// What every metric's name begins with.
+pub const PREFIX: &str = "peer_spillover_";
+
+/// The word for the home service, as a destination. No peer may be called so.
+pub const HOME: &str = "home";
+/// The word for a request answered with 503 here, as a destination. No peer may be called so.
+pub const REJECTED: &str = "rejected";
+
+/// Why a request went where it went: the word in metrics, in the access log and in the debug header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Home, since there was room, or no limit.
+    Room,
+    /// Home, beyond the limit: a peer spilled it to us, and nobody spills it again.
+    Guest,
+    /// Home, beyond the limit: our own request came back from a peer that could not take it.
+    Returned,
+    /// Home beyond the limit, or rejected: no peer may take it, and `whenFull` says which.
+    WhenFull,
+    /// Home, beyond the limit: the rewritten request found no route to the peer.
+    Misroute,
+    /// Home, not counted: Envoy would not count for us.
+    Uncounted,
+    /// To the peer: the limit was reached.
+    Limit,
+    /// To the peer: workers raced for the last slots too often. Counted apart, since it is the filter's only error.
+    Contention,
+    /// To the peer: `mode: evacuate`.
+    Evacuate,
+}
+
+impl Reason {
+    /// All reasons, in the order of their index.
+    pub const ALL: [Reason; 9] = [
+        Reason::Room,
+        Reason::Guest,
+        Reason::Returned,
+        Reason::WhenFull,
+        Reason::Misroute,
+        Reason::Uncounted,
+        Reason::Limit,
+        Reason::Contention,
+        Reason::Evacuate,
+    ];
+
+    /// The word that users see.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::Room => "room",
+            Reason::Guest => "guest",
+            Reason::Returned => "returned",
+            Reason::WhenFull => "when-full",
+            Reason::Misroute => "misroute",
+            Reason::Uncounted => "uncounted",
+            Reason::Limit => "limit",
+            Reason::Contention => "contention",
+            Reason::Evacuate => "evacuate",
+        }
+    }
+}
+
+/// A metric's name with its labels: `peer_spillover_` + `label=.=value;.;`… + `name`.
+/// Values are used as they are; [`label_value`] makes one safe where it does not come from a checked configuration.
+pub fn metric(labels: &[(&str, &str)], name: &str) -> String {
+    let mut out = String::from(PREFIX);
+    for (label, value) in labels {
+        for part in [*label, "=.=", *value, ";.;"] {
+            out.push_str(part);
+        }
+    }
+    out.push_str(name);
+    out
+}
+
+/// `text` with everything but letters, digits and `-._*` replaced by `_`, so that it cannot end a label early.
+/// An empty text becomes `_`: the regular expressions of stats tags would skip an empty value.
+pub fn label_value(text: &str) -> String {
+    if text.is_empty() {
+        return "_".to_owned();
+    }
+    text.chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-._*".contains(c) { c } else { '_' })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn labels_take_the_form_of_istios_bootstrap() {
+        let name = metric(&[("plugin", "p"), ("service", "a.istio.svc.cluster.local")], "in_flight");
+        assert_eq!(name, "peer_spillover_plugin=.=p;.;service=.=a.istio.svc.cluster.local;.;in_flight");
+    }
+
+    #[test]
+    fn a_label_value_cannot_end_its_label() {
+        assert_eq!(label_value("a;.;b=.=c"), "a_._b_._c");
+        assert_eq!(label_value(""), "_");
+    }
+
+    #[test]
+    fn reason_words_are_distinct() {
+        for (i, a) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*a as usize, i);
+            assert!(Reason::ALL.iter().skip(i + 1).all(|b| a.word() != b.word()));
+        }
+    }
+}

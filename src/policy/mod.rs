@@ -1,0 +1,12 @@
+//! What is decided, from plain values: no clock, no randomness, no log, no hostcall.
+
+pub mod admission;
+pub mod decision;
+pub mod ledger;
+pub mod origin;
+pub mod target;
+
+pub use admission::{Admission, Admit, Step};
+pub use decision::{Decision, Intent, Rule};
+pub use ledger::{Ledger, Ticket};
+pub use origin::Origin;

@@ -1,0 +1,80 @@
+//! Whose request it is, and whether its marker can be believed.
+//!
+//! **Invariant: nobody but a proxy with a certificate of a trusted domain can call a request a guest.** Otherwise any
+//! client could keep its requests from being spilled, and so overload home at will.
+
+/// Whose request it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client of ours. A marker that it carries is a forgery.
+    Own,
+    /// Spilled to us by a peer: it is not spilled again.
+    Guest,
+    /// Spilled by us, and come back: it is neither a guest nor spilled again.
+    Returned,
+}
+
+/// Reads a marker. `peer_san` and `own_san` are the first URI SANs of the certificates of this downstream connection,
+/// empty where there is none (no TLS, no client certificate). `trust_domains` empty means: the proxy's own.
+pub fn of(marker: &str, cluster: &str, trust_domains: &[String], peer_san: &str, own_san: &str) -> Origin {
+    let believed = match (trust_domain(peer_san), trust_domain(own_san)) {
+        (None, _) => false,
+        (Some(peer), own) if trust_domains.is_empty() => own == Some(peer),
+        (Some(peer), _) => trust_domains.iter().any(|domain| domain == peer),
+    };
+    match believed {
+        false => Origin::Own,
+        true if marker == cluster => Origin::Returned,
+        true => Origin::Guest,
+    }
+}
+
+/// The trust domain of a SPIFFE identity, `spiffe://TRUST_DOMAIN/path` (SPIFFE-ID, section 2).
+pub fn trust_domain(san: &str) -> Option<&str> {
+    let (domain, _path) = san.strip_prefix("spiffe://")?.split_once('/')?;
+    (!domain.is_empty()).then_some(domain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const A: &str = "spiffe://cluster.local/ns/istio/sa/a";
+    const B: &str = "spiffe://elsewhere.example/ns/istio/sa/a";
+
+    #[test]
+    fn a_marker_without_a_certificate_is_a_forgery() {
+        assert_eq!(of("gke", "home", &[], "", ""), Origin::Own);
+        assert_eq!(of("gke", "home", &[], "", A), Origin::Own);
+        assert_eq!(of("home", "home", &["cluster.local".into()], "", A), Origin::Own);
+    }
+
+    #[test]
+    fn by_default_only_our_own_trust_domain_is_believed() {
+        assert_eq!(of("gke", "home", &[], A, A), Origin::Guest);
+        assert_eq!(of("gke", "home", &[], B, A), Origin::Own);
+        assert_eq!(of("gke", "home", &[], A, ""), Origin::Own);
+    }
+
+    #[test]
+    fn named_trust_domains_replace_the_default() {
+        let trusted = ["elsewhere.example".to_owned()];
+        assert_eq!(of("gke", "home", &trusted, B, A), Origin::Guest);
+        assert_eq!(of("gke", "home", &trusted, A, A), Origin::Own);
+    }
+
+    #[test]
+    fn our_own_marker_is_our_own_request_come_back() {
+        assert_eq!(of("home", "home", &[], A, A), Origin::Returned);
+    }
+
+    #[test]
+    fn only_a_spiffe_identity_has_a_trust_domain() {
+        assert_eq!(trust_domain(A), Some("cluster.local"));
+        for san in ["", "spiffe://", "spiffe:///ns", "https://cluster.local/ns", "spiffe://cluster.local", "cluster.local"] {
+            assert_eq!(trust_domain(san), None, "{san}");
+        }
+    }
+}

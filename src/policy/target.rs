@@ -1,0 +1,95 @@
+//! What the name of an upstream cluster says: which service it is, and whether a rewrite led to another one.
+
+/// Clusters of Istio that stand for "no such route". A request that a rewrite led there is lost, so it is a misroute.
+const NOWHERE: [&str; 5] = [
+    "BlackHoleCluster",
+    "PassthroughCluster",
+    "InboundPassthroughCluster",
+    "InboundPassthroughClusterIpv4",
+    "InboundPassthroughClusterIpv6",
+];
+
+/// What identifies the service of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named<'a> {
+    /// This host, by the cluster's name in Istio's form (`outbound|PORT|SUBSET|HOST`, `inbound-vip|PORT|http|HOST`).
+    Host(&'a str),
+    /// The cluster's name says nothing: look at `:authority`.
+    ByAuthority,
+    /// There is no upstream, or it stands for none: the request is no service's.
+    Nothing,
+}
+
+/// Reads a cluster's name; empty where no route matched.
+pub fn named(cluster: &str) -> Named<'_> {
+    if is_nowhere(cluster) {
+        return Named::Nothing;
+    }
+    let mut parts = cluster.split('|');
+    match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(_), Some(_), Some(_), Some(host), None) if !host.is_empty() => Named::Host(host),
+        _ => Named::ByAuthority,
+    }
+}
+
+/// Whether a request whose cluster was `before` and is now `after` is on its way to another, real cluster.
+pub fn leads_elsewhere(before: &str, after: &str) -> bool {
+    !is_nowhere(after) && after != before
+}
+
+/// The host of an `:authority`, without its port. An IPv6 literal stays as it is, in its brackets.
+pub fn host_of(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !host.ends_with(':') => host,
+        _ => authority,
+    }
+}
+
+fn is_nowhere(cluster: &str) -> bool {
+    cluster.is_empty() || NOWHERE.contains(&cluster)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn istios_cluster_names_name_the_host_whatever_the_subset() {
+        let host = Named::Host("a.istio.svc.cluster.local");
+        assert_eq!(named("outbound|80||a.istio.svc.cluster.local"), host);
+        assert_eq!(named("outbound|80|v1|a.istio.svc.cluster.local"), host);
+        assert_eq!(named("inbound-vip|80|http|a.istio.svc.cluster.local"), host);
+    }
+
+    #[test]
+    fn other_names_leave_it_to_the_authority() {
+        for name in ["home", "inbound|8080||", "a|b", "outbound|80||a|b"] {
+            assert_eq!(named(name), Named::ByAuthority, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_route_is_no_service() {
+        for name in ["", "BlackHoleCluster", "PassthroughCluster"] {
+            assert_eq!(named(name), Named::Nothing, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_rewrite_must_lead_to_another_real_cluster() {
+        assert!(leads_elsewhere("outbound|80||a", "outbound|80||b"));
+        for after in ["", "outbound|80||a", "BlackHoleCluster", "PassthroughCluster"] {
+            assert!(!leads_elsewhere("outbound|80||a", after), "{after}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_no_part_of_the_host() {
+        assert_eq!(host_of("a.istio:80"), "a.istio");
+        assert_eq!(host_of("a.istio"), "a.istio");
+        assert_eq!(host_of("[::1]:80"), "[::1]");
+        assert_eq!(host_of("[::1]"), "[::1]");
+    }
+}
