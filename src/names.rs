@@ -105,7 +105,13 @@ pub fn label_value(text: &str) -> String {
         return "_".to_owned();
     }
     text.chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-._*".contains(c) { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "-._*".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
         .collect()
 }
 
@@ -117,8 +123,14 @@ mod tests {
 
     #[test]
     fn labels_take_the_form_of_istios_bootstrap() {
-        let name = metric(&[("plugin", "p"), ("service", "a.istio.svc.cluster.local")], "in_flight");
-        assert_eq!(name, "peer_spillover_plugin=.=p;.;service=.=a.istio.svc.cluster.local;.;in_flight");
+        let name = metric(
+            &[("plugin", "p"), ("service", "a.istio.svc.cluster.local")],
+            "in_flight",
+        );
+        assert_eq!(
+            name,
+            "peer_spillover_plugin=.=p;.;service=.=a.istio.svc.cluster.local;.;in_flight"
+        );
     }
 
     #[test]

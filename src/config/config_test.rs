@@ -38,12 +38,20 @@ fn refused(value: &Value, line: &str) {
 #[test]
 fn defaults_are_in_place() {
     let config = read(&good()).expect("a good configuration");
-    assert_eq!((config.mode, config.debug_header, config.trust_domains.len()), (Mode::Enforce, false, 0));
+    assert_eq!(
+        (config.mode, config.debug_header, config.trust_domains.len()),
+        (Mode::Enforce, false, 0)
+    );
     let service = &config.services[0];
     assert_eq!((service.mode, service.routing), (Mode::Enforce, None));
     assert_eq!(
         service.rule,
-        Rule { limit: Some(1), evacuate: false, peer_open: true, reject_when_full: false }
+        Rule {
+            limit: Some(1),
+            evacuate: false,
+            peer_open: true,
+            reject_when_full: false
+        }
     );
 }
 
@@ -57,7 +65,11 @@ fn the_limit_is_the_smaller_of_the_two() {
         if let Some(n) = http {
             policy["connectionPool"]["http"]["http2MaxRequests"] = n.into();
         }
-        read(&with("/services/0/trafficPolicy", policy)).expect("good").services[0].rule.limit
+        read(&with("/services/0/trafficPolicy", policy))
+            .expect("good")
+            .services[0]
+            .rule
+            .limit
     };
     assert_eq!(limit(Some(5), Some(2)), Some(2));
     assert_eq!(limit(Some(2), Some(5)), Some(2));
@@ -75,10 +87,17 @@ fn a_pasted_destination_rule_is_accepted_and_what_is_not_acted_on_is_named() {
         "outlierDetection": {"consecutiveErrors": 1, "interval": "1s", "baseEjectionTime": "1m", "maxEjectionPercent": 100},
         "tls": {"mode": "ISTIO_MUTUAL"},
     });
-    let warnings = read(&with("/services/0/trafficPolicy", pasted)).expect("good").warnings;
+    let warnings = read(&with("/services/0/trafficPolicy", pasted))
+        .expect("good")
+        .warnings;
     assert_eq!(warnings.len(), 7, "{warnings:?}");
     let path = "services[0].trafficPolicy.connectionPool.http.maxRequestsPerConnection";
-    assert!(warnings.contains(&format!("{path}: accepted, and not acted on by this filter")), "{warnings:?}");
+    assert!(
+        warnings.contains(&format!(
+            "{path}: accepted, and not acted on by this filter"
+        )),
+        "{warnings:?}"
+    );
 }
 
 #[test]
@@ -92,42 +111,121 @@ fn a_mode_of_the_plugin_is_the_services_default() {
 
 #[test]
 fn each_complaint_names_the_path_and_the_fix() {
-    refused(&with("/versoin", json!(1)), "versoin: unknown field; remove it, or use one of: version, cluster, role, mode, debugHeader, trustDomains, services");
-    refused(&with("/version", json!(2)), "version: must be a whole number from 1 to 1, not 2");
-    refused(&with("/version", json!("1")), "version: must be a whole number from 1 to 1, not a string");
-    refused(&with("/role", json!("server")), "role: must be client, not server");
-    refused(&with("/mode", json!("evacuate")), "mode: must be enforce or observe or off, not evacuate");
-    refused(&with("/cluster", json!("a;b")), "cluster: must be 1 to 63 letters, digits, '-', '.' or '_', not a;b");
-    refused(&with("/services", json!([])), "services: is empty; add a service, or remove the plugin");
-    refused(&with("/services", json!({})), "services: must be a list, not an object");
-    refused(&with("/services/-", good()["services"][0].clone()), "services[1]: host a.istio.svc.cluster.local is there twice; merge the two services");
-    refused(&with("/services/0/overflow", json!("eject")), "services[0].overflow: must be surplus, not eject");
-    refused(&with("/services/0/host", json!("a:80")), "services[0].host: must be a host name without a port, not a:80");
-    refused(&with("/services/0/peers", json!([])), "services[0].peers: is empty; add the peer that takes the surplus");
-    refused(&with("/services/0/peers/-", json!({})), "services[0].peers[1]: is one too many; this version takes exactly one peer");
-    refused(&with("/services/0/peers/0/weight", json!(1)), "services[0].peers[0].weight: unknown field; remove it, or use one of: name, host, mode");
-    refused(&with("/services/0/peers/0/name", json!("home")), "services[0].peers[0].name: home is a word of the metrics; give the peer another name");
-    refused(&with("/services/0/peers/0/name", json!("iotcloudserve")), "services[0].peers[0].name: must be another cluster's name, not our own, iotcloudserve");
-    refused(&with("/services/0/peers/0/host", json!("A.istio.svc.cluster.local")), "services[0].peers[0].host: must be the host of the peer's ServiceEntry, not the home service's own");
-    refused(&json!({"cluster": "a"}), "version: is missing; add version: 1");
+    refused(
+        &with("/versoin", json!(1)),
+        "versoin: unknown field; remove it, or use one of: version, cluster, role, mode, debugHeader, trustDomains, services",
+    );
+    refused(
+        &with("/version", json!(2)),
+        "version: must be a whole number from 1 to 1, not 2",
+    );
+    refused(
+        &with("/version", json!("1")),
+        "version: must be a whole number from 1 to 1, not a string",
+    );
+    refused(
+        &with("/role", json!("server")),
+        "role: must be client, not server",
+    );
+    refused(
+        &with("/mode", json!("evacuate")),
+        "mode: must be enforce or observe or off, not evacuate",
+    );
+    refused(
+        &with("/cluster", json!("a;b")),
+        "cluster: must be 1 to 63 letters, digits, '-', '.' or '_', not a;b",
+    );
+    refused(
+        &with("/services", json!([])),
+        "services: is empty; add a service, or remove the plugin",
+    );
+    refused(
+        &with("/services", json!({})),
+        "services: must be a list, not an object",
+    );
+    refused(
+        &with("/services/-", good()["services"][0].clone()),
+        "services[1]: host a.istio.svc.cluster.local is there twice; merge the two services",
+    );
+    refused(
+        &with("/services/0/overflow", json!("eject")),
+        "services[0].overflow: must be surplus, not eject",
+    );
+    refused(
+        &with("/services/0/host", json!("a:80")),
+        "services[0].host: must be a host name without a port, not a:80",
+    );
+    refused(
+        &with("/services/0/peers", json!([])),
+        "services[0].peers: is empty; add the peer that takes the surplus",
+    );
+    refused(
+        &with("/services/0/peers/-", json!({})),
+        "services[0].peers[1]: is one too many; this version takes exactly one peer",
+    );
+    refused(
+        &with("/services/0/peers/0/weight", json!(1)),
+        "services[0].peers[0].weight: unknown field; remove it, or use one of: name, host, mode",
+    );
+    refused(
+        &with("/services/0/peers/0/name", json!("home")),
+        "services[0].peers[0].name: home is a word of the metrics; give the peer another name",
+    );
+    refused(
+        &with("/services/0/peers/0/name", json!("iotcloudserve")),
+        "services[0].peers[0].name: must be another cluster's name, not our own, iotcloudserve",
+    );
+    refused(
+        &with(
+            "/services/0/peers/0/host",
+            json!("A.istio.svc.cluster.local"),
+        ),
+        "services[0].peers[0].host: must be the host of the peer's ServiceEntry, not the home service's own",
+    );
+    refused(
+        &json!({"cluster": "a"}),
+        "version: is missing; add version: 1",
+    );
     refused(&json!([]), "configuration: must be an object, not a list");
     let mut no_host = good();
-    no_host["services"][0].as_object_mut().expect("object").remove("host");
-    refused(&no_host, "services[0].host: is missing; add the service's host, or \"*\"");
+    no_host["services"][0]
+        .as_object_mut()
+        .expect("object")
+        .remove("host");
+    refused(
+        &no_host,
+        "services[0].host: is missing; add the service's host, or \"*\"",
+    );
 }
 
 #[test]
 fn a_star_stands_alone() {
     let mut whole = with("/services/-", good()["services"][0].clone());
     whole["services"][0]["host"] = json!("*");
-    refused(&whole, "services: has \"*\" beside other services; \"*\" may only stand alone");
+    refused(
+        &whole,
+        "services: has \"*\" beside other services; \"*\" may only stand alone",
+    );
 }
 
 #[test]
 fn numbers_at_the_edge() {
     let max = "services[0].trafficPolicy.connectionPool.tcp.maxConnections";
-    for (n, ok) in [("1", true), ("1.0", true), ("1e3", true), ("2147483647", true), ("0", false), ("-1", false), ("1.5", false), ("2147483648", false), ("1e300", false), ("18446744073709551616", false)] {
-        let text = good().to_string().replace("\"maxConnections\":1", &format!("\"maxConnections\":{n}"));
+    for (n, ok) in [
+        ("1", true),
+        ("1.0", true),
+        ("1e3", true),
+        ("2147483647", true),
+        ("0", false),
+        ("-1", false),
+        ("1.5", false),
+        ("2147483648", false),
+        ("1e300", false),
+        ("18446744073709551616", false),
+    ] {
+        let text = good()
+            .to_string()
+            .replace("\"maxConnections\":1", &format!("\"maxConnections\":{n}"));
         let result = parse(text.as_bytes());
         assert_eq!(result.is_ok(), ok, "{n}: {result:?}");
         if let Err(fault) = result {
@@ -139,12 +237,26 @@ fn numbers_at_the_edge() {
 #[test]
 fn a_word_of_no_destination_rule_is_refused() {
     for (pointer, path) in [
-        ("/services/0/trafficPolicy/conectionPool", "services[0].trafficPolicy.conectionPool"),
-        ("/services/0/trafficPolicy/connectionPool/udp", "services[0].trafficPolicy.connectionPool.udp"),
-        ("/services/0/trafficPolicy/connectionPool/tcp/maxConnection", "services[0].trafficPolicy.connectionPool.tcp.maxConnection"),
+        (
+            "/services/0/trafficPolicy/conectionPool",
+            "services[0].trafficPolicy.conectionPool",
+        ),
+        (
+            "/services/0/trafficPolicy/connectionPool/udp",
+            "services[0].trafficPolicy.connectionPool.udp",
+        ),
+        (
+            "/services/0/trafficPolicy/connectionPool/tcp/maxConnection",
+            "services[0].trafficPolicy.connectionPool.tcp.maxConnection",
+        ),
     ] {
         let line = read(&with(pointer, json!({}))).expect_err("must be refused");
-        assert!(line.starts_with(&format!("{path}: unknown field; remove it, or use one of: ")), "{line}");
+        assert!(
+            line.starts_with(&format!(
+                "{path}: unknown field; remove it, or use one of: "
+            )),
+            "{line}"
+        );
     }
 }
 
@@ -152,11 +264,31 @@ fn a_word_of_no_destination_rule_is_refused() {
 fn junk_is_one_short_line() {
     let deep = "[".repeat(500_000);
     let deep_fields = "{\"services\":".repeat(100_000);
-    let long = format!("{{\"version\":1,\"cluster\":\"{}\"}}", "x\n".repeat(500_000).escape_default());
-    let wide = format!("{{{}}}", (0..50_000).map(|i| format!("\"k{i}\":1")).collect::<Vec<_>>().join(","));
+    let long = format!(
+        "{{\"version\":1,\"cluster\":\"{}\"}}",
+        "x\n".repeat(500_000).escape_default()
+    );
+    let wide = format!(
+        "{{{}}}",
+        (0..50_000)
+            .map(|i| format!("\"k{i}\":1"))
+            .collect::<Vec<_>>()
+            .join(",")
+    );
     let twice = "{\"version\":1,\"version\":1}".to_owned();
-    for text in [deep, deep_fields, long, wide, twice, "\u{0}".repeat(1 << 20), String::new(), "{".into()] {
-        let line = parse(text.as_bytes()).expect_err("must be refused").to_string();
+    for text in [
+        deep,
+        deep_fields,
+        long,
+        wide,
+        twice,
+        "\u{0}".repeat(1 << 20),
+        String::new(),
+        "{".into(),
+    ] {
+        let line = parse(text.as_bytes())
+            .expect_err("must be refused")
+            .to_string();
         assert!(line.len() < 400 && !line.contains('\n'), "{line}");
     }
 }
@@ -178,7 +310,8 @@ mod properties {
         leaf.prop_recursive(4, 32, 6, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::hash_map("[a-zA-Z]{1,8}", inner, 0..4).prop_map(|m| Value::from_iter(m)),
+                prop::collection::hash_map("[a-zA-Z]{1,8}", inner, 0..4)
+                    .prop_map(|m| Value::from_iter(m)),
             ]
         })
     }
@@ -186,8 +319,13 @@ mod properties {
     /// The pointers of every value in `value`.
     fn pointers(value: &Value, at: String, out: &mut Vec<String>) {
         match value {
-            Value::Object(map) => map.iter().for_each(|(k, v)| pointers(v, format!("{at}/{k}"), out)),
-            Value::Array(list) => list.iter().enumerate().for_each(|(i, v)| pointers(v, format!("{at}/{i}"), out)),
+            Value::Object(map) => map
+                .iter()
+                .for_each(|(k, v)| pointers(v, format!("{at}/{k}"), out)),
+            Value::Array(list) => list
+                .iter()
+                .enumerate()
+                .for_each(|(i, v)| pointers(v, format!("{at}/{i}"), out)),
             _ => {}
         }
         out.push(at);

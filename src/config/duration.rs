@@ -17,9 +17,13 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     let mut rest = text;
     let mut seconds = 0.0;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(wrong)?;
         let (number, tail) = rest.split_at_checked(digits).ok_or_else(wrong)?;
-        let unit = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let unit = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at_checked(unit).ok_or_else(wrong)?;
         let scale = match unit {
             "h" => 3600.0,
@@ -48,7 +52,13 @@ mod tests {
 
     #[test]
     fn durations_are_gos() {
-        for (text, millis) in [("1s", 1000), ("1m", 60_000), ("1m30s", 90_000), ("1.5h", 5_400_000), ("250ms", 250)] {
+        for (text, millis) in [
+            ("1s", 1000),
+            ("1m", 60_000),
+            ("1m30s", 90_000),
+            ("1.5h", 5_400_000),
+            ("250ms", 250),
+        ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         assert_eq!(parse("10µs"), Ok(Duration::from_micros(10)));
@@ -57,7 +67,9 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_refused_in_words() {
-        for text in ["", "1", "s", "-1s", "1 s", "1d", "1..2s", ".s", "1s2", "9999999h", "1e9s", "∞"] {
+        for text in [
+            "", "1", "s", "-1s", "1 s", "1d", "1..2s", ".s", "1s2", "9999999h", "1e9s", "∞",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

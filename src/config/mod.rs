@@ -87,8 +87,24 @@ pub struct Peer {
     pub host: String,
 }
 
-const TOP: &[&str] = &["version", "cluster", "role", "mode", "debugHeader", "trustDomains", "services"];
-const SERVICE: &[&str] = &["host", "mode", "routing", "overflow", "whenFull", "trafficPolicy", "peers"];
+const TOP: &[&str] = &[
+    "version",
+    "cluster",
+    "role",
+    "mode",
+    "debugHeader",
+    "trustDomains",
+    "services",
+];
+const SERVICE: &[&str] = &[
+    "host",
+    "mode",
+    "routing",
+    "overflow",
+    "whenFull",
+    "trafficPolicy",
+    "peers",
+];
 const PEER: &[&str] = &["name", "host", "mode"];
 
 /// Services that one configuration may name: a hundred is what we test, and the rest is a slip.
@@ -98,11 +114,17 @@ pub const MOST_SERVICES: usize = 1000;
 /// # Errors
 /// The first thing wrong with it, as one line with its path and the fix.
 pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
-    let whole = |problem: String| Fault { path: String::new(), problem };
+    let whole = |problem: String| Fault {
+        path: String::new(),
+        problem,
+    };
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(whole("is empty; set spec.pluginConfig with version, cluster and services".to_owned()));
+        return Err(whole(
+            "is empty; set spec.pluginConfig with version, cluster and services".to_owned(),
+        ));
     }
-    let root = Node::parse(bytes).map_err(|error| whole(format!("is not the JSON that is expected: {error}")))?;
+    let root = Node::parse(bytes)
+        .map_err(|error| whole(format!("is not the JSON that is expected: {error}")))?;
     let at = At::new(&root, &Path::Root);
 
     let (mut version, mut cluster, mut mode, mut debug_header) = (None, None, Mode::Enforce, false);
@@ -110,7 +132,11 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
     // `mode` is inherited by the services, so it is read before them wherever it stands.
     at.fields(TOP, |name, at| {
         if name == "mode" {
-            mode = at.word(&[("enforce", Mode::Enforce), ("observe", Mode::Observe), ("off", Mode::Off)])?;
+            mode = at.word(&[
+                ("enforce", Mode::Enforce),
+                ("observe", Mode::Observe),
+                ("off", Mode::Off),
+            ])?;
         }
         Ok(TOP.contains(&name))
     })?;
@@ -130,10 +156,15 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
         Ok(true)
     })?;
 
-    let missing = |name: &str, fix: &str| Fault { path: name.to_owned(), problem: format!("is missing; add {fix}") };
+    let missing = |name: &str, fix: &str| Fault {
+        path: name.to_owned(),
+        problem: format!("is missing; add {fix}"),
+    };
     version.ok_or_else(|| missing("version", "version: 1"))?;
-    let cluster = cluster.ok_or_else(|| missing("cluster", "this cluster's name in the federation"))?;
-    let services = services.ok_or_else(|| missing("services", "a list with at least one service"))?;
+    let cluster =
+        cluster.ok_or_else(|| missing("cluster", "this cluster's name in the federation"))?;
+    let services =
+        services.ok_or_else(|| missing("services", "a list with at least one service"))?;
     for (index, service) in services.iter().enumerate() {
         if service.peer.name == cluster {
             return Err(Fault {
@@ -142,19 +173,38 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
             });
         }
     }
-    let warnings = ignored.iter().map(|path| format!("{path}: accepted, and not acted on by this filter")).collect();
-    Ok(Config { cluster, mode, debug_header, trust_domains, services, warnings })
+    let warnings = ignored
+        .iter()
+        .map(|path| format!("{path}: accepted, and not acted on by this filter"))
+        .collect();
+    Ok(Config {
+        cluster,
+        mode,
+        debug_header,
+        trust_domains,
+        services,
+        warnings,
+    })
 }
 
-fn read_services(at: At<'_>, inherited: Mode, ignored: &mut Vec<String>) -> Result<Vec<Service>, Fault> {
+fn read_services(
+    at: At<'_>,
+    inherited: Mode,
+    ignored: &mut Vec<String>,
+) -> Result<Vec<Service>, Fault> {
     let mut services: Vec<Service> = Vec::new();
     at.elements(|at| {
         if services.len() >= MOST_SERVICES {
-            return Err(at.fault(format!("is one too many; at most {MOST_SERVICES} services in one plugin")));
+            return Err(at.fault(format!(
+                "is one too many; at most {MOST_SERVICES} services in one plugin"
+            )));
         }
         let service = read_service(at, inherited, ignored)?;
         if services.iter().any(|other| other.host == service.host) {
-            return Err(at.fault(format!("host {} is there twice; merge the two services", service.host)));
+            return Err(at.fault(format!(
+                "host {} is there twice; merge the two services",
+                service.host
+            )));
         }
         services.push(service);
         Ok(())
@@ -184,7 +234,10 @@ fn read_service(at: At<'_>, inherited: Mode, ignored: &mut Vec<String>) -> Resul
                 ])?;
             }
             "routing" => {
-                routing = Some(at.word(&[("authority", Routing::Authority), ("header", Routing::Header)])?);
+                routing = Some(at.word(&[
+                    ("authority", Routing::Authority),
+                    ("header", Routing::Header),
+                ])?);
             }
             "overflow" => at.word(&[("surplus", ())])?,
             "whenFull" => reject_when_full = at.word(&[("home", false), ("reject", true)])?,
@@ -202,11 +255,23 @@ fn read_service(at: At<'_>, inherited: Mode, ignored: &mut Vec<String>) -> Resul
     let host = host.ok_or_else(|| missing("host", "the service's host, or \"*\""))?;
     let (peer, peer_open) = peer.ok_or_else(|| missing("peers", "a list with one peer"))?;
     if peer.host == host {
-        let mut fault = at.fault("must be the host of the peer's ServiceEntry, not the home service's own");
+        let mut fault =
+            at.fault("must be the host of the peer's ServiceEntry, not the home service's own");
         fault.path.push_str(".peers[0].host");
         return Err(fault);
     }
-    Ok(Service { host, mode, routing, rule: Rule { limit, evacuate, peer_open, reject_when_full }, peer })
+    Ok(Service {
+        host,
+        mode,
+        routing,
+        rule: Rule {
+            limit,
+            evacuate,
+            peer_open,
+            reject_when_full,
+        },
+        peer,
+    })
 }
 
 fn read_peers(at: At<'_>) -> Result<(Peer, bool), Fault> {
@@ -218,7 +283,9 @@ fn read_peers(at: At<'_>) -> Result<(Peer, bool), Fault> {
         peers.push(read_peer(at)?);
         Ok(())
     })?;
-    peers.pop().ok_or_else(|| at.fault("is empty; add the peer that takes the surplus"))
+    peers
+        .pop()
+        .ok_or_else(|| at.fault("is empty; add the peer that takes the surplus"))
 }
 
 fn read_peer(at: At<'_>) -> Result<(Peer, bool), Fault> {
@@ -228,7 +295,9 @@ fn read_peer(at: At<'_>) -> Result<(Peer, bool), Fault> {
             "name" => {
                 let text = at.name()?;
                 if text == names::HOME || text == names::REJECTED {
-                    return Err(at.fault(format!("{text} is a word of the metrics; give the peer another name")));
+                    return Err(at.fault(format!(
+                        "{text} is a word of the metrics; give the peer another name"
+                    )));
                 }
                 name = Some(text);
             }
@@ -246,7 +315,12 @@ fn read_peer(at: At<'_>) -> Result<(Peer, bool), Fault> {
     Ok((
         Peer {
             name: name.ok_or_else(|| missing("name", "the peer cluster's name"))?,
-            host: host.ok_or_else(|| missing("host", "the ServiceEntry host whose endpoint is the peer's gateway"))?,
+            host: host.ok_or_else(|| {
+                missing(
+                    "host",
+                    "the ServiceEntry host whose endpoint is the peer's gateway",
+                )
+            })?,
         },
         open,
     ))

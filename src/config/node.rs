@@ -98,7 +98,9 @@ impl<'de> Visitor<'de> for NodeVisitor {
                 return Err(A::Error::custom("an object with more than 100 fields"));
             }
             if fields.iter().any(|(other, _)| *other == name) {
-                return Err(A::Error::custom(format_args!("the field {name:.40} is there twice")));
+                return Err(A::Error::custom(format_args!(
+                    "the field {name:.40} is there twice"
+                )));
             }
             fields.push((name, map.next_value()?));
         }

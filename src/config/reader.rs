@@ -15,10 +15,21 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = if self.path.is_empty() { "configuration" } else { &self.path };
+        let path = if self.path.is_empty() {
+            "configuration"
+        } else {
+            &self.path
+        };
         // What a user wrote is quoted in problems; control characters would make more than one line of it.
-        let line: String = self.problem.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let path: String = path.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let line: String = self
+            .problem
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let path: String = path
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
         write!(f, "{path}: {line}")
     }
 }
@@ -61,7 +72,10 @@ impl<'a> At<'a> {
 
     /// A complaint about this value.
     pub fn fault(&self, problem: impl Into<String>) -> Fault {
-        Fault { path: self.path.to_string(), problem: problem.into() }
+        Fault {
+            path: self.path.to_string(),
+            problem: problem.into(),
+        }
     }
 
     fn wrong_kind(&self, wanted: &str) -> Fault {
@@ -76,12 +90,17 @@ impl<'a> At<'a> {
         known: &[&str],
         mut visit: impl FnMut(&str, At<'_>) -> Result<bool, Fault>,
     ) -> Result<(), Fault> {
-        let Node::Map(fields) = self.node else { return Err(self.wrong_kind("an object")) };
+        let Node::Map(fields) = self.node else {
+            return Err(self.wrong_kind("an object"));
+        };
         for (name, node) in fields {
             let path = Path::Field(self.path, name);
             let at = At::new(node, &path);
             if !visit(name, at)? {
-                return Err(at.fault(format!("unknown field; remove it, or use one of: {}", known.join(", "))));
+                return Err(at.fault(format!(
+                    "unknown field; remove it, or use one of: {}",
+                    known.join(", ")
+                )));
             }
         }
         Ok(())
@@ -90,8 +109,13 @@ impl<'a> At<'a> {
     /// Visits each element of a list.
     /// # Errors
     /// Not a list; what `visit` complains of.
-    pub fn elements(&self, mut visit: impl FnMut(At<'_>) -> Result<(), Fault>) -> Result<(), Fault> {
-        let Node::List(list) = self.node else { return Err(self.wrong_kind("a list")) };
+    pub fn elements(
+        &self,
+        mut visit: impl FnMut(At<'_>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let Node::List(list) = self.node else {
+            return Err(self.wrong_kind("a list"));
+        };
         for (index, node) in list.iter().enumerate() {
             visit(At::new(node, &Path::Index(self.path, index)))?;
         }
@@ -106,7 +130,9 @@ impl<'a> At<'a> {
             return Err(self.wrong_kind(&format!("a whole number from {min} to {max}")));
         };
         if number.fract() != 0.0 || number < f64::from(min) || number > f64::from(max) {
-            return Err(self.fault(format!("must be a whole number from {min} to {max}, not {number}")));
+            return Err(self.fault(format!(
+                "must be a whole number from {min} to {max}, not {number}"
+            )));
         }
         // In range and whole, so the cast changes nothing.
         Ok(number as u32)
@@ -147,10 +173,14 @@ impl<'a> At<'a> {
     /// Anything else.
     pub fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, Fault> {
         let text = self.text()?;
-        words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
-            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            self.fault(format!("must be {}, not {text:.60}", known.join(" or ")))
-        })
+        words
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, value)| *value)
+            .ok_or_else(|| {
+                let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                self.fault(format!("must be {}, not {text:.60}", known.join(" or ")))
+            })
     }
 
     /// A name that goes into headers and metric labels: 1 to 63 letters, digits, `-`, `.` or `_`.
@@ -160,7 +190,9 @@ impl<'a> At<'a> {
         let text = self.text()?;
         let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
         if text.is_empty() || text.len() > 63 || !text.chars().all(fits) {
-            return Err(self.fault(format!("must be 1 to 63 letters, digits, '-', '.' or '_', not {text:.60}")));
+            return Err(self.fault(format!(
+                "must be 1 to 63 letters, digits, '-', '.' or '_', not {text:.60}"
+            )));
         }
         Ok(text.to_owned())
     }
@@ -172,7 +204,9 @@ impl<'a> At<'a> {
         let text = self.text()?;
         let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
         if text.is_empty() || text.len() > 253 || !text.chars().all(fits) || text.starts_with('.') {
-            return Err(self.fault(format!("must be a host name without a port, not {text:.60}")));
+            return Err(self.fault(format!(
+                "must be a host name without a port, not {text:.60}"
+            )));
         }
         Ok(text.to_ascii_lowercase())
     }

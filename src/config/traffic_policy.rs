@@ -37,7 +37,13 @@ const IGNORED_POLICY: &[(&str, Kind)] = &[
     ("proxyProtocol", Kind::Composite),
     ("retryBudget", Kind::Composite),
 ];
-const TCP: &[&str] = &["maxConnections", "connectTimeout", "tcpKeepalive", "maxConnectionDuration", "idleTimeout"];
+const TCP: &[&str] = &[
+    "maxConnections",
+    "connectTimeout",
+    "tcpKeepalive",
+    "maxConnectionDuration",
+    "idleTimeout",
+];
 const IGNORED_TCP: &[(&str, Kind)] = &[
     ("connectTimeout", Kind::Duration),
     ("tcpKeepalive", Kind::Composite),
@@ -105,7 +111,9 @@ pub fn limit(at: At<'_>, ignored: &mut Vec<String>) -> Result<Option<u32>, Fault
         }
         "outlierDetection" => {
             let known: Vec<&str> = IGNORED_OUTLIER.iter().map(|(name, _)| *name).collect();
-            at.fields(&known, |name, at| ignore(IGNORED_OUTLIER, name, at, ignored))?;
+            at.fields(&known, |name, at| {
+                ignore(IGNORED_OUTLIER, name, at, ignored)
+            })?;
             Ok(true)
         }
         _ => ignore(IGNORED_POLICY, name, at, ignored),
@@ -115,16 +123,27 @@ pub fn limit(at: At<'_>, ignored: &mut Vec<String>) -> Result<Option<u32>, Fault
 
 fn one_or_more(at: At<'_>) -> Result<u32, Fault> {
     at.integer(1, INT32_MAX).map_err(|mut fault| {
-        fault.problem.push_str(" (to send everything to the peer, use mode: evacuate)");
+        fault
+            .problem
+            .push_str(" (to send everything to the peer, use mode: evacuate)");
         fault
     })
 }
 
-fn ignore(table: &[(&str, Kind)], name: &str, at: At<'_>, ignored: &mut Vec<String>) -> Result<bool, Fault> {
-    let Some((_, kind)) = table.iter().find(|(known, _)| *known == name) else { return Ok(false) };
+fn ignore(
+    table: &[(&str, Kind)],
+    name: &str,
+    at: At<'_>,
+    ignored: &mut Vec<String>,
+) -> Result<bool, Fault> {
+    let Some((_, kind)) = table.iter().find(|(known, _)| *known == name) else {
+        return Ok(false);
+    };
     match kind {
         Kind::Integer => at.integer(0, INT32_MAX).map(|_| ())?,
-        Kind::Duration => duration::parse(at.text()?).map(|_| ()).map_err(|problem| at.fault(problem))?,
+        Kind::Duration => duration::parse(at.text()?)
+            .map(|_| ())
+            .map_err(|problem| at.fault(problem))?,
         Kind::Boolean => at.boolean().map(|_| ())?,
         Kind::Text => at.text().map(|_| ())?,
         Kind::Composite => at.composite()?,

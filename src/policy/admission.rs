@@ -59,8 +59,16 @@ impl Admit {
     /// For a limit of at least 1. `expect_room` skips the first look: right where the last request of this worker found
     /// room, one hostcall cheaper; where home is full it would disturb the other workers, so look first there.
     pub fn new(limit: u32, expect_room: bool) -> Self {
-        let state = if expect_room { State::Added } else { State::Look };
-        Admit { limit: i64::from(limit), tries: 0, state }
+        let state = if expect_room {
+            State::Added
+        } else {
+            State::Look
+        };
+        Admit {
+            limit: i64::from(limit),
+            tries: 0,
+            state,
+        }
     }
 
     /// The next step. `seen` is the count where the last step was [`Step::Read`], and is not looked at otherwise.
@@ -73,7 +81,11 @@ impl Admit {
             State::Back if seen <= self.limit => self.end(Admission::Admitted),
             State::Back => {
                 self.tries = self.tries.saturating_add(1);
-                let next = if self.tries < TRIES { State::Look } else { State::End(Admission::Contended) };
+                let next = if self.tries < TRIES {
+                    State::Look
+                } else {
+                    State::End(Admission::Contended)
+                };
                 (next, Step::Add(-1))
             }
             State::End(admission) => (State::End(admission), Step::Done(admission)),
@@ -89,7 +101,10 @@ impl Admit {
     /// Whether the count includes this request now. Where a step could not be carried out and the attempt is given up,
     /// the shell takes back what was added.
     pub fn holds(&self) -> bool {
-        matches!(self.state, State::Checked | State::Back | State::End(Admission::Admitted))
+        matches!(
+            self.state,
+            State::Checked | State::Back | State::End(Admission::Admitted)
+        )
     }
 }
 

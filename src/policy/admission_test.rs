@@ -56,11 +56,23 @@ fn a_lost_race_ends_and_is_told_apart() {
 }
 
 /// All orders of the steps of `workers` requests on one count, depth first. `spent` bounds the races that are followed.
-fn explore(requests: &mut [(Admit, i64, Option<Admission>)], count: i64, limit: i64, budget: u32, ends: &mut u64) {
-    let admitted = requests.iter().filter(|(_, _, end)| *end == Some(Admission::Admitted)).count() as i64;
+fn explore(
+    requests: &mut [(Admit, i64, Option<Admission>)],
+    count: i64,
+    limit: i64,
+    budget: u32,
+    ends: &mut u64,
+) {
+    let admitted = requests
+        .iter()
+        .filter(|(_, _, end)| *end == Some(Admission::Admitted))
+        .count() as i64;
     assert!(admitted <= limit, "more admitted than the limit");
     let held = requests.iter().filter(|(admit, ..)| admit.holds()).count() as i64;
-    assert_eq!(count, held, "the count is the sum of what the requests hold");
+    assert_eq!(
+        count, held,
+        "the count is the sum of what the requests hold"
+    );
     if requests.iter().all(|(_, _, end)| end.is_some()) {
         assert_eq!(count, admitted);
         *ends += 1;
@@ -89,8 +101,9 @@ fn explore(requests: &mut [(Admit, i64, Option<Admission>)], count: i64, limit: 
 fn never_more_admitted_than_the_limit_in_any_order_of_three_workers() {
     for limit in [1u32, 2] {
         for expect in 0..8u8 {
-            let mut requests: Vec<_> =
-                (0..3).map(|i| (Admit::new(limit, expect & (1 << i) != 0), 0, None)).collect();
+            let mut requests: Vec<_> = (0..3)
+                .map(|i| (Admit::new(limit, expect & (1 << i) != 0), 0, None))
+                .collect();
             let mut ends = 0;
             explore(&mut requests, 0, limit.into(), 14, &mut ends);
             assert!(ends > 0, "no order came to its end");

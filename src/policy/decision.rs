@@ -89,50 +89,80 @@ mod tests {
     fn outcomes(rule: Rule, origin: Origin) -> Vec<Decision> {
         match rule.intent(origin) {
             Intent::Decided(decision) => vec![decision],
-            Intent::Ask(_) => {
-                [Admission::Admitted, Admission::Full, Admission::Contended].map(|a| rule.settle(a)).to_vec()
-            }
+            Intent::Ask(_) => [Admission::Admitted, Admission::Full, Admission::Contended]
+                .map(|a| rule.settle(a))
+                .to_vec(),
         }
     }
 
     #[test]
     fn a_guest_is_never_spilled_again() {
         for rule in rules() {
-            assert_eq!(outcomes(rule, Origin::Guest), [Decision::Home(Reason::Guest)]);
-            assert_eq!(outcomes(rule, Origin::Returned), [Decision::Home(Reason::Returned)]);
+            assert_eq!(
+                outcomes(rule, Origin::Guest),
+                [Decision::Home(Reason::Guest)]
+            );
+            assert_eq!(
+                outcomes(rule, Origin::Returned),
+                [Decision::Home(Reason::Returned)]
+            );
         }
     }
 
     #[test]
     fn a_request_with_a_slot_stays_home() {
         for rule in rules() {
-            assert_eq!(rule.settle(Admission::Admitted), Decision::Home(Reason::Room));
+            assert_eq!(
+                rule.settle(Admission::Admitted),
+                Decision::Home(Reason::Room)
+            );
         }
     }
 
     #[test]
     fn a_drained_peer_gets_nothing() {
         for rule in rules().filter(|rule| !rule.peer_open) {
-            assert!(outcomes(rule, Origin::Own).iter().all(|d| !matches!(d, Decision::Spill(_))));
+            assert!(
+                outcomes(rule, Origin::Own)
+                    .iter()
+                    .all(|d| !matches!(d, Decision::Spill(_)))
+            );
         }
     }
 
     #[test]
     fn only_a_rule_that_says_so_rejects_and_only_when_no_peer_is_open() {
         for rule in rules() {
-            let rejects = outcomes(rule, Origin::Own).iter().any(|d| matches!(d, Decision::Reject(_)));
-            let may = rule.reject_when_full && !rule.peer_open && (rule.evacuate || rule.limit.is_some());
+            let rejects = outcomes(rule, Origin::Own)
+                .iter()
+                .any(|d| matches!(d, Decision::Reject(_)));
+            let may =
+                rule.reject_when_full && !rule.peer_open && (rule.evacuate || rule.limit.is_some());
             assert_eq!(rejects, may, "{rule:?}");
         }
     }
 
     #[test]
     fn the_surplus_leaves_and_evacuation_sends_all() {
-        let rule = Rule { limit: Some(1), evacuate: false, peer_open: true, reject_when_full: false };
+        let rule = Rule {
+            limit: Some(1),
+            evacuate: false,
+            peer_open: true,
+            reject_when_full: false,
+        };
         assert_eq!(rule.intent(Origin::Own), Intent::Ask(1));
         assert_eq!(rule.settle(Admission::Full), Decision::Spill(Reason::Limit));
-        assert_eq!(rule.settle(Admission::Contended), Decision::Spill(Reason::Contention));
-        let all = Rule { evacuate: true, ..rule };
-        assert_eq!(all.intent(Origin::Own), Intent::Decided(Decision::Spill(Reason::Evacuate)));
+        assert_eq!(
+            rule.settle(Admission::Contended),
+            Decision::Spill(Reason::Contention)
+        );
+        let all = Rule {
+            evacuate: true,
+            ..rule
+        };
+        assert_eq!(
+            all.intent(Origin::Own),
+            Intent::Decided(Decision::Spill(Reason::Evacuate))
+        );
     }
 }

@@ -20,7 +20,10 @@ pub struct Ticket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
     Free,
-    Held { service: Service, stream: u32 },
+    Held {
+        service: Service,
+        stream: u32,
+    },
     /// Given back by a sweep while the stream still had its ticket.
     Swept,
 }
@@ -43,7 +46,9 @@ impl Ledger {
             return Ticket { slot: index };
         }
         self.slots.push(held);
-        Ticket { slot: self.slots.len().saturating_sub(1) }
+        Ticket {
+            slot: self.slots.len().saturating_sub(1),
+        }
     }
 
     /// Gives a slot back: the service whose count to reduce by 1, or nothing if a sweep did so before.
@@ -64,7 +69,10 @@ impl Ledger {
     pub fn sweep(&mut self, service: Service, mut finished: impl FnMut(u32) -> bool) -> u32 {
         let mut swept: u32 = 0;
         for slot in &mut self.slots {
-            if let Slot::Held { service: of, stream } = *slot
+            if let Slot::Held {
+                service: of,
+                stream,
+            } = *slot
                 && of == service
                 && finished(stream)
             {
@@ -77,7 +85,10 @@ impl Ledger {
 
     /// How many slots of `service` this worker holds.
     pub fn share(&self, service: Service) -> usize {
-        self.slots.iter().filter(|slot| matches!(slot, Slot::Held { service: of, .. } if *of == service)).count()
+        self.slots
+            .iter()
+            .filter(|slot| matches!(slot, Slot::Held { service: of, .. } if *of == service))
+            .count()
     }
 }
 

@@ -4,9 +4,11 @@ pub mod admission;
 pub mod decision;
 pub mod ledger;
 pub mod origin;
+pub mod route;
 pub mod target;
 
 pub use admission::{Admission, Admit, Step};
 pub use decision::{Decision, Intent, Rule};
 pub use ledger::{Ledger, Ticket};
 pub use origin::Origin;
+pub use route::Route;

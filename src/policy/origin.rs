@@ -16,7 +16,13 @@ pub enum Origin {
 
 /// Reads a marker. `peer_san` and `own_san` are the first URI SANs of the certificates of this downstream connection,
 /// empty where there is none (no TLS, no client certificate). `trust_domains` empty means: the proxy's own.
-pub fn of(marker: &str, cluster: &str, trust_domains: &[String], peer_san: &str, own_san: &str) -> Origin {
+pub fn of(
+    marker: &str,
+    cluster: &str,
+    trust_domains: &[String],
+    peer_san: &str,
+    own_san: &str,
+) -> Origin {
     let believed = match (trust_domain(peer_san), trust_domain(own_san)) {
         (None, _) => false,
         (Some(peer), own) if trust_domains.is_empty() => own == Some(peer),
@@ -48,7 +54,10 @@ mod tests {
     fn a_marker_without_a_certificate_is_a_forgery() {
         assert_eq!(of("gke", "home", &[], "", ""), Origin::Own);
         assert_eq!(of("gke", "home", &[], "", A), Origin::Own);
-        assert_eq!(of("home", "home", &["cluster.local".into()], "", A), Origin::Own);
+        assert_eq!(
+            of("home", "home", &["cluster.local".into()], "", A),
+            Origin::Own
+        );
     }
 
     #[test]
@@ -73,7 +82,14 @@ mod tests {
     #[test]
     fn only_a_spiffe_identity_has_a_trust_domain() {
         assert_eq!(trust_domain(A), Some("cluster.local"));
-        for san in ["", "spiffe://", "spiffe:///ns", "https://cluster.local/ns", "spiffe://cluster.local", "cluster.local"] {
+        for san in [
+            "",
+            "spiffe://",
+            "spiffe:///ns",
+            "https://cluster.local/ns",
+            "spiffe://cluster.local",
+            "cluster.local",
+        ] {
             assert_eq!(trust_domain(san), None, "{san}");
         }
     }

@@ -26,7 +26,13 @@ pub fn named(cluster: &str) -> Named<'_> {
         return Named::Nothing;
     }
     let mut parts = cluster.split('|');
-    match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
+    match (
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+    ) {
         (Some(_), Some(_), Some(_), Some(host), None) if !host.is_empty() => Named::Host(host),
         _ => Named::ByAuthority,
     }
@@ -40,7 +46,9 @@ pub fn leads_elsewhere(before: &str, after: &str) -> bool {
 /// The host of an `:authority`, without its port. An IPv6 literal stays as it is, in its brackets.
 pub fn host_of(authority: &str) -> &str {
     match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !host.ends_with(':') => host,
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !host.ends_with(':') => {
+            host
+        }
         _ => authority,
     }
 }
@@ -80,7 +88,12 @@ mod tests {
     #[test]
     fn a_rewrite_must_lead_to_another_real_cluster() {
         assert!(leads_elsewhere("outbound|80||a", "outbound|80||b"));
-        for after in ["", "outbound|80||a", "BlackHoleCluster", "PassthroughCluster"] {
+        for after in [
+            "",
+            "outbound|80||a",
+            "BlackHoleCluster",
+            "PassthroughCluster",
+        ] {
             assert!(!leads_elsewhere("outbound|80||a", after), "{after}");
         }
     }

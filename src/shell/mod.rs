@@ -1,1 +1,17 @@
-//! The filter.
+//! The Proxy-Wasm filter: the only room that knows Envoy.
+//!
+//! [`host`] makes the hostcalls, [`plugin`] is one configuration in one VM, [`service`] one of its services, [`request`]
+//! one request; [`running`] tells whether a good configuration runs.
+
+mod host;
+mod plugin;
+mod request;
+mod running;
+mod service;
+
+use proxy_wasm::types::LogLevel;
+
+proxy_wasm::main! {{
+    proxy_wasm::set_log_level(LogLevel::Info);
+    proxy_wasm::set_root_context(|id| Box::new(plugin::Root::new(id)));
+}}

@@ -1,0 +1,235 @@
+//! One configuration in one VM: its services with their counts, and what happens to a configuration that is refused.
+
+use core::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
+
+use super::host::{self, Kind, Level};
+use super::request::Request;
+use super::running::Running;
+use super::service::Service;
+use crate::config::{self, Config, Fault, Mode, Routing};
+use crate::names::{self, metric};
+use crate::policy::{Ledger, Ticket};
+
+/// Between two sweeps for streams whose client does not read, and between two heartbeats.
+const TICK: Duration = Duration::from_millis(200);
+/// A configuration at work.
+pub struct Plugin {
+    pub cluster: String,
+    pub mode: Mode,
+    pub debug_header: bool,
+    pub trust_domains: Vec<String>,
+    /// A forged `x-peer-spillover-to` could lead a request to a peer.
+    pub strips_to: bool,
+    services: Vec<Service>,
+    /// Hosts in order, for a search; empty where `*` serves all.
+    by_host: Vec<(String, usize)>,
+    ledger: RefCell<Ledger>,
+    /// Ticks since this configuration runs in this VM: the only clock that requests need.
+    ticks: Cell<u32>,
+}
+
+impl Plugin {
+    fn new(config: Config, name: &str, default_routing: Routing) -> Result<Plugin, Fault> {
+        let mut services = Vec::with_capacity(config.services.len());
+        for (index, service) in config.services.into_iter().enumerate() {
+            services.push(Service::new(service, index, name, default_routing)?);
+        }
+        let mut by_host: Vec<(String, usize)> = services
+            .iter()
+            .map(|service| (service.host().to_owned(), service.index))
+            .filter(|(host, _)| host != "*")
+            .collect();
+        by_host.sort();
+        let strips_to = services
+            .iter()
+            .any(|s| s.routing == Routing::Header && s.mode == Mode::Enforce);
+        Ok(Plugin {
+            cluster: config.cluster,
+            mode: config.mode,
+            debug_header: config.debug_header,
+            trust_domains: config.trust_domains,
+            strips_to,
+            services,
+            by_host,
+            ledger: RefCell::default(),
+            ticks: Cell::default(),
+        })
+    }
+
+    /// The service that serves whatever the proxy serves, if this configuration is so.
+    pub fn star(&self) -> Option<&Service> {
+        if self.by_host.is_empty() {
+            self.services.first()
+        } else {
+            None
+        }
+    }
+
+    /// Now, in ticks.
+    pub fn now(&self) -> u32 {
+        self.ticks.get()
+    }
+
+    /// The service of this index.
+    pub fn service(&self, index: usize) -> Option<&Service> {
+        self.services.get(index)
+    }
+
+    /// The service of this host, whatever its case.
+    pub fn by_host(&self, host: &str) -> Option<&Service> {
+        let host = host.to_ascii_lowercase();
+        let at = self
+            .by_host
+            .binary_search_by(|(other, _)| other.as_str().cmp(&host))
+            .ok()?;
+        self.by_host
+            .get(at)
+            .and_then(|(_, index)| self.services.get(*index))
+    }
+
+    /// Books a slot that the service's count already includes.
+    pub fn hold(&self, service: &Service, stream: u32) -> Option<Ticket> {
+        self.ledger
+            .try_borrow_mut()
+            .ok()
+            .map(|mut ledger| ledger.hold(service.index, stream))
+    }
+
+    /// Gives a slot back, if no sweep did.
+    pub fn release(&self, ticket: Ticket) {
+        let service = self
+            .ledger
+            .try_borrow_mut()
+            .ok()
+            .and_then(|mut ledger| ledger.release(ticket));
+        if let Some(service) = service.and_then(|index| self.services.get(index)) {
+            service.count_out(1);
+        }
+    }
+
+    /// Where a service is full, gives back the slots of streams that live on only because their client does not read.
+    /// The home path pays nothing for it.
+    fn sweep(&self, root: u32) {
+        for service in &self.services {
+            let full = service
+                .rule
+                .limit
+                .is_some_and(|limit| service.count().is_some_and(|n| n >= limit.into()));
+            let Some(mut ledger) = self.ledger.try_borrow_mut().ok().filter(|_| full) else {
+                continue;
+            };
+            let swept = ledger.sweep(service.index, |stream| {
+                host::set_effective_context(stream) && host::has_property(host::BACKEND_LATENCY)
+            });
+            host::set_effective_context(root);
+            service.count_out(swept);
+        }
+    }
+}
+
+/// The root context.
+pub struct Root {
+    id: u32,
+    plugin: Option<Rc<Plugin>>,
+    running: Option<Running>,
+}
+
+impl Root {
+    pub fn new(id: u32) -> Self {
+        Root {
+            id,
+            plugin: None,
+            running: None,
+        }
+    }
+
+    fn load(&mut self, bytes: &[u8], name: &str) -> Result<(), Fault> {
+        let config = config::parse(bytes)?;
+        let gateway = host::property(host::NODE_ID)
+            .is_some_and(|id| !id.starts_with("sidecar~") && id.contains('~'));
+        // On a gateway or a waypoint a peer's authority would have to be public.
+        let default_routing = if gateway {
+            Routing::Header
+        } else {
+            Routing::Authority
+        };
+        let (warnings, mode, cluster) =
+            (config.warnings.clone(), config.mode, config.cluster.clone());
+        let all_off = config
+            .services
+            .iter()
+            .all(|service| service.mode == Mode::Off);
+        let plugin = Plugin::new(config, name, default_routing)?;
+        if !warnings.is_empty() {
+            host::log(
+                Level::Warn,
+                &format!("peer-spillover: {}", warnings.join("; ")),
+            );
+        }
+        self.plugin = (!all_off).then(|| Rc::new(plugin));
+        self.running = Some(Running::start(name, mode, &cluster));
+        host::set_tick_period(TICK);
+        Ok(())
+    }
+
+    /// **Invariant: a refused configuration costs no request.** Where a good one runs, refusing makes Envoy keep it. A
+    /// cold proxy that refuses would answer 500 to everything, so there it loads and leaves every request alone.
+    fn refuse(&mut self, fault: &Fault, name: &str) -> bool {
+        if let Some(counter) = host::metric(
+            Kind::Counter,
+            &metric(&[("plugin", name)], "config_rejected"),
+        ) {
+            host::add(counter, 1);
+        }
+        let runs = Running::anywhere(name);
+        let then = if runs {
+            "the configuration before stays in force"
+        } else {
+            "every request passes untouched"
+        };
+        host::log(
+            Level::Error,
+            &format!("peer-spillover: configuration rejected, {then}: {fault}"),
+        );
+        if !runs {
+            self.plugin = None;
+            self.running = None;
+        }
+        !runs
+    }
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, size: usize) -> bool {
+        let name = names::label_value(&host::property(host::PLUGIN_NAME).unwrap_or_default());
+        match self.load(&host::configuration(size), &name) {
+            Ok(()) => true,
+            Err(fault) => self.refuse(&fault, &name),
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if let Some(running) = &self.running {
+            running.beat();
+        }
+        if let Some(plugin) = &self.plugin {
+            plugin.ticks.set(plugin.now().saturating_add(1));
+            plugin.sweep(self.id);
+        }
+    }
+
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Request::new(id, self.plugin.clone())))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}

@@ -1,0 +1,216 @@
+//! One request: what must be read of it, what the policy decides, and how that is carried out.
+
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+
+use super::host::{self, Map};
+use super::plugin::Plugin;
+use super::service::Service;
+use crate::config::{Mode, Routing};
+use crate::names::{self, Reason};
+use crate::policy::target::{self, Named};
+use crate::policy::{Decision, Intent, Origin, Ticket, origin};
+
+const AUTHORITY: &str = ":authority";
+
+/// The context of a request.
+pub struct Request {
+    id: u32,
+    plugin: Option<Rc<Plugin>>,
+    ticket: Option<Ticket>,
+    /// Service and decision.
+    said: Option<(usize, Decision)>,
+    /// Home's cluster, where the request was sent to the peer.
+    left: Option<String>,
+}
+
+impl Request {
+    pub fn new(id: u32, plugin: Option<Rc<Plugin>>) -> Self {
+        Request {
+            id,
+            plugin,
+            ticket: None,
+            said: None,
+            left: None,
+        }
+    }
+
+    /// The decision for a request of `service`, carried out as far as the count is concerned.
+    fn decide(&mut self, plugin: &Plugin, service: &Service, origin: Origin) -> Decision {
+        let decision = match service.rule.intent(origin) {
+            Intent::Decided(decision) => decision,
+            Intent::Ask(limit) => match service.admit(limit) {
+                Some(admission) => service.rule.settle(admission),
+                None => return Decision::Home(Reason::Uncounted),
+            },
+        };
+        match decision {
+            Decision::Home(Reason::Room) if service.rule.limit.is_some() => {
+                self.ticket = plugin.hold(service, self.id);
+                decision
+            }
+            Decision::Home(_) => self.home_uninvited(plugin, service, decision),
+            Decision::Spill(_) | Decision::Reject(_) => decision,
+        }
+    }
+
+    /// A request that goes home without a slot is in flight there all the same.
+    fn home_uninvited(
+        &mut self,
+        plugin: &Plugin,
+        service: &Service,
+        decision: Decision,
+    ) -> Decision {
+        if !service.count_in() {
+            return Decision::Home(Reason::Uncounted);
+        }
+        self.ticket = plugin.hold(service, self.id);
+        decision
+    }
+
+    fn run(&mut self, plugin: &Plugin) -> Action {
+        let marker = host::header(Map::Request, names::MARKER);
+        // An instance before us in this proxy has decided: the marker is its own.
+        if marker.is_some() && host::has_property(host::DECIDED) {
+            return Action::Continue;
+        }
+        let origin = marker
+            .as_deref()
+            .map_or(Origin::Own, |marker| whose(plugin, marker));
+        if plugin.strips_to
+            && origin == Origin::Own
+            && host::header(Map::Request, names::TO).is_some()
+        {
+            host::remove_header(Map::Request, names::TO);
+        }
+        let cluster = plugin
+            .star()
+            .is_none()
+            .then(|| host::property(host::CLUSTER).unwrap_or_default());
+        let service = match &cluster {
+            None => plugin.star(),
+            Some(cluster) => find(plugin, cluster),
+        };
+        let mode = service.map_or(plugin.mode, |service| service.mode);
+        if marker.is_some() && origin == Origin::Own && mode == Mode::Enforce {
+            host::remove_header(Map::Request, names::MARKER);
+        }
+        match service {
+            Some(service) if mode != Mode::Off => self.carry_out(plugin, service, origin, cluster),
+            _ => Action::Continue,
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        plugin: &Plugin,
+        service: &Service,
+        origin: Origin,
+        cluster: Option<String>,
+    ) -> Action {
+        let mut decision = self.decide(plugin, service, origin);
+        let enforce = service.mode == Mode::Enforce;
+        if enforce && matches!(decision, Decision::Spill(_)) {
+            let home = cluster.unwrap_or_else(|| host::property(host::CLUSTER).unwrap_or_default());
+            if service.may_try(&home, plugin.now()) && rewrite(plugin, service) {
+                self.left = Some(home);
+            } else {
+                decision = self.home_uninvited(plugin, service, Decision::Home(Reason::Misroute));
+            }
+        }
+        service.decided(decision);
+        self.said = Some((service.index, decision));
+        if !enforce {
+            return Action::Continue;
+        }
+        if decision != Decision::Home(Reason::Room) {
+            let (destination, reason) = service.said(decision);
+            host::set_property(names::LOG_FIELD, &line(destination, reason));
+        }
+        if matches!(decision, Decision::Reject(_))
+            && host::reply(503, "peer_spillover_full", "no room, here or at a peer\n")
+        {
+            return Action::Pause;
+        }
+        Action::Continue
+    }
+}
+
+impl Context for Request {}
+
+impl HttpContext for Request {
+    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        match self.plugin.clone() {
+            Some(plugin) => self.run(&plugin),
+            None => Action::Continue,
+        }
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        let (Some(plugin), Some((index, decision))) = (&self.plugin, self.said) else {
+            return Action::Continue;
+        };
+        let Some(service) = plugin.service(index) else {
+            return Action::Continue;
+        };
+        if let Some(home) = self.left.take() {
+            service.answered(
+                &home,
+                &host::property(host::CLUSTER).unwrap_or_default(),
+                plugin.now(),
+            );
+        }
+        if plugin.debug_header && service.mode == Mode::Enforce {
+            let (destination, reason) = service.said(decision);
+            host::set_header(Map::Response, names::DEBUG, &line(destination, reason));
+        }
+        Action::Continue
+    }
+}
+
+/// **Invariant: a ticket is released once, whatever path ended the request**: Envoy deletes the context after an answer,
+/// an abort, a reset and a timeout alike.
+impl Drop for Request {
+    fn drop(&mut self) {
+        if let (Some(plugin), Some(ticket)) = (&self.plugin, self.ticket.take()) {
+            plugin.release(ticket);
+        }
+    }
+}
+
+fn line(destination: &str, reason: &str) -> String {
+    format!("{destination}; reason={reason}")
+}
+
+fn whose(plugin: &Plugin, marker: &str) -> Origin {
+    let peer = host::property(host::PEER_SAN).unwrap_or_default();
+    let own = host::property(host::OWN_SAN).unwrap_or_default();
+    origin::of(marker, &plugin.cluster, &plugin.trust_domains, &peer, &own)
+}
+
+fn find<'a>(plugin: &'a Plugin, cluster: &str) -> Option<&'a Service> {
+    match target::named(cluster) {
+        Named::Host(host) => plugin.by_host(host),
+        Named::ByAuthority => host::header(Map::Request, AUTHORITY)
+            .and_then(|authority| plugin.by_host(target::host_of(&authority))),
+        Named::Nothing => None,
+    }
+}
+
+/// Rewrites the request so that its route leads to the peer. If the host refuses a part, nothing is changed.
+fn rewrite(plugin: &Plugin, service: &Service) -> bool {
+    let (name, value) = match service.routing {
+        Routing::Authority => (AUTHORITY, &service.peer.host),
+        Routing::Header => (names::TO, &service.peer.name),
+    };
+    if !host::set_header(Map::Request, names::MARKER, &plugin.cluster) {
+        return false;
+    }
+    let rewritten = host::set_header(Map::Request, name, value);
+    if !rewritten {
+        host::remove_header(Map::Request, names::MARKER);
+    }
+    rewritten
+}

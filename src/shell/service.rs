@@ -1,0 +1,235 @@
+//! One service in one VM: its count, its decisions in numbers, what is known of the way to its peer.
+
+use core::cell::Cell;
+
+use super::host::{self, Kind, Level, Metric};
+use super::running::ROLE;
+use crate::config::{self, Fault, Mode, Peer, Routing};
+use crate::names::{self, Reason, metric};
+use crate::policy::route::{self, Trial};
+use crate::policy::{Admission, Admit, Decision, Rule, Step};
+use crate::policy::{Route, target};
+
+/// Added to and taken off a count at configure, to see whether Envoy keeps it. The count is the lower 32 bits, so no
+/// request ever takes the test for load.
+const PROBE: i64 = 1 << 32;
+
+/// A service at work.
+pub struct Service {
+    pub mode: Mode,
+    pub routing: Routing,
+    pub rule: Rule,
+    pub peer: Peer,
+    pub index: usize,
+    labels: [(&'static str, String); 3],
+    in_flight: Metric,
+    /// The last request of this worker found room: the next need not look before it adds itself.
+    expect_room: Cell<bool>,
+    decisions: [Cell<Option<Metric>>; 3 * Reason::ALL.len()],
+    misroutes: Cell<Option<Metric>>,
+    route: Cell<Route>,
+}
+
+impl Service {
+    /// A service with its counts in place.
+    /// # Errors
+    /// Envoy does not keep the count.
+    pub fn new(
+        config: config::Service,
+        index: usize,
+        plugin: &str,
+        default_routing: Routing,
+    ) -> Result<Self, Fault> {
+        let labels = [
+            ("plugin", plugin.to_owned()),
+            (ROLE.0, ROLE.1.to_owned()),
+            ("service", config.host),
+        ];
+        let name = metric(&pairs(&labels), "in_flight");
+        let in_flight = host::metric(Kind::Gauge, &name).filter(|gauge| counts(*gauge)).ok_or_else(|| Fault {
+            path: "stats_matcher".to_owned(),
+            problem: format!(
+                "drops wasmcustom.{name}, without which nothing can be counted; include the prefix wasmcustom.{} (Istio: proxyStatsMatcher.inclusionPrefixes)",
+                names::PREFIX
+            ),
+        })?;
+        if let Some(limit) = config.rule.limit
+            && let Some(gauge) = host::metric(Kind::Gauge, &metric(&pairs(&labels), "limit"))
+        {
+            host::record(gauge, limit.into());
+        }
+        let service = Service {
+            mode: config.mode,
+            routing: config.routing.unwrap_or(default_routing),
+            rule: config.rule,
+            peer: config.peer,
+            index,
+            labels,
+            in_flight,
+            expect_room: Cell::new(true),
+            decisions: [const { Cell::new(None) }; 3 * Reason::ALL.len()],
+            misroutes: Cell::new(None),
+            route: Cell::default(),
+        };
+        host::prepare_first_time(&service.misroute_key());
+        Ok(service)
+    }
+
+    /// The service's host, or `*`.
+    pub fn host(&self) -> &str {
+        let [_, _, (_, host)] = &self.labels;
+        host
+    }
+
+    /// The count of requests in flight at home: the gauge's lower half, signed.
+    pub fn count(&self) -> Option<i64> {
+        host::read(self.in_flight).map(|value| i64::from(value as u32 as i32))
+    }
+
+    /// Asks for a slot. Nothing where Envoy would not count.
+    pub fn admit(&self, limit: u32) -> Option<Admission> {
+        let mut admit = Admit::new(limit, self.expect_room.get());
+        let mut seen = 0;
+        loop {
+            let before = admit;
+            let carried_out = match admit.step(seen) {
+                Step::Done(admission) => {
+                    self.expect_room.set(admission == Admission::Admitted);
+                    return Some(admission);
+                }
+                Step::Add(n) => host::add(self.in_flight, n),
+                Step::Read => self.count().map(|n| seen = n).is_some(),
+            };
+            if !carried_out {
+                if before.holds() {
+                    host::add(self.in_flight, -1);
+                }
+                return None;
+            }
+        }
+    }
+
+    /// Counts a request that goes home without asking. False where Envoy would not count.
+    pub fn count_in(&self) -> bool {
+        host::add(self.in_flight, 1)
+    }
+
+    /// Takes requests off the count.
+    pub fn count_out(&self, n: u32) {
+        host::add(self.in_flight, i64::from(n).saturating_neg());
+    }
+
+    /// What users see of a decision: the destination and the reason.
+    pub fn said(&self, decision: Decision) -> (&str, &'static str) {
+        match decision {
+            Decision::Home(reason) => (names::HOME, reason.word()),
+            Decision::Spill(reason) => (&self.peer.name, reason.word()),
+            Decision::Reject(reason) => (names::REJECTED, reason.word()),
+        }
+    }
+
+    /// Counts a decision.
+    pub fn decided(&self, decision: Decision) {
+        let (kind, reason) = match decision {
+            Decision::Home(reason) => (0usize, reason),
+            Decision::Spill(reason) => (1, reason),
+            Decision::Reject(reason) => (2, reason),
+        };
+        let index = kind
+            .saturating_mul(Reason::ALL.len())
+            .saturating_add(reason as usize);
+        let Some(cell) = self.decisions.get(index) else {
+            return;
+        };
+        count(cell, || {
+            let (destination, reason) = self.said(decision);
+            let mut labels = pairs(&self.labels).to_vec();
+            labels.extend([("destination", destination), ("reason", reason)]);
+            metric(&labels, "decisions")
+        });
+    }
+
+    /// Whether a request whose cluster is `home` may be sent to the peer now. A no is a misroute, and counted.
+    pub fn may_try(&self, home: &str, now: u32) -> bool {
+        let trial = match self.routing {
+            Routing::Authority => self.route.get().trial(now),
+            // Without a match for the header the request takes home's own route: a look at clusters tells nothing here.
+            Routing::Header if matches!(self.route.get().trial(now), Trial::Stay) => Trial::Stay,
+            Routing::Header => Trial::Go,
+        };
+        if trial == Trial::Look {
+            let exists = route::peer_cluster(home, &self.peer.host)
+                .and_then(|name| host::knows_cluster(&name));
+            self.route.set(Route::looked(exists, now));
+        }
+        let go = trial == Trial::Go || matches!(self.route.get(), Route::Good);
+        if !go {
+            self.misrouted("no cluster of that host");
+        }
+        go
+    }
+
+    /// Learns from a spilled request's answer where it went.
+    pub fn answered(&self, home: &str, cluster: &str, now: u32) {
+        let arrived = target::leads_elsewhere(home, cluster);
+        self.route.set(Route::answered(arrived, now));
+        if !arrived {
+            self.misrouted(if cluster.is_empty() {
+                "no route"
+            } else {
+                cluster
+            });
+        }
+    }
+
+    /// Counts a spill that leads nowhere, and says so once in the life of the proxy.
+    fn misrouted(&self, end: &str) {
+        count(&self.misroutes, || {
+            let mut labels = pairs(&self.labels).to_vec();
+            labels.push(("peer", &self.peer.name));
+            metric(&labels, "misroutes")
+        });
+        if host::first_time(&self.misroute_key()) {
+            let (service, Peer { name, host }) = (self.host(), &self.peer);
+            host::log(
+                Level::Warn,
+                &format!(
+                    "peer-spillover: service {service}: nothing leads to peer {name} at {host} ({end}); its requests stay home. Is there a ServiceEntry for {host}, on the service's port, visible to this proxy? Said once; counted in misroutes"
+                ),
+            );
+        }
+    }
+
+    /// Shared data is one space for all plugins of a proxy, so the key says whose it is.
+    fn misroute_key(&self) -> String {
+        metric(&pairs(&self.labels), &self.peer.host)
+    }
+}
+
+/// Adds 1 to a counter that is defined when it is first needed.
+fn count(cell: &Cell<Option<Metric>>, name: impl FnOnce() -> String) {
+    if cell.get().is_none() {
+        cell.set(host::metric(Kind::Counter, &name()));
+    }
+    if let Some(counter) = cell.get() {
+        host::add(counter, 1);
+    }
+}
+
+fn pairs<'a>(labels: &'a [(&'static str, String); 3]) -> [(&'static str, &'a str); 3] {
+    labels
+        .each_ref()
+        .map(|(label, value)| (*label, value.as_str()))
+}
+
+/// Whether Envoy keeps this gauge. A stats matcher that drops it makes it read 0 for ever, silently, and then a limit
+/// admits everything.
+fn counts(gauge: Metric) -> bool {
+    if host::read(gauge).is_some_and(|value| value != 0) {
+        return true;
+    }
+    host::add(gauge, PROBE);
+    let kept = host::read(gauge).is_some_and(|value| value != 0);
+    host::add(gauge, PROBE.saturating_neg());
+    kept
+}
