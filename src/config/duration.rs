@@ -15,7 +15,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         return Err(wrong());
     }
     let mut rest = text;
-    let mut seconds = 0.0;
+    let mut nanos: u64 = 0;
     while !rest.is_empty() {
         let digits = rest
             .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -26,22 +26,43 @@ pub fn parse(text: &str) -> Result<Duration, String> {
             .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at_checked(unit).ok_or_else(wrong)?;
         let scale = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
+            "h" => 3_600_000_000_000,
+            "m" => 60_000_000_000,
+            "s" => 1_000_000_000,
+            "ms" => 1_000_000,
+            "us" | "µs" => 1_000,
+            "ns" => 1,
             _ => return Err(wrong()),
         };
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        seconds += number * scale;
+        let number = scaled(number, scale).ok_or_else(wrong)?;
+        nanos = nanos.saturating_add(number);
         rest = tail;
     }
-    if seconds > LONGEST.as_secs_f64() {
+    let duration = Duration::from_nanos(nanos);
+    if duration > LONGEST {
         return Err(format!("must be at most a year, not {text:.40}"));
     }
-    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+    Ok(duration)
+}
+
+/// `number`, decimal digits with at most one point, times `scale`; what is smaller than 1 is cut off, as in Go. Too large
+/// is the largest. Integers only: the standard library's tables for doubles would add a tenth to the module.
+fn scaled(number: &str, scale: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    let digit = |b: u8| u64::from(b.saturating_sub(b'0'));
+    let whole = whole
+        .bytes()
+        .fold(0u64, |n, b| n.saturating_mul(10).saturating_add(digit(b)));
+    let (mut sum, mut unit) = (whole.saturating_mul(scale), scale);
+    for b in fraction.bytes() {
+        unit /= 10;
+        sum = sum.saturating_add(unit.saturating_mul(digit(b)));
+    }
+    Some(sum)
 }
 
 #[cfg(test)]

@@ -130,9 +130,12 @@ impl<'a> At<'a> {
             return Err(self.wrong_kind(&format!("a whole number from {min} to {max}")));
         };
         if number.fract() != 0.0 || number < f64::from(min) || number > f64::from(max) {
-            return Err(self.fault(format!(
-                "must be a whole number from {min} to {max}, not {number}"
-            )));
+            // Only whole numbers are quoted: to print any double would add a tenth to the module.
+            let got = match number as i64 {
+                whole if whole as f64 == number => format!("not {whole}"),
+                _ => "without a fraction".to_owned(),
+            };
+            return Err(self.fault(format!("must be a whole number from {min} to {max}, {got}")));
         }
         // In range and whole, so the cast changes nothing.
         Ok(number as u32)

@@ -63,6 +63,8 @@ pub enum Level {
     Error = 4,
 }
 
+/// Milliseconds: enough for a connection over mTLS to another region, so that no timeout is held against the peer.
+const LOOK_TIMEOUT: u32 = 5000;
 const OK: u32 = 0;
 const BAD_ARGUMENT: u32 = 2;
 const INTERNAL_FAILURE: u32 = 10;
@@ -313,7 +315,8 @@ pub fn now() -> u64 {
 ///
 /// The ABI has no such question. A call to the cluster is one: Envoy refuses it as a bad argument where there is no such
 /// cluster. The call itself goes nowhere: a CONNECT with a path and without `:protocol` is none that Envoy's codecs
-/// encode, so it ends in this proxy, after it opened a connection at most.
+/// encode, so it ends in this proxy, after it opened a connection at most. Nobody waits for its answer: the shipped module
+/// does not export `proxy_on_http_call_response` (in one that does, the SDK would trap on an answer it did not ask for).
 pub fn knows_cluster(cluster: &str) -> Option<bool> {
     let headers = header_map(&[
         (":method", "CONNECT"),
@@ -332,7 +335,7 @@ pub fn knows_cluster(cluster: &str) -> Option<bool> {
             0,
             none.as_ptr(),
             none.len(),
-            1,
+            LOOK_TIMEOUT,
             &raw mut token,
         )
     };

@@ -44,7 +44,7 @@ impl Plugin {
             .map(|service| (service.host().to_owned(), service.index))
             .filter(|(host, _)| host != "*")
             .collect();
-        by_host.sort();
+        by_host.sort_unstable();
         let strips_to = services
             .iter()
             .any(|s| s.routing == Routing::Header && s.mode == Mode::Enforce);

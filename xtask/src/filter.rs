@@ -1,0 +1,144 @@
+//! The shipped module: built, its exports pruned, optimised, written to `target/peer_spillover.wasm`.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use sha2::{Digest, Sha256};
+
+use crate::run::{alone, quietly};
+use crate::{exports, target_dir, tools, workspace_root};
+
+/// Bytes that the module may have: every proxy of a mesh fetches it.
+pub const MOST_BYTES: usize = 180_000;
+const TARGET: &str = "wasm32-wasip1";
+/// What Rust's target may use and every V8 that Envoy ships understands.
+const FEATURES: [&str; 6] = [
+    "--enable-bulk-memory",
+    "--enable-nontrapping-float-to-int",
+    "--enable-sign-ext",
+    "--enable-mutable-globals",
+    "--enable-multivalue",
+    "--enable-reference-types",
+];
+
+/// Where the module is, built anew if anything it is made of changed. Once per process.
+/// # Errors
+/// It cannot be built, or is larger than [`MOST_BYTES`].
+pub fn ensure() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    BUILT
+        .get_or_init(|| build().map_err(|error| format!("{error:#}")))
+        .clone()
+        .map_err(|error| anyhow!(error))
+}
+
+/// Builds the module.
+/// # Errors
+/// It cannot be built, or is larger than [`MOST_BYTES`].
+pub fn build() -> Result<PathBuf> {
+    let module = target_dir().join("peer_spillover.wasm");
+    alone(&target_dir().join("filter.lock"), || {
+        let raw = compile(&workspace_root(), &target_dir().join("filter"))?;
+        let stamp = target_dir().join("filter/peer_spillover.from");
+        let from = format!("{} {:?}", sha256(&fs::read(&raw)?), exports::KEPT);
+        if !module.is_file()
+            || fs::read_to_string(&stamp).is_ok_and(|last| last != from)
+            || !stamp.is_file()
+        {
+            let finished = finish(&raw)?;
+            // Renamed into place: a proxy that reads it meanwhile gets the old one or the new one, whole.
+            let new = module.with_extension("new");
+            fs::write(&new, finished)?;
+            fs::rename(&new, &module)?;
+            fs::write(&stamp, from)?;
+        }
+        Ok(())
+    })?;
+    Ok(module)
+}
+
+/// Compiles the root package of `root` for Envoy; the same bytes wherever `root` is.
+/// # Errors
+/// It does not compile.
+pub fn compile(root: &Path, target: &Path) -> Result<PathBuf> {
+    let mut rustup = Command::new("rustup");
+    rustup.args(["target", "add", TARGET]).current_dir(root);
+    if tools::on_path("rustup").is_some() && !has_target(root) {
+        quietly(&format!("adding the target {TARGET}"), &mut rustup)?;
+    }
+    let cargo_home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let mut flags = format!("--remap-path-prefix={}=/peer-spillover", root.display());
+    if let Some(home) = cargo_home {
+        flags.push_str(&format!(
+            "\u{1f}--remap-path-prefix={}=/cargo",
+            home.display()
+        ));
+    }
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args([
+        "build",
+        "--quiet",
+        "--package",
+        "peer-spillover",
+        "--lib",
+        "--profile",
+        "filter",
+        "--target",
+        TARGET,
+    ]);
+    cargo
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(root)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags)
+        .env_remove("RUSTFLAGS");
+    quietly("building the filter", &mut cargo)?;
+    Ok(target.join(TARGET).join("filter/peer_spillover.wasm"))
+}
+
+/// The module to ship, from the one that was compiled.
+/// # Errors
+/// It is larger than [`MOST_BYTES`], or the optimiser failed.
+pub fn finish(raw: &Path) -> Result<Vec<u8>> {
+    let pruned = raw.with_extension("pruned.wasm");
+    let optimised = raw.with_extension("optimised.wasm");
+    fs::write(&pruned, exports::prune(&fs::read(raw)?)?)?;
+    let mut wasm_opt = tools::wasm_opt()?;
+    wasm_opt
+        .args(["-O3", "--strip-debug", "--strip-producers"])
+        .args(FEATURES)
+        .arg(&pruned)
+        .arg("-o")
+        .arg(&optimised);
+    quietly("optimising the filter", &mut wasm_opt)?;
+    let bytes =
+        fs::read(&optimised).with_context(|| format!("{} cannot be read", optimised.display()))?;
+    ensure!(
+        bytes.len() <= MOST_BYTES,
+        "the module has {} bytes; at most {MOST_BYTES} may be shipped",
+        bytes.len()
+    );
+    Ok(bytes)
+}
+
+/// The SHA-256 of `bytes`, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn has_target(root: &Path) -> bool {
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .current_dir(root)
+        .output();
+    output.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
+}

@@ -1,0 +1,37 @@
+//! What is shipped: the exports, the size, the same bytes twice; and the policy on bare WebAssembly.
+
+use std::fs;
+
+use xtask::{exports, filter, policy, target_dir, workspace_root};
+
+type Outcome = anyhow::Result<()>;
+
+#[test]
+fn the_module_exports_what_envoy_must_call_and_nothing_else() -> Outcome {
+    let module = fs::read(filter::ensure()?)?;
+    assert_eq!(exports::names(&module)?, exports::KEPT);
+    Ok(())
+}
+
+#[test]
+fn the_module_is_small_enough_to_ship() -> Outcome {
+    let bytes = fs::metadata(filter::ensure()?)?.len();
+    assert!(bytes <= filter::MOST_BYTES as u64, "{bytes} bytes");
+    Ok(())
+}
+
+#[test]
+fn two_builds_give_the_same_bytes() -> Outcome {
+    let shipped = fs::read(filter::ensure()?)?;
+    let again = filter::compile(&workspace_root(), &target_dir().join("filter-again"))?;
+    assert_eq!(
+        filter::sha256(&shipped),
+        filter::sha256(&filter::finish(&again)?)
+    );
+    Ok(())
+}
+
+#[test]
+fn the_policy_makes_no_hostcall_and_passes_its_tests_without_a_host() -> Outcome {
+    policy::test_on_bare_wasm()
+}
