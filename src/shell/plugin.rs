@@ -9,7 +9,7 @@ use proxy_wasm::types::ContextType;
 
 use super::host::{self, Kind, Level};
 use super::request::Request;
-use super::running::Running;
+use super::running;
 use super::service::Service;
 use crate::config::{self, Config, Fault, Mode, Routing};
 use crate::names::{self, metric};
@@ -136,16 +136,11 @@ impl Plugin {
 pub struct Root {
     id: u32,
     plugin: Option<Rc<Plugin>>,
-    running: Option<Running>,
 }
 
 impl Root {
     pub fn new(id: u32) -> Self {
-        Root {
-            id,
-            plugin: None,
-            running: None,
-        }
+        Root { id, plugin: None }
     }
 
     fn load(&mut self, bytes: &[u8], name: &str) -> Result<(), Fault> {
@@ -172,7 +167,7 @@ impl Root {
             );
         }
         self.plugin = (!all_off).then(|| Rc::new(plugin));
-        self.running = Some(Running::start(name, mode, &cluster));
+        running::start(self.id, name, mode, &cluster);
         host::set_tick_period(TICK);
         Ok(())
     }
@@ -186,7 +181,7 @@ impl Root {
         ) {
             host::add(counter, 1);
         }
-        let runs = Running::anywhere(name);
+        let runs = running::anywhere(name);
         let then = if runs {
             "the configuration before stays in force"
         } else {
@@ -198,9 +193,15 @@ impl Root {
         );
         if !runs {
             self.plugin = None;
-            self.running = None;
+            running::stop(self.id);
         }
         !runs
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        running::stop(self.id);
     }
 }
 
@@ -216,9 +217,7 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        if let Some(running) = &self.running {
-            running.beat();
-        }
+        running::beat(self.id);
         if let Some(plugin) = &self.plugin {
             plugin.ticks.set(plugin.now().saturating_add(1));
             plugin.sweep(self.id);

@@ -1,5 +1,7 @@
 //! Whether a good configuration runs, seen from a VM that was just given a bad one.
 
+use core::cell::RefCell;
+
 use super::host::{self, Kind, Metric};
 use crate::config::Mode;
 use crate::names::metric;
@@ -10,55 +12,84 @@ pub const ROLE: (&str, &str) = ("role", "client");
 /// main thread; as a clock difference in either direction, since a hot restart adds the gauges of two processes.
 const ALIVE: u64 = 5;
 
-/// Says, as long as it lives, that a good configuration runs in this VM.
-pub struct Running {
+struct Entry {
+    plugin: String,
+    root: u32,
     gauges: [Option<Metric>; 2],
     heartbeat: Option<Metric>,
 }
 
-impl Running {
-    /// Says so from now on.
-    pub fn start(plugin: &str, mode: Mode, cluster: &str) -> Self {
-        let info = [
-            ("plugin", plugin),
-            ROLE,
-            ("version", env!("CARGO_PKG_VERSION")),
-            ("mode", mode.word()),
-            ("cluster", cluster),
-        ];
-        let gauges = [metric(&info, "info"), configured(plugin)]
-            .map(|name| host::metric(Kind::Gauge, &name));
-        for gauge in gauges.iter().flatten() {
-            host::add(*gauge, 1);
-        }
-        let running = Running {
-            gauges,
-            heartbeat: host::metric(Kind::Gauge, &heartbeat(plugin)),
-        };
-        running.beat();
-        running
-    }
-
-    /// Shows that this VM is alive.
-    pub fn beat(&self) {
-        if let Some(gauge) = self.heartbeat {
-            host::record(gauge, host::now());
-        }
-    }
-
-    /// Whether one runs in any VM of this proxy: it said so, took nothing back, and was alive a moment ago. Both are
-    /// asked for: a VM that trapped never takes back what it said, and its heart stops.
-    pub fn anywhere(plugin: &str) -> bool {
-        let read = |name: &str| {
-            host::metric(Kind::Gauge, name)
-                .and_then(host::read)
-                .unwrap_or(0)
-        };
-        read(&configured(plugin)) > 0 && read(&heartbeat(plugin)).abs_diff(host::now()) <= ALIVE
-    }
+thread_local! {
+    /// What runs in this VM: one entry a plugin, whatever Envoy does with old root contexts. Those of its main thread
+    /// outlive the configuration that they were made for (measured: one more with every update, never deleted), and must
+    /// not go on saying that they run.
+    static RUNNING: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Drop for Running {
+/// Says from now on that the root context `root` runs a good configuration of `plugin`, instead of any other here.
+pub fn start(root: u32, plugin: &str, mode: Mode, cluster: &str) {
+    let info = [
+        ("plugin", plugin),
+        ROLE,
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("mode", mode.word()),
+        ("cluster", cluster),
+    ];
+    let gauges = [metric(&info, "info"), configured(plugin)];
+    let gauges = gauges.map(|name| host::metric(Kind::Gauge, &name));
+    for gauge in gauges.iter().flatten() {
+        host::add(*gauge, 1);
+    }
+    let heartbeat = host::metric(Kind::Gauge, &heartbeat(plugin));
+    let entry = Entry {
+        plugin: plugin.to_owned(),
+        root,
+        gauges,
+        heartbeat,
+    };
+    change(|entries| {
+        entries.retain(|other| other.plugin != entry.plugin);
+        entries.push(entry);
+    });
+    beat(root);
+}
+
+/// Shows that `root` is alive, if it still runs.
+pub fn beat(root: u32) {
+    change(|entries| {
+        let entry = entries.iter().find(|entry| entry.root == root);
+        if let Some(gauge) = entry.and_then(|entry| entry.heartbeat) {
+            host::record(gauge, host::now());
+        }
+    });
+}
+
+/// Says no more that `root` runs anything.
+pub fn stop(root: u32) {
+    change(|entries| entries.retain(|entry| entry.root != root));
+}
+
+/// Whether one runs in any VM of this proxy: it said so, took nothing back, and was alive a moment ago. Both are asked
+/// for: a VM that is gone may never have taken back what it said, and its heart stops.
+pub fn anywhere(plugin: &str) -> bool {
+    let read = |name: &str| {
+        host::metric(Kind::Gauge, name)
+            .and_then(host::read)
+            .unwrap_or(0)
+    };
+    read(&configured(plugin)) > 0 && read(&heartbeat(plugin)).abs_diff(host::now()) <= ALIVE
+}
+
+/// The entries are never borrowed twice at once; if it were, an entry would be missed, and no request harmed.
+fn change(with: impl FnOnce(&mut Vec<Entry>)) {
+    let _ = RUNNING.try_with(|running| {
+        running
+            .try_borrow_mut()
+            .map(|mut entries| with(&mut entries))
+    });
+}
+
+impl Drop for Entry {
     fn drop(&mut self) {
         for gauge in self.gauges.iter().flatten() {
             host::add(*gauge, -1);

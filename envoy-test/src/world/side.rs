@@ -1,0 +1,391 @@
+//! The configuration of one cluster's Envoy.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::builder::{Builder, CatchAll, PeerRoute, Upstream};
+use super::template::fill;
+use crate::certs::Leaf;
+
+/// One cluster's Envoy, with what it is told of the rest of the world.
+pub(super) struct Side<'a> {
+    pub builder: &'a Builder,
+    /// This cluster's name.
+    pub cluster: &'a str,
+    /// The service of this cluster.
+    pub echo: SocketAddr,
+    /// Whether it has the listener `outbound`.
+    pub outbound: bool,
+    /// Port (0: any) and certificate of the listener `gateway`, if it has one.
+    pub gateway: Option<(u16, &'a Leaf)>,
+    /// The other cluster, if it knows one.
+    pub peer: Option<Peer<'a>>,
+    /// Entries of `http_filters`, in all listeners.
+    pub http_filters: String,
+    pub access_log: &'a Path,
+}
+
+/// The other cluster, seen from a [`Side`].
+pub(super) struct Peer<'a> {
+    pub name: &'a str,
+    pub gateway: SocketAddr,
+    /// What it expects the gateway to be.
+    pub identity: &'a str,
+    /// What this side shows to it.
+    pub leaf: &'a Leaf,
+}
+
+impl Side<'_> {
+    /// Its bootstrap.
+    pub fn bootstrap(&self) -> String {
+        let tags: String = [
+            "plugin",
+            "role",
+            "service",
+            "destination",
+            "reason",
+            "mode",
+            "version",
+            "peer",
+            "cluster",
+        ]
+        .iter()
+        .map(|tag| format!("- {{tag_name: {tag}, regex: '({tag}=\\.=(.*?);\\.;)'}}\n"))
+        .collect();
+        fill(
+            include_str!("templates/bootstrap.yaml"),
+            &[
+                ("node_id", &self.builder.node_id),
+                ("cluster", self.cluster),
+                ("stats_matcher", &self.builder.stats_matcher),
+                ("stats_tags", &tags),
+                ("listeners", &self.listeners()),
+                ("clusters", &self.clusters()),
+            ],
+        )
+    }
+
+    fn listeners(&self) -> String {
+        let mut listeners = String::new();
+        if self.outbound {
+            listeners += &fill(
+                include_str!("templates/outbound.yaml"),
+                &[("hcm", &self.hcm("outbound"))],
+            );
+        }
+        if let Some((port, leaf)) = self.gateway {
+            let names: Vec<String> = self
+                .builder
+                .hosts
+                .iter()
+                .map(|host| quoted(&sni(host)))
+                .collect();
+            listeners += &fill(
+                include_str!("templates/gateway.yaml"),
+                &[
+                    ("port", &port.to_string()),
+                    ("server_names", &names.join(", ")),
+                    ("cert", &leaf.cert.display().to_string()),
+                    ("key", &leaf.key.display().to_string()),
+                    ("root", &leaf.root.display().to_string()),
+                    ("hcm", &self.hcm("gateway")),
+                ],
+            );
+        }
+        listeners
+    }
+
+    fn hcm(&self, listener: &str) -> String {
+        let client_cert = match listener {
+            "gateway" => {
+                "forward_client_cert_details: SANITIZE_SET\nset_current_client_cert_details: {subject: true, uri: true}"
+            }
+            _ => "forward_client_cert_details: SANITIZE",
+        };
+        fill(
+            include_str!("templates/hcm.yaml"),
+            &[
+                ("listener", listener),
+                ("client_cert", client_cert),
+                ("access_log", &self.access_log.display().to_string()),
+                ("http_filters", &self.http_filters),
+                ("virtual_hosts", &self.virtual_hosts()),
+            ],
+        )
+    }
+
+    fn virtual_hosts(&self) -> String {
+        let builder = self.builder;
+        let mut hosts = String::new();
+        for host in &builder.hosts {
+            let action = self
+                .peer
+                .as_ref()
+                .and_then(|peer| self.peer_action(peer, host));
+            let header_route = match (&self.peer, &action) {
+                (Some(peer), Some(action)) => {
+                    let values = [("peer", peer.name), ("peer_action", action)];
+                    fill(include_str!("templates/header_route.yaml"), &values)
+                }
+                _ => String::new(),
+            };
+            let domains: Vec<String> = aliases(host).iter().map(|alias| quoted(alias)).collect();
+            hosts += &fill(
+                include_str!("templates/service_hosts.yaml"),
+                &[
+                    ("host", host),
+                    ("domains", &domains.join(", ")),
+                    ("header_route", &header_route),
+                    ("home_cluster", &self.home_cluster(host)),
+                    ("home_route", &builder.route),
+                ],
+            );
+            if let (Some(peer), Some(action)) = (&self.peer, &action) {
+                let values = [
+                    ("peer_host", peer_host(host, peer.name)),
+                    ("peer_action", action.clone()),
+                ];
+                let values = values
+                    .each_ref()
+                    .map(|(name, value)| (*name, value.as_str()));
+                hosts += &fill(include_str!("templates/peer_host.yaml"), &values);
+            }
+        }
+        let catch_all = match builder.catch_all {
+            CatchAll::Passthrough => "PassthroughCluster",
+            CatchAll::BlackHole => "BlackHoleCluster",
+            CatchAll::Absent => return hosts,
+        };
+        hosts
+            + &format!(
+                "- {{name: any, domains: ['*'], routes: [{{match: {{prefix: /}}, route: {{cluster: {catch_all}}}}}]}}\n"
+            )
+    }
+
+    fn peer_action(&self, peer: &Peer<'_>, host: &str) -> Option<String> {
+        let cluster = match self.builder.peer_route {
+            PeerRoute::Missing | PeerRoute::Unrouted => return None,
+            PeerRoute::DirectResponse => {
+                return Some("direct_response: {status: 418}\n".to_owned());
+            }
+            PeerRoute::BlackHole => "BlackHoleCluster".to_owned(),
+            PeerRoute::Gateway => self.peer_cluster(host, peer.name),
+        };
+        let route = format!(
+            "cluster: \"{cluster}\"\nhost_rewrite_literal: {host}\n{}",
+            self.builder.peer_route_yaml
+        );
+        Some(fill("route:\n  {{route}}\n", &[("route", &route)]))
+    }
+
+    fn home_cluster(&self, host: &str) -> String {
+        if self.builder.plain_cluster_names {
+            format!("home_{host}")
+        } else {
+            istio_cluster(host)
+        }
+    }
+
+    fn peer_cluster(&self, host: &str, peer: &str) -> String {
+        let host = peer_host(host, peer);
+        if self.builder.plain_cluster_names {
+            format!("peer_{host}")
+        } else {
+            istio_cluster(&host)
+        }
+    }
+
+    fn clusters(&self) -> String {
+        let mut clusters = String::new();
+        for host in &self.builder.hosts {
+            let mut home_endpoints = endpoint(self.echo, 0);
+            let (mut limits, mut tls, mut upstream) =
+                (unlimited(), String::new(), self.builder.upstream);
+            if let Some(peer) = &self.peer {
+                let peer_tls = upstream_tls(
+                    &sni(host),
+                    Some(peer.leaf),
+                    &peer.leaf.root,
+                    Some(peer.identity),
+                );
+                if self.builder.origin_of_2020 {
+                    home_endpoints += &endpoint(peer.gateway, 1);
+                    limits = include_str!("templates/origin_limits.yaml").to_owned();
+                    tls = by_endpoint(&peer_tls);
+                    upstream = Upstream::OnePerConnection;
+                } else if self.builder.peer_route != PeerRoute::Missing {
+                    let socket = fill("transport_socket:\n  {{tls}}\n", &[("tls", &peer_tls)]);
+                    let name = self.peer_cluster(host, peer.name);
+                    clusters += &cluster(
+                        &name,
+                        &unlimited(),
+                        self.builder.peer_upstream,
+                        &socket,
+                        &endpoint(peer.gateway, 0),
+                    );
+                }
+            }
+            clusters += &cluster(
+                &self.home_cluster(host),
+                &limits,
+                upstream,
+                &tls,
+                &home_endpoints,
+            );
+        }
+        clusters
+    }
+}
+
+/// Name of the cluster of `host` in Istio.
+pub(super) fn istio_cluster(host: &str) -> String {
+    format!("outbound|80||{host}")
+}
+
+/// The SNI by which an Istio gateway (AUTO_PASSTHROUGH) knows `host`.
+pub fn sni(host: &str) -> String {
+    format!("outbound_.80_._.{host}")
+}
+
+/// The ServiceEntry host for the service `host` in the cluster `peer`: `a.istio.svc.cluster.local` is `a.istio.gke.global` there.
+pub fn peer_host(host: &str, peer: &str) -> String {
+    let name = host.strip_suffix(".svc.cluster.local").unwrap_or(host);
+    format!("{name}.{peer}.global")
+}
+
+/// The bootstrap of an Envoy with one plain listener, `outbound`, that leads everything to `gateway` over TLS.
+pub(super) fn tls_client(
+    gateway: SocketAddr,
+    sni: &str,
+    leaf: Option<&Leaf>,
+    root: &Path,
+    access_log: &Path,
+) -> String {
+    let socket = fill(
+        "transport_socket:\n  {{tls}}\n",
+        &[("tls", &upstream_tls(sni, leaf, root, None))],
+    );
+    let hosts = "- {name: any, domains: ['*'], routes: [{match: {prefix: /}, route: {cluster: gateway}}]}\n";
+    let hcm = fill(
+        include_str!("templates/hcm.yaml"),
+        &[
+            ("listener", "outbound"),
+            ("client_cert", ""),
+            ("access_log", &access_log.display().to_string()),
+            ("http_filters", ""),
+            ("virtual_hosts", hosts),
+        ],
+    );
+    fill(
+        include_str!("templates/bootstrap.yaml"),
+        &[
+            ("node_id", "client"),
+            ("cluster", "client"),
+            ("stats_matcher", ""),
+            ("stats_tags", ""),
+            (
+                "listeners",
+                &fill(include_str!("templates/outbound.yaml"), &[("hcm", &hcm)]),
+            ),
+            (
+                "clusters",
+                &cluster(
+                    "gateway",
+                    &unlimited(),
+                    Upstream::Http1,
+                    &socket,
+                    &endpoint(gateway, 0),
+                ),
+            ),
+        ],
+    )
+}
+
+fn aliases(host: &str) -> Vec<String> {
+    let mut aliases = vec![host.to_owned()];
+    let mut rest = host;
+    for suffix in [".cluster.local", ".svc"] {
+        if let Some(shorter) = rest.strip_suffix(suffix) {
+            aliases.push(shorter.to_owned());
+            rest = shorter;
+        }
+    }
+    // `a` is the name inside the namespace `istio`, where the client lives.
+    aliases.extend(rest.strip_suffix(".istio").map(str::to_owned));
+    aliases
+}
+
+fn cluster(name: &str, limits: &str, upstream: Upstream, tls: &str, endpoints: &str) -> String {
+    let protocol = match upstream {
+        Upstream::OnePerConnection => {
+            "common_http_protocol_options: {max_requests_per_connection: 1}\nexplicit_http_config: {http_protocol_options: {}}"
+        }
+        Upstream::Http1 => "explicit_http_config: {http_protocol_options: {}}",
+        Upstream::Http2 => "explicit_http_config: {http2_protocol_options: {allow_connect: true}}",
+        Upstream::AsClient => {
+            "use_downstream_protocol_config: {http_protocol_options: {}, http2_protocol_options: {allow_connect: true}}"
+        }
+    };
+    let values = [
+        ("name", name),
+        ("limits", limits),
+        ("protocol", protocol),
+        ("tls", tls),
+        ("endpoints", endpoints),
+    ];
+    fill(include_str!("templates/cluster.yaml"), &values)
+}
+
+/// No circuit breaker in the way: Envoy's own would stop at 1024.
+fn unlimited() -> String {
+    let n = 100_000;
+    format!(
+        "circuit_breakers: {{thresholds: [{{max_connections: {n}, max_pending_requests: {n}, max_requests: {n}, max_retries: {n}}}]}}\n"
+    )
+}
+
+fn endpoint(addr: SocketAddr, priority: u32) -> String {
+    let mut text = format!(
+        "- priority: {priority}\n  lb_endpoints:\n  - endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}\n",
+        addr.ip(),
+        addr.port()
+    );
+    if priority > 0 {
+        text +=
+            "    metadata: {filter_metadata: {envoy.transport_socket_match: {tlsMode: istio}}}\n";
+    }
+    text
+}
+
+fn by_endpoint(tls: &str) -> String {
+    let template = "transport_socket_matches:\n- name: tlsMode-istio\n  match: {tlsMode: istio}\n  transport_socket:\n    {{tls}}\n- name: tlsMode-disabled\n  match: {}\n  transport_socket: {name: envoy.transport_sockets.raw_buffer, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}}\n";
+    fill(template, &[("tls", tls)])
+}
+
+fn upstream_tls(sni: &str, leaf: Option<&Leaf>, root: &Path, identity: Option<&str>) -> String {
+    let certificate = leaf.map_or(String::new(), |leaf| {
+        format!(
+            "tls_certificates: [{{certificate_chain: {{filename: \"{}\"}}, private_key: {{filename: \"{}\"}}}}]",
+            leaf.cert.display(),
+            leaf.key.display()
+        )
+    });
+    let identity = identity.map_or(String::new(), |identity| {
+        format!(
+            "match_typed_subject_alt_names: [{{san_type: URI, matcher: {{exact: \"{identity}\"}}}}]"
+        )
+    });
+    fill(
+        include_str!("templates/upstream_tls.yaml"),
+        &[
+            ("sni", sni),
+            ("certificate", &certificate),
+            ("root", &root.display().to_string()),
+            ("identity", &identity),
+        ],
+    )
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
