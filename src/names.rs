@@ -8,10 +8,10 @@
 //! | metric | kind | labels | what it says |
 //! |---|---|---|---|
 //! | `in_flight` | gauge | plugin, role, service | requests sent to the home service and not finished |
-//! | `limit` | gauge | plugin, role, service | the limit in force; absent where there is none |
+//! | `limit` | gauge | plugin, role, service | the limit last configured; 0 where there is none |
 //! | `decisions` | counter | plugin, role, service, destination, reason | what was decided, and why |
 //! | `misroutes` | counter | plugin, role, service, peer | spills undone since no route led to the peer |
-//! | `info` | gauge | plugin, role, version, mode, cluster | VMs (workers and the main thread) that run this |
+//! | `info` | gauge | plugin, role, version, mode, cluster | VMs that run this: one for each worker, and the main thread's |
 //! | `configured` | gauge | plugin, role | VMs that run a good configuration, whichever |
 //! | `heartbeat` | gauge | plugin, role | Unix second at which one of them was last seen alive |
 //! | `config_rejected` | counter | plugin | configurations refused, counted by each VM that was given one |

@@ -42,7 +42,7 @@ async fn enforce_sends_the_surplus() -> Result<()> {
 }
 
 /// What home received, but for what differs from one request to the next whoever is between.
-fn bytes(received: &[Received]) -> Vec<(String, String, Vec<(String, String)>)> {
+fn bytes(received: &[Received]) -> Vec<(String, Vec<(String, String)>)> {
     let steady = |name: &str| !["x-request-id", "x-forwarded-proto"].contains(&name);
     let one = |r: &Received| {
         let mut headers: Vec<_> = r
@@ -52,7 +52,7 @@ fn bytes(received: &[Received]) -> Vec<(String, String, Vec<(String, String)>)> 
             .cloned()
             .collect();
         headers.sort();
-        (r.method.clone(), r.path.clone(), headers)
+        (format!("{} {}", r.method, r.path), headers)
     };
     received.iter().map(one).collect()
 }

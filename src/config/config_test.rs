@@ -310,8 +310,7 @@ mod properties {
         leaf.prop_recursive(4, 32, 6, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::hash_map("[a-zA-Z]{1,8}", inner, 0..4)
-                    .prop_map(|m| Value::from_iter(m)),
+                prop::collection::hash_map("[a-zA-Z]{1,8}", inner, 0..4).prop_map(Value::from_iter),
             ]
         })
     }

@@ -65,17 +65,24 @@ impl Ledger {
     }
 
     /// Gives back the slots of `service` whose upstream has finished though the stream lives on, because its client
-    /// does not read. `finished` is asked for each held stream. Returns how many: the caller takes them off the count.
-    pub fn sweep(&mut self, service: Service, mut finished: impl FnMut(u32) -> bool) -> u32 {
+    /// does not read. `finished` is asked for each held stream, for `most` of them. Returns how many: the caller takes
+    /// them off the count.
+    pub fn sweep(
+        &mut self,
+        service: Service,
+        most: usize,
+        mut finished: impl FnMut(u32) -> bool,
+    ) -> u32 {
         let mut swept: u32 = 0;
-        for slot in &mut self.slots {
-            if let Slot::Held {
+        let held = self.slots.iter_mut().filter_map(|slot| match *slot {
+            Slot::Held {
                 service: of,
                 stream,
-            } = *slot
-                && of == service
-                && finished(stream)
-            {
+            } if of == service => Some((slot, stream)),
+            _ => None,
+        });
+        for (slot, stream) in held.take(most) {
+            if finished(stream) {
                 *slot = Slot::Swept;
                 swept = swept.saturating_add(1);
             }

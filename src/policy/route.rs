@@ -8,6 +8,8 @@
 //! **Invariant: where the peer's cluster does not exist, nothing is sent its way.** Where it exists and no route leads
 //! to it, the first request finds out, and the next one not before [`RETRY`].
 
+use super::target;
+
 /// Ticks until a peer without a cluster is looked for again: a second, at five ticks a second.
 pub const LOOK: u32 = 5;
 /// Ticks until a request may try a route again that led nowhere: half a minute. It is a request at risk each time.
@@ -67,17 +69,8 @@ impl Route {
 /// The name that Istio gives the peer's cluster, from home's: the same port, no subset. Nothing where home's is not
 /// Istio's.
 pub fn peer_cluster(home: &str, peer_host: &str) -> Option<String> {
-    let mut parts = home.split('|');
-    match (
-        parts.next(),
-        parts.next(),
-        parts.next(),
-        parts.next(),
-        parts.next(),
-    ) {
-        (Some("outbound"), Some(port), Some(_), Some(_), None) => {
-            Some(format!("outbound|{port}||{peer_host}"))
-        }
+    match target::istio(home) {
+        Some(["outbound", port, _, _]) => Some(format!("outbound|{port}||{peer_host}")),
         _ => None,
     }
 }

@@ -25,17 +25,17 @@ pub fn named(cluster: &str) -> Named<'_> {
     if is_nowhere(cluster) {
         return Named::Nothing;
     }
-    let mut parts = cluster.split('|');
-    match (
-        parts.next(),
-        parts.next(),
-        parts.next(),
-        parts.next(),
-        parts.next(),
-    ) {
-        (Some(_), Some(_), Some(_), Some(host), None) if !host.is_empty() => Named::Host(host),
+    match istio(cluster) {
+        Some([_, _, _, host]) if !host.is_empty() => Named::Host(host),
         _ => Named::ByAuthority,
     }
+}
+
+/// The parts of a cluster's name in Istio's form: direction, port, subset or protocol, host.
+pub fn istio(cluster: &str) -> Option<[&str; 4]> {
+    let mut parts = cluster.split('|');
+    let four = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
+    parts.next().is_none().then_some(four)
 }
 
 /// Whether a request whose cluster was `before` and is now `after` is on its way to another, real cluster.

@@ -22,6 +22,8 @@ pub struct Property(&'static str);
 pub const CLUSTER: Property = Property("xds\0cluster_name");
 /// Present once the upstream has finished its answer.
 pub const BACKEND_LATENCY: Property = Property("response\0backend_latency");
+/// Present once an upstream host was chosen.
+pub const UPSTREAM_ADDRESS: Property = Property("upstream\0address");
 /// First URI SAN of the downstream's certificate.
 pub const PEER_SAN: Property = Property("connection\0uri_san_peer_certificate");
 /// First URI SAN of our certificate on the downstream connection.

@@ -17,6 +17,7 @@ struct Entry {
     root: u32,
     gauges: [Option<Metric>; 2],
     heartbeat: Option<Metric>,
+    said: bool,
 }
 
 thread_local! {
@@ -26,7 +27,7 @@ thread_local! {
     static RUNNING: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Says from now on that the root context `root` runs a good configuration of `plugin`, instead of any other here.
+/// Says from its next tick on that the root context `root` runs a good configuration of `plugin`, instead of any other here.
 pub fn start(root: u32, plugin: &str, mode: Mode, cluster: &str) {
     let info = [
         ("plugin", plugin),
@@ -37,28 +38,34 @@ pub fn start(root: u32, plugin: &str, mode: Mode, cluster: &str) {
     ];
     let gauges = [metric(&info, "info"), configured(plugin)];
     let gauges = gauges.map(|name| host::metric(Kind::Gauge, &name));
-    for gauge in gauges.iter().flatten() {
-        host::add(*gauge, 1);
-    }
     let heartbeat = host::metric(Kind::Gauge, &heartbeat(plugin));
     let entry = Entry {
         plugin: plugin.to_owned(),
         root,
         gauges,
         heartbeat,
+        said: false,
     };
     change(|entries| {
         entries.retain(|other| other.plugin != entry.plugin);
         entries.push(entry);
     });
-    beat(root);
 }
 
-/// Shows that `root` is alive, if it still runs.
+/// Shows that `root` is alive, if it still runs. Called at each tick; the first says that it runs at all, since the VM in
+/// which Envoy only tries a configuration has none, and is never told that it ends.
 pub fn beat(root: u32) {
     change(|entries| {
-        let entry = entries.iter().find(|entry| entry.root == root);
-        if let Some(gauge) = entry.and_then(|entry| entry.heartbeat) {
+        let Some(entry) = entries.iter_mut().find(|entry| entry.root == root) else {
+            return;
+        };
+        if !entry.said {
+            entry.said = true;
+            for gauge in entry.gauges.iter().flatten() {
+                host::add(*gauge, 1);
+            }
+        }
+        if let Some(gauge) = entry.heartbeat {
             host::record(gauge, host::now());
         }
     });
@@ -91,7 +98,7 @@ fn change(with: impl FnOnce(&mut Vec<Entry>)) {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        for gauge in self.gauges.iter().flatten() {
+        for gauge in self.gauges.iter().flatten().filter(|_| self.said) {
             host::add(*gauge, -1);
         }
     }

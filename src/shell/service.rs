@@ -53,10 +53,8 @@ impl Service {
                 names::PREFIX
             ),
         })?;
-        if let Some(limit) = config.rule.limit
-            && let Some(gauge) = host::metric(Kind::Gauge, &metric(&pairs(&labels), "limit"))
-        {
-            host::record(gauge, limit.into());
+        if let Some(gauge) = host::metric(Kind::Gauge, &metric(&pairs(&labels), "limit")) {
+            host::record(gauge, config.rule.limit.unwrap_or(0).into());
         }
         let service = Service {
             mode: config.mode,
@@ -169,9 +167,13 @@ impl Service {
         go
     }
 
-    /// Learns from a spilled request's answer where it went.
+    /// Learns from a spilled request's answer where it went. Home's cluster without an upstream tells nothing: a filter
+    /// behind this one has answered before anybody asked for the new route.
     pub fn answered(&self, home: &str, cluster: &str, now: u32) {
         let arrived = target::leads_elsewhere(home, cluster);
+        if cluster == home && !host::has_property(host::UPSTREAM_ADDRESS) {
+            return;
+        }
         self.route.set(Route::answered(arrived, now));
         if !arrived {
             self.misrouted(if cluster.is_empty() {

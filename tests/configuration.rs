@@ -1,0 +1,318 @@
+//! A bad configuration: one line says where and what to do, and no request is lost, on a cold proxy or a running one.
+
+use anyhow::Result;
+use envoy_test::World;
+use envoy_test::world::{HOME, HOST, PEER, PLUGIN, Update, metric, plugin_config};
+use serde_json::{Value, json};
+
+const MARKER: &str = "x-peer-spillover-from";
+const TO: &str = "x-peer-spillover-to";
+const DEBUG: &str = "x-peer-spillover";
+
+/// A configuration that must be refused, and what the line about it says: the path and the fix.
+struct Bad {
+    kind: &'static str,
+    text: String,
+    says: [&'static str; 2],
+}
+
+impl Bad {
+    fn new(kind: &'static str, text: impl ToString, says: [&'static str; 2]) -> Self {
+        let text = text.to_string();
+        Bad { kind, text, says }
+    }
+}
+
+/// The good configuration, changed.
+fn with(change: impl FnOnce(&mut Value)) -> Value {
+    let mut config = plugin_config(1);
+    change(&mut config);
+    config
+}
+
+fn bad_ones() -> Vec<Bad> {
+    let service = plugin_config(1)["services"][0].clone();
+    // Printable and not, with a line break here and there, the same in each run.
+    let mut state = 1u32;
+    let junk: String = (0..1 << 20)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from((state >> 25) as u8)
+        })
+        .collect();
+    vec![
+        Bad::new(
+            "unknown field",
+            with(|c| c["services"][0]["peers"][0]["weight"] = json!(1)),
+            [
+                "services[0].peers[0].weight: unknown field",
+                "remove it, or use one of: name, host, mode",
+            ],
+        ),
+        Bad::new(
+            "wrong type",
+            with(|c| c["debugHeader"] = json!("yes")),
+            ["debugHeader: ", "must be true or false, not a string"],
+        ),
+        Bad::new(
+            "impossible value",
+            with(|c| {
+                c["services"][0]["trafficPolicy"]["connectionPool"]["http"]["http2MaxRequests"] =
+                    json!(0);
+            }),
+            [
+                "services[0].trafficPolicy.connectionPool.http.http2MaxRequests: ",
+                "to send everything to the peer, use mode: evacuate",
+            ],
+        ),
+        Bad::new(
+            "duplicate host",
+            with(|c| c["services"] = json!([service, service])),
+            [
+                "services[1]: host a.istio.svc.cluster.local is there twice",
+                "merge the two services",
+            ],
+        ),
+        Bad::new(
+            "1 MB of junk",
+            junk,
+            ["configuration: ", "is not the JSON that is expected"],
+        ),
+        Bad::new(
+            "deep nesting",
+            format!("{{\"services\":{}", "[".repeat(200_000)),
+            ["configuration: ", "is not the JSON that is expected"],
+        ),
+        Bad::new(
+            "empty",
+            "",
+            [
+                "configuration: is empty",
+                "set spec.pluginConfig with version, cluster and services",
+            ],
+        ),
+    ]
+}
+
+/// How many VMs are given a configuration at the start: Envoy's first try of it and its own on the main thread, and one
+/// on each worker. Each says its line once, whatever the traffic.
+fn vms(workers: usize) -> usize {
+    2 + workers
+}
+
+/// The filter's lines about refused configurations.
+fn rejections(world: &World) -> Vec<String> {
+    lines(world, "peer-spillover: configuration rejected, ")
+}
+
+fn lines(world: &World, text: &str) -> Vec<String> {
+    let log = world.envoy.log();
+    let lines = log.lines().filter(|line| line.contains(text));
+    lines.map(str::to_owned).collect()
+}
+
+async fn rejected(world: &World) -> Result<i64> {
+    let name = metric(&[("plugin", PLUGIN)], "config_rejected");
+    Ok(world.envoy.stat(&name).await?.unwrap_or(0))
+}
+
+/// Since `seen` of them, the filter has written of this configuration, each time the same and in one line.
+fn names_path_and_fix(world: &World, seen: usize, bad: &Bad, then: &str) {
+    let lines = rejections(world);
+    assert!(lines.len() > seen, "{}: nothing is said", bad.kind);
+    for line in &lines[seen..] {
+        for part in bad.says.iter().chain([&then]) {
+            assert!(line.contains(part), "{}: no {part:?} in {line}", bad.kind);
+        }
+        assert!(line.len() < 1000, "{}: a long line: {line}", bad.kind);
+    }
+}
+
+/// With one request held at home, others go home too, and no header of theirs or of their answers is touched.
+async fn passes_untouched(world: &World, kind: &str) -> Result<()> {
+    let held = hold(world).await?;
+    for _ in 0..4 {
+        let answer = world.get(&[(MARKER, "mars"), (TO, "venus")]).await?;
+        assert_eq!((answer.status, answer.served_by()), (200, HOME), "{kind}");
+        assert_eq!(answer.header(DEBUG), "", "{kind}");
+    }
+    for request in &world.home.requests()[1..] {
+        for (name, value) in [(MARKER, "mars"), (TO, "venus"), ("host", HOST)] {
+            let mut same = request.headers.iter().filter(|(n, _)| n == name);
+            let found = same.next().map(|(_, v)| v.as_str());
+            assert_eq!(found, Some(value), "{kind}: {name}");
+        }
+    }
+    release(world, held).await
+}
+
+/// A request held at home makes the next ones leave, and they come back when it has ended.
+async fn spills(world: &World, kind: &str) -> Result<()> {
+    let held = hold(world).await?;
+    for _ in 0..4 {
+        let answer = world.get(&[]).await?;
+        assert_eq!((answer.status, answer.served_by()), (200, PEER), "{kind}");
+    }
+    release(world, held).await?;
+    world.wait_idle().await?;
+    assert_eq!(world.get(&[]).await?.served_by(), HOME, "{kind}");
+    world.wait_idle().await
+}
+
+type Held = tokio::task::JoinHandle<Result<envoy_test::Answer>>;
+
+/// What home received before, and that this key was released before, is forgotten.
+async fn hold(world: &World) -> Result<Held> {
+    world.home.clear();
+    let mut client = world.client(false).await?;
+    let held = tokio::spawn(async move { client.get(HOST, &[("x-hold", "h")]).await });
+    world.home.wait_in_flight(1).await?;
+    Ok(held)
+}
+
+async fn release(world: &World, held: Held) -> Result<()> {
+    world.home.release("h");
+    let answer = held.await??;
+    assert_eq!((answer.status, answer.served_by()), (200, HOME));
+    world.home.wait_in_flight(0).await
+}
+
+/// A pod that starts with a bad configuration serves all the same, and the next good one is taken without a restart.
+#[tokio::test]
+async fn a_cold_proxy_with_a_bad_one_serves_untouched_and_takes_the_next_good_one() -> Result<()> {
+    for bad in bad_ones() {
+        let world = World::builder()
+            .filter(bad.text.as_str())
+            .workers(2)
+            .start()
+            .await?;
+        passes_untouched(&world, bad.kind).await?;
+        names_path_and_fix(&world, 0, &bad, "every request passes untouched");
+        let given = vms(2);
+        assert_eq!(rejected(&world).await?, given as i64, "{}", bad.kind);
+        assert_eq!(rejections(&world).len(), given, "{}", bad.kind);
+
+        let good = world.set_filter_config(plugin_config(1)).await?;
+        assert_eq!(good, Update::Accepted, "after {}", bad.kind);
+        spills(&world, bad.kind).await?;
+    }
+    Ok(())
+}
+
+/// Envoy keeps the one that runs, and says that it refused the other.
+#[tokio::test]
+async fn a_running_proxy_refuses_a_bad_one_and_keeps_what_it_has() -> Result<()> {
+    let world = World::builder().workers(2).start().await?;
+    spills(&world, "before").await?;
+    for bad in bad_ones() {
+        let (seen, counted) = (rejections(&world).len(), rejected(&world).await?);
+        let update = world.set_filter_config(bad.text.as_str()).await?;
+        assert_eq!(update, Update::Rejected, "{}", bad.kind);
+        names_path_and_fix(
+            &world,
+            seen,
+            &bad,
+            "the configuration before stays in force",
+        );
+        assert!(rejected(&world).await? > counted, "{}", bad.kind);
+        spills(&world, bad.kind).await?;
+    }
+    // What is refused does no lasting harm: a good one is taken, with its own limit.
+    let update = world.set_filter_config(plugin_config(2)).await?;
+    assert_eq!(update, Update::Accepted);
+    let held = hold(&world).await?;
+    assert_eq!(world.get(&[]).await?.served_by(), HOME);
+    release(&world, held).await
+}
+
+/// Whether a good one runs is asked anew each time, whatever came before.
+#[tokio::test]
+async fn bad_and_good_ones_in_turn() -> Result<()> {
+    let bad = |n: u32| with(|c| c["services"][0]["mode"] = json!(format!("bad-{n}")));
+    let world = World::builder().filter(bad(0)).workers(2).start().await?;
+    // Nothing good runs yet, so this one must be loaded too.
+    let update = world.set_filter_config(bad(1)).await?;
+    assert_eq!(update, Update::Accepted);
+    passes_untouched(&world, "a second bad one").await?;
+    for n in 0..3u32 {
+        let good = with(|c| c["trustDomains"] = json!([format!("domain-{n}")]));
+        assert_eq!(world.set_filter_config(good).await?, Update::Accepted);
+        spills(&world, "a good one").await?;
+        let update = world.set_filter_config(bad(2 + n)).await?;
+        assert_eq!(update, Update::Rejected, "{n}");
+        spills(&world, "a bad one on it").await?;
+    }
+    Ok(())
+}
+
+/// Without the count a limit would admit everything: better nothing is done, and said.
+#[tokio::test]
+async fn a_stats_matcher_that_swallows_the_count_is_named() -> Result<()> {
+    let dropped = [
+        "{exclusion_list: {patterns: [{prefix: wasmcustom}]}}",
+        "{exclusion_list: {patterns: [{suffix: in_flight}]}}",
+    ];
+    for (matcher, counted) in dropped.into_iter().zip([0, vms(1) as i64]) {
+        let world = World::builder().stats_matcher(matcher).start().await?;
+        passes_untouched(&world, matcher).await?;
+        let lines = rejections(&world);
+        assert_eq!(lines.len(), vms(1), "{lines:?}");
+        for line in lines {
+            for part in [
+                "every request passes untouched: stats_matcher: drops wasmcustom.peer_spillover_",
+                "in_flight",
+                "include the prefix wasmcustom.peer_spillover_",
+                "proxyStatsMatcher.inclusionPrefixes",
+            ] {
+                assert!(line.contains(part), "{matcher}: no {part:?} in {line}");
+            }
+        }
+        assert_eq!(rejected(&world).await?, counted, "{matcher}");
+    }
+    // The fix that the line names is one.
+    let fixed = "{inclusion_list: {patterns: [{prefix: listener_manager.}, {prefix: wasmcustom.peer_spillover_}]}}";
+    let world = World::builder().stats_matcher(fixed).start().await?;
+    spills(&world, fixed).await?;
+    assert!(rejections(&world).is_empty());
+    Ok(())
+}
+
+/// The origin's DestinationRule as it is: its limit holds, and what is not acted on is named.
+#[tokio::test]
+async fn a_pasted_destination_rule_works_and_what_is_not_acted_on_is_named() -> Result<()> {
+    let config = with(|c| {
+        c["services"][0]["trafficPolicy"] = json!({
+            "connectionPool": {
+                "tcp": {"maxConnections": 1},
+                "http": {"http2MaxRequests": 1, "maxRequestsPerConnection": 1, "http1MaxPendingRequests": 1},
+            },
+            "outlierDetection": {
+                "consecutiveErrors": 1, "interval": "1s", "baseEjectionTime": "1m", "maxEjectionPercent": 100,
+            },
+            "tls": {"mode": "ISTIO_MUTUAL"},
+        });
+    });
+    let world = World::builder().filter(config).start().await?;
+    for _ in 0..3 {
+        spills(&world, "pasted").await?;
+    }
+    assert_eq!(rejected(&world).await?, 0);
+    let warnings = lines(&world, "accepted, and not acted on by this filter");
+    assert_eq!(warnings.len(), vms(1), "{warnings:?}");
+    for line in warnings {
+        for field in [
+            "connectionPool.http.maxRequestsPerConnection",
+            "connectionPool.http.http1MaxPendingRequests",
+            "outlierDetection.consecutiveErrors",
+            "outlierDetection.interval",
+            "outlierDetection.baseEjectionTime",
+            "outlierDetection.maxEjectionPercent",
+            "tls",
+        ] {
+            let path = format!("services[0].trafficPolicy.{field}: accepted");
+            assert!(line.contains(&path), "no {path:?} in {line}");
+        }
+        assert!(!line.contains("maxConnections") && !line.contains("http2MaxRequests"));
+    }
+    Ok(())
+}
