@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use envoy_test::envoy::{reserve_port, temp_dir};
@@ -25,7 +25,6 @@ pub struct Counted {
     dir: TempDir,
     child: Child,
     proxy: SocketAddr,
-    admin: SocketAddr,
     proof: Option<&'static str>,
     // Ours as long as it runs.
     _ports: Vec<TcpSocket>,
@@ -37,12 +36,11 @@ impl Counted {
     /// It does not, within five minutes.
     pub async fn start(variant: &Variant, remote: SocketAddr) -> Result<Counted> {
         let dir = temp_dir("cost")?;
-        let ports = [reserve_port()?, reserve_port()?, reserve_port()?];
-        let [proxy, admin, echo] = [&ports[0], &ports[1], &ports[2]].map(TcpSocket::local_addr);
-        let (proxy, admin, echo) = (proxy?, admin?, echo?);
+        let ports = [reserve_port()?, reserve_port()?];
+        let [proxy, echo] = [&ports[0], &ports[1]].map(TcpSocket::local_addr);
+        let (proxy, echo) = (proxy?, echo?);
         let config = format!("{PROXY}{ECHO}")
             .replace("{{proxy}}", &proxy.port().to_string())
-            .replace("{{admin}}", &admin.port().to_string())
             .replace("{{echo}}", &echo.port().to_string())
             .replace("{{remote}}", &remote.port().to_string())
             .replace("{{filters}}", &variant.filters.to_string());
@@ -58,6 +56,7 @@ impl Counted {
             ])
             .arg(envoy)
             .args(["-c", "envoy.yaml", "--concurrency", "1"])
+            .args(["--admin-address-path", "admin"])
             .args(["--disable-hot-restart", "--log-level", "warning"])
             .current_dir(dir.path())
             .stdin(Stdio::null())
@@ -69,7 +68,6 @@ impl Counted {
             dir,
             child,
             proxy,
-            admin,
             proof: variant.proof,
             _ports: ports.into(),
         };
@@ -93,13 +91,16 @@ impl Counted {
         .await?
     }
 
-    /// Instructions per request of `path`, over `requests` on one connection of HTTP/1.1.
+    /// Instructions per request of `path`, over `requests` on one connection of HTTP/1.1, without the `at_rest` that
+    /// Envoy and the filter's ticks need a second, requests or not.
     /// # Errors
     /// A request failed, or was not handled by the filter, or a tool did not do its part.
-    pub async fn per_request(&self, path: &str, requests: u32) -> Result<f64> {
+    pub async fn per_request(&self, path: &str, requests: u32, at_rest: f64) -> Result<f64> {
         let handled = self.handled().await?;
         self.control("-z")?;
+        let start = Instant::now();
         self.load(path, requests)?;
+        let seconds = start.elapsed().as_secs_f64();
         self.control("-d")?;
         if let (Some(before), Some(after)) = (handled, self.handled().await?) {
             ensure!(
@@ -108,7 +109,19 @@ impl Counted {
                 after - before
             );
         }
-        Ok(self.last_total()? as f64 / f64::from(requests))
+        Ok((self.last_total()? - seconds * at_rest) / f64::from(requests))
+    }
+
+    /// Instructions per second while there are no requests, over `span`.
+    /// # Errors
+    /// A tool did not do its part.
+    pub async fn at_rest(&self, span: Duration) -> Result<f64> {
+        self.control("-z")?;
+        let start = Instant::now();
+        tokio::time::sleep(span).await;
+        let seconds = start.elapsed().as_secs_f64();
+        self.control("-d")?;
+        Ok(self.last_total()? / seconds)
     }
 
     /// Sends `requests` to `path`.
@@ -131,7 +144,8 @@ impl Counted {
         let Some(proof) = self.proof else {
             return Ok(None);
         };
-        let (_, stats) = get(self.admin, "/stats").await?;
+        let admin = fs::read_to_string(self.dir.path().join("admin"))?;
+        let (_, stats) = get(admin.trim().parse()?, "/stats").await?;
         let counter = stats.lines().find(|line| line.contains(proof));
         let value = counter.and_then(|line| line.rsplit_once(": "));
         Ok(Some(value.map_or(Ok(0), |(_, value)| value.parse())?))
@@ -151,7 +165,7 @@ impl Counted {
     }
 
     /// Instructions between the last two commands; callgrind numbers its dumps.
-    fn last_total(&self) -> Result<u64> {
+    fn last_total(&self) -> Result<f64> {
         let mut last = None;
         for entry in fs::read_dir(self.dir.path())? {
             let path = entry?.path();

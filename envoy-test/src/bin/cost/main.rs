@@ -1,12 +1,14 @@
 //! `cargo cost`: what the filter costs a request, in instructions of a real Envoy.
 //!
 //! Instructions and not time, since they repeat to a percent on any machine: callgrind counts all of Envoy, the module's
-//! compiled code included, while h2load sends requests over one connection. The filter's own ticks are in it.
+//! compiled code included, while h2load sends requests over one connection. What Envoy and the filter's ticks do by the
+//! clock, and not by the request, is counted apart: under callgrind a second holds a hundredth of its requests.
 
 mod counted;
 mod variant;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -33,6 +35,9 @@ const PATHS: [(&str, &str); 2] = [
     ("/remote", "the upstream is another process"),
     ("/hop", "the upstream is in the same Envoy, and counted"),
 ];
+
+/// How long an Envoy without requests is counted.
+const AT_REST: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -68,7 +73,7 @@ async fn cost(options: &Options) -> Result<()> {
     .await?;
 
     let bar = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
-    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    bar.enable_steady_tick(Duration::from_millis(200));
     let mut rows = Vec::new();
     for variant in &variants {
         let proxy = {
@@ -79,16 +84,21 @@ async fn cost(options: &Options) -> Result<()> {
             Counted::start(variant, upstream.listener("echo")).await?
         };
         let mut row = Vec::new();
+        // After requests: until then the VM still compiles.
+        proxy.load(PATHS[0].0, options.warm_up)?;
+        say(&bar, format!("{}: counting at rest", variant.name));
+        let at_rest = proxy.at_rest(AT_REST).await?;
         for (path, _) in PATHS {
             say(&bar, format!("{}: counting {path}", variant.name));
             proxy.load(path, options.warm_up)?;
             let mut counts = Vec::new();
             for _ in 0..options.rounds {
-                counts.push(proxy.per_request(path, options.requests).await?);
+                counts.push(proxy.per_request(path, options.requests, at_rest).await?);
             }
             counts.sort_by(f64::total_cmp);
             row.push(counts[counts.len() / 2]);
         }
+        row.push(at_rest);
         rows.push((variant.name, row));
     }
     bar.finish_and_clear();
@@ -122,6 +132,12 @@ fn print(rows: &[(&str, Vec<f64>)], options: &Options) {
             };
             let (to_empty, to_none) = (count / empty, count / none);
             println!("{name:<26}{count:>14.0}{to_empty:>12.3}{to_none:>12.3}");
+        }
+    }
+    println!("\nA second at rest, on two VMs (the worker's and the main thread's)");
+    for (name, counts) in rows {
+        if let Some(at_rest) = counts.get(PATHS.len()) {
+            println!("{name:<26}{at_rest:>14.0}");
         }
     }
 }
