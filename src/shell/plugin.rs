@@ -17,6 +17,8 @@ use crate::policy::{Ledger, Ticket};
 
 /// Between two sweeps for streams whose client does not read, and between two heartbeats.
 const TICK: Duration = Duration::from_millis(200);
+/// Until the first tick, at which a configuration is known to run.
+const FIRST_TICK: Duration = Duration::from_millis(1);
 /// Streams of a service that is not full that are looked at in a tick. Each costs about 12k instructions, so this is
 /// less than a thousandth of a core.
 const AT_LEISURE: usize = 16;
@@ -143,11 +145,16 @@ impl Plugin {
 pub struct Root {
     id: u32,
     plugin: Option<Rc<Plugin>>,
+    ticks_fast: bool,
 }
 
 impl Root {
     pub fn new(id: u32) -> Self {
-        Root { id, plugin: None }
+        Root {
+            id,
+            plugin: None,
+            ticks_fast: false,
+        }
     }
 
     fn load(&mut self, bytes: &[u8], name: &str) -> Result<(), Fault> {
@@ -175,7 +182,8 @@ impl Root {
         }
         self.plugin = (!all_off).then(|| Rc::new(plugin));
         running::start(self.id, name, mode, &cluster);
-        host::set_tick_period(TICK);
+        self.ticks_fast = true;
+        host::set_tick_period(FIRST_TICK);
         Ok(())
     }
 
@@ -224,6 +232,10 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
+        if self.ticks_fast {
+            self.ticks_fast = false;
+            host::set_tick_period(TICK);
+        }
         running::beat(self.id);
         if let Some(plugin) = &self.plugin {
             plugin.ticks.set(plugin.now().saturating_add(1));

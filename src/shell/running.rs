@@ -1,6 +1,7 @@
 //! Whether a good configuration runs, seen from a VM that was just given a bad one.
 
 use core::cell::RefCell;
+use core::mem;
 
 use super::host::{self, Kind, Metric};
 use crate::config::Mode;
@@ -39,7 +40,7 @@ pub fn start(root: u32, plugin: &str, mode: Mode, cluster: &str) {
     let gauges = [metric(&info, "info"), configured(plugin)];
     let gauges = gauges.map(|name| host::metric(Kind::Gauge, &name));
     let heartbeat = host::metric(Kind::Gauge, &heartbeat(plugin));
-    let entry = Entry {
+    let mut entry = Entry {
         plugin: plugin.to_owned(),
         root,
         gauges,
@@ -47,8 +48,16 @@ pub fn start(root: u32, plugin: &str, mode: Mode, cluster: &str) {
         said: false,
     };
     change(|entries| {
-        entries.retain(|other| other.plugin != entry.plugin);
-        entries.push(entry);
+        // What takes the place of one that has said so is in a VM that stays, and says so at once, before the other takes
+        // it back: there must be no moment in which nothing seems to run.
+        let (old, mut others): (Vec<Entry>, Vec<Entry>) = mem::take(entries)
+            .into_iter()
+            .partition(|other| other.plugin == entry.plugin);
+        if old.iter().any(|other| other.said) {
+            entry.say();
+        }
+        others.push(entry);
+        *entries = others;
     });
 }
 
@@ -59,15 +68,7 @@ pub fn beat(root: u32) {
         let Some(entry) = entries.iter_mut().find(|entry| entry.root == root) else {
             return;
         };
-        if !entry.said {
-            entry.said = true;
-            for gauge in entry.gauges.iter().flatten() {
-                host::add(*gauge, 1);
-            }
-        }
-        if let Some(gauge) = entry.heartbeat {
-            host::record(gauge, host::now());
-        }
+        entry.say();
     });
 }
 
@@ -94,6 +95,21 @@ fn change(with: impl FnOnce(&mut Vec<Entry>)) {
             .try_borrow_mut()
             .map(|mut entries| with(&mut entries))
     });
+}
+
+impl Entry {
+    /// Says that it runs, once, and that it is alive.
+    fn say(&mut self) {
+        if !self.said {
+            self.said = true;
+            for gauge in self.gauges.iter().flatten() {
+                host::add(*gauge, 1);
+            }
+        }
+        if let Some(gauge) = self.heartbeat {
+            host::record(gauge, host::now());
+        }
+    }
 }
 
 impl Drop for Entry {
