@@ -2,6 +2,7 @@
 
 pub mod exports;
 pub mod filter;
+pub mod image;
 pub mod policy;
 pub mod run;
 pub mod tools;

@@ -1,4 +1,4 @@
-//! `cargo xtask`, and behind the alias `cargo filter`.
+//! `cargo xtask`, and behind the aliases `cargo filter` and `cargo image`.
 
 use std::fs;
 
@@ -16,6 +16,9 @@ struct Arguments {
 enum Task {
     /// Build the shipped module, target/peer_spillover.wasm, and print its size and sha256.
     Filter,
+    /// The shipped module as an OCI image, for an `oci://` URL in a WasmPlugin.
+    #[command(subcommand)]
+    Image(xtask::image::ImageTask),
     /// Run the tests of policy and configuration on bare WebAssembly, under Node.
     PolicyWasm,
     /// Fetch Envoy, and print where it is.
@@ -34,6 +37,7 @@ fn main() -> Result<()> {
                 xtask::filter::sha256(&bytes)
             );
         }
+        Task::Image(task) => xtask::image::run(&task)?,
         Task::PolicyWasm => xtask::policy::test_on_bare_wasm()?,
         Task::Envoy => println!("{}", xtask::tools::envoy()?.display()),
     }
