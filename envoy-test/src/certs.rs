@@ -44,6 +44,25 @@ impl Certs {
         Certs::named(&self.dir, &format!("other-{}", self.name))
     }
 
+    /// A certificate authority signed by this one, as Istio's own in each cluster is, its files in the same directory.
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn intermediate(&self, name: &str) -> Result<Certs> {
+        let issuer =
+            CertifiedIssuer::signed_by(authority(name), KeyPair::generate()?, &self.issuer)?;
+        Certs::with(&self.dir, name, issuer)
+    }
+
+    /// Its certificate.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// Its private key.
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// A leaf for the service account `sa` of namespace `ns` in `trust_domain`, for servers and clients.
     /// # Errors
     /// The directory cannot be written, or a name is not ASCII.
@@ -79,14 +98,11 @@ impl Certs {
     }
 
     fn named(dir: &Path, name: &str) -> Result<Certs> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::OrganizationName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let issuer = CertifiedIssuer::self_signed(authority(name), KeyPair::generate()?)?;
+        Certs::with(dir, name, issuer)
+    }
+
+    fn with(dir: &Path, name: &str, issuer: CertifiedIssuer<'static, KeyPair>) -> Result<Certs> {
         let certs = Certs {
             dir: dir.to_owned(),
             name: name.to_owned(),
@@ -101,4 +117,16 @@ impl Certs {
         fs::write(&path, pem).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }
+}
+
+/// What makes a certificate one of an authority.
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -16,6 +17,34 @@ use tokio::task::JoinHandle;
 
 /// A request's body, of whatever kind.
 pub type RequestBody = BoxBody<Bytes, anyhow::Error>;
+
+type Dialled = Pin<Box<dyn Future<Output = Result<TcpStream>> + Send>>;
+
+/// How connections are made.
+#[derive(Clone)]
+pub struct Dial(Arc<dyn Fn() -> Dialled + Send + Sync>);
+
+impl Dial {
+    /// To this address.
+    pub fn to(addr: SocketAddr) -> Dial {
+        Dial::by(move || tcp(addr))
+    }
+
+    /// By whatever `connect` does: from another network namespace, for instance.
+    pub fn by<F>(connect: impl Fn() -> F + Send + Sync + 'static) -> Dial
+    where
+        F: Future<Output = Result<TcpStream>> + Send + 'static,
+    {
+        Dial(Arc::new(move || Box::pin(connect())))
+    }
+
+    /// A new connection, by HTTP/2 or HTTP/1.1.
+    /// # Errors
+    /// Nobody listens there.
+    pub async fn client(&self, http2: bool) -> Result<Client> {
+        Client::over((self.0)().await?, http2).await
+    }
+}
 
 /// One connection. Dropped, it closes, and with it whatever request is open.
 pub struct Client {
@@ -66,7 +95,11 @@ impl Client {
     /// # Errors
     /// Nobody listens there.
     pub async fn http1(addr: SocketAddr) -> Result<Client> {
-        let (sender, connection) = http1::handshake(TokioIo::new(tcp(addr).await?)).await?;
+        Client::http1_over(tcp(addr).await?).await
+    }
+
+    async fn http1_over(stream: TcpStream) -> Result<Client> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(async move {
             // A connection that ends badly is told to whoever has a request on it.
             let _ = connection.with_upgrades().await;
@@ -89,11 +122,15 @@ impl Client {
     /// # Errors
     /// Nobody listens there.
     pub async fn http2_with_window(addr: SocketAddr, window: Option<u32>) -> Result<Client> {
+        Client::http2_over(tcp(addr).await?, window).await
+    }
+
+    async fn http2_over(stream: TcpStream, window: Option<u32>) -> Result<Client> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         if let Some(window) = window {
             builder.initial_stream_window_size(window);
         }
-        let (sender, connection) = builder.handshake(TokioIo::new(tcp(addr).await?)).await?;
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(async move {
             let _ = connection.await;
         });
@@ -107,10 +144,17 @@ impl Client {
     /// # Errors
     /// Nobody listens there.
     pub async fn connect(addr: SocketAddr, http2: bool) -> Result<Client> {
+        Client::over(tcp(addr).await?, http2).await
+    }
+
+    /// Speaks HTTP/2 or HTTP/1.1 over a connection that stands.
+    /// # Errors
+    /// The other side does not.
+    pub async fn over(stream: TcpStream, http2: bool) -> Result<Client> {
         if http2 {
-            Client::http2(addr).await
+            Client::http2_over(stream, None).await
         } else {
-            Client::http1(addr).await
+            Client::http1_over(stream).await
         }
     }
 

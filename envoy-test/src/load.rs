@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::client::{self, Answer, Client};
+use crate::client::{self, Answer, Client, Dial};
 use crate::world::HOST;
 
 /// When a load ends. What is open then is finished.
@@ -27,8 +27,10 @@ pub type Progress = Arc<dyn Fn(&Outcome) + Send + Sync>;
 /// A load.
 #[derive(Clone)]
 pub struct LoadOptions {
-    /// `http://IP:PORT/PATH` of the proxy.
-    pub url: String,
+    /// How its clients connect.
+    pub dial: Dial,
+    /// The path that requests name.
+    pub path: String,
     /// The authority that requests name.
     pub host: String,
     /// Clients at once, each on a connection of its own.
@@ -43,15 +45,34 @@ pub struct LoadOptions {
     pub body_bytes: usize,
     /// A request that takes longer has failed.
     pub timeout: Duration,
+    /// A client begins at most one request in this time; zero: each as soon as the one before has ended.
+    pub pace: Duration,
+    /// Who answered: read from an answer, or empty.
+    pub served_by: fn(&Answer) -> String,
     /// Called for each answer, from the client's task.
     pub progress: Option<Progress>,
 }
 
 impl LoadOptions {
     /// `clients` on `url` (HTTP/1.1, no headers, no body, 30 s timeout), asking for [`HOST`].
+    ///
+    /// `url` is `http://IP:PORT/PATH`; where it is not, no connection can be made.
     pub fn new(url: &str, clients: usize, until: Until) -> Self {
+        match address(url) {
+            Ok((addr, path)) => LoadOptions::by(Dial::to(addr), &path, clients, until),
+            Err(error) => {
+                let wrong = format!("{error:#}");
+                let nowhere = Dial::by(move || std::future::ready(Err(anyhow!("{wrong}"))));
+                LoadOptions::by(nowhere, "/", clients, until)
+            }
+        }
+    }
+
+    /// As [`LoadOptions::new`], with connections made by `dial`.
+    pub fn by(dial: Dial, path: &str, clients: usize, until: Until) -> Self {
         LoadOptions {
-            url: url.to_owned(),
+            dial,
+            path: path.to_owned(),
             host: HOST.to_owned(),
             clients,
             until,
@@ -59,6 +80,8 @@ impl LoadOptions {
             headers: Vec::new(),
             body_bytes: 0,
             timeout: Duration::from_secs(30),
+            pace: Duration::ZERO,
+            served_by: |answer| answer.served_by().to_owned(),
             progress: None,
         }
     }
@@ -118,17 +141,14 @@ pub fn failed(outcomes: &[Outcome]) -> usize {
 /// Runs a load and returns what became of its requests, in the order in which they ended.
 /// All connections stand before the first request. A client whose connection broke makes a new one.
 /// # Errors
-/// The URL is none, or a connection cannot be made at the start. A request that fails is an [`Outcome`].
+/// A connection cannot be made at the start. A request that fails is an [`Outcome`].
 pub async fn closed_loop(options: LoadOptions) -> Result<Vec<Outcome>> {
-    let (addr, path) = address(&options.url)?;
     let mut clients = Vec::with_capacity(options.clients);
     for _ in 0..options.clients {
-        clients.push(Client::connect(addr, options.http2).await?);
+        clients.push(options.dial.client(options.http2).await?);
     }
     let shared = Arc::new(Shared {
         options,
-        addr,
-        path,
         start: Instant::now(),
         begun: AtomicUsize::new(0),
     });
@@ -146,8 +166,6 @@ pub async fn closed_loop(options: LoadOptions) -> Result<Vec<Outcome>> {
 
 struct Shared {
     options: LoadOptions,
-    addr: SocketAddr,
-    path: String,
     start: Instant,
     begun: AtomicUsize,
 }
@@ -172,13 +190,13 @@ impl Shared {
             n => ("POST", client::full(vec![b'x'; n])),
         };
         if !client.is_open() {
-            *client = Client::connect(self.addr, self.options.http2).await?;
+            *client = self.options.dial.client(self.options.http2).await?;
         }
         client
             .send(client::request(
                 method,
                 &self.options.host,
-                &self.path,
+                &self.options.path,
                 &headers,
                 body,
             )?)
@@ -193,7 +211,7 @@ async fn run(shared: Arc<Shared>, index: usize, mut client: Client) -> Vec<Outco
         let limit = shared.options.timeout;
         let answer = match timeout(limit, shared.request(&mut client)).await {
             Ok(answer) => answer,
-            Err(_) => Err(anyhow::anyhow!("no answer in {} s", limit.as_secs_f32())),
+            Err(_) => Err(anyhow!("no answer in {} s", limit.as_secs_f32())),
         };
         let (at, latency) = (shared.start.elapsed(), begin.elapsed());
         let mut outcome = Outcome {
@@ -208,13 +226,13 @@ async fn run(shared: Arc<Shared>, index: usize, mut client: Client) -> Vec<Outco
         match answer {
             Ok(answer) => {
                 outcome.status = answer.status;
-                outcome.served_by = answer.served_by().to_owned();
+                outcome.served_by = (shared.options.served_by)(&answer);
                 outcome.decision = answer.header("x-peer-spillover").to_owned();
             }
             Err(error) => {
                 outcome.error = format!("{error:#}");
                 // An HTTP/1.1 connection with an answer half read is of no further use; a new one is made if it can be.
-                if let Ok(fresh) = Client::connect(shared.addr, shared.options.http2).await {
+                if let Ok(fresh) = shared.options.dial.client(shared.options.http2).await {
                     client = fresh;
                 }
             }
@@ -223,6 +241,7 @@ async fn run(shared: Arc<Shared>, index: usize, mut client: Client) -> Vec<Outco
             progress(&outcome);
         }
         outcomes.push(outcome);
+        sleep_until(begin + shared.options.pace).await;
     }
     outcomes
 }

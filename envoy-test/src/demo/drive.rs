@@ -1,6 +1,5 @@
 //! The demo's load: connections that come and go with the phases, each with one request at a time.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,8 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::result::{Answer, Counts, Sample, Window};
-use crate::client::Client;
-use crate::world::HOST;
+use crate::client::{self, Dial};
 
 /// A request that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,8 +17,12 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// What a load is sent to.
 pub struct Target {
-    /// Home's proxy
-    pub proxy: SocketAddr,
+    /// How home's proxy is connected to
+    pub dial: Dial,
+    /// Host and path that requests ask for
+    pub url: (String, String),
+    /// Who answered: read from an answer, or empty
+    pub served_by: fn(&client::Answer) -> String,
     /// The names by which home's and the peer's service answer
     pub clusters: (String, String),
     /// A connection sends at most one request in this time. It is as long as the service takes, so nobody waits for it
@@ -49,7 +51,7 @@ pub async fn drive(
     let mut clients = JoinSet::new();
     for window in windows {
         for _ in 0..window.clients {
-            clients.spawn(client(load.clone(), *window));
+            clients.spawn(connection(load.clone(), *window));
         }
     }
     for second in 0..length.as_secs() as usize {
@@ -127,17 +129,19 @@ impl Load {
     }
 }
 
-async fn client(load: Arc<Load>, window: Window) -> Result<()> {
+async fn connection(load: Arc<Load>, window: Window) -> Result<()> {
     sleep_until(load.start + window.start).await;
     let end = load.start + window.start + window.duration;
-    let mut client = Client::http1(load.target.proxy).await?;
+    let (host, path) = &load.target.url;
+    let mut client = load.target.dial.client(false).await?;
     while Instant::now() < end {
         let begin = Instant::now();
         let sent = load.sent();
-        let answer = match tokio::time::timeout(TIMEOUT, client.get(HOST, &[])).await {
-            Ok(Ok(answer)) => load.who(answer.status, answer.served_by()),
+        let request = client::request("GET", host, path, &[], client::empty())?;
+        let answer = match tokio::time::timeout(TIMEOUT, client.send(request)).await {
+            Ok(Ok(answer)) => load.who(answer.status, &(load.target.served_by)(&answer)),
             Ok(Err(_)) | Err(_) => {
-                client = Client::http1(load.target.proxy).await?;
+                client = load.target.dial.client(false).await?;
                 Answer::Failed(0)
             }
         };

@@ -10,6 +10,7 @@ use super::drive::{Target, drive};
 use super::options::Options;
 use super::report::Table;
 use super::result::{self, Report, Run, windows};
+use crate::client::Dial;
 use crate::world::{HOME, HOST, PEER, PEER_HOST, World};
 
 /// How long either service takes for a request.
@@ -111,7 +112,9 @@ async fn run(world: &World, options: &Options) -> Result<Run> {
 
     world.home.reset_max();
     let target = Target {
-        proxy: world.addr(),
+        dial: Dial::to(world.addr()),
+        url: (HOST.to_owned(), "/".to_owned()),
+        served_by: |answer| answer.served_by().to_owned(),
         clusters: (HOME.to_owned(), PEER.to_owned()),
         pace: DELAY,
     };
