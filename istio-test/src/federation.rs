@@ -1,0 +1,163 @@
+//! What the tests and the demo apply: the manifests of `wasmplugin/` with this mesh's addresses, and the origin's own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use envoy_test::client::Answer;
+use serde_json::{Value, json};
+use xtask::image::Variant;
+
+use crate::layout::{CLIENT, CLUSTERS, Cluster, HOME_GATEWAY, PEER_GATEWAY, REGISTRY};
+use crate::mesh::{Mesh, SERVICE};
+use crate::registry;
+
+/// The peer's host, as `wasmplugin/federation` has it.
+pub const PEER_HOST: &str = "a.istio.gke.global";
+
+/// The kinds that tests apply, and that [`reset`] removes.
+const KINDS: &str = "wasmplugins.extensions.istio.io,trafficextensions.extensions.istio.io,\
+    virtualservices.networking.istio.io,destinationrules.networking.istio.io,\
+    serviceentries.networking.istio.io,gateways.networking.istio.io,sidecars.networking.istio.io,\
+    envoyfilters.networking.istio.io,peerauthentications.security.istio.io,\
+    authorizationpolicies.security.istio.io,telemetries.telemetry.istio.io";
+
+/// Removes everything of Istio's from both clusters.
+/// # Errors
+/// An API server refuses.
+pub async fn reset(mesh: &Mesh) -> Result<()> {
+    for cluster in CLUSTERS {
+        for namespace in ["istio", "istio-system"] {
+            let arguments = ["delete", KINDS, "--all", "--wait=false", "-n", namespace];
+            mesh.kube(cluster).kubectl(&arguments).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A copy of `wasmplugin/` in which what is marked CHANGE is changed to what this mesh has, as its README says to do.
+/// # Errors
+/// A file cannot be read or written.
+pub fn manifests(mesh: &Mesh, image: &str, digest: &str) -> Result<PathBuf> {
+    let to = mesh.layout.dir().join("wasmplugin");
+    if to.exists() {
+        fs::remove_dir_all(&to)?;
+    }
+    let changes = [
+        ("192.0.2.15", PEER_GATEWAY.ip()),
+        ("192.0.2.14", HOME_GATEWAY.ip()),
+        (
+            "registry.example/peer-spillover:0.1.0",
+            format!("{REGISTRY}/{image}"),
+        ),
+        (
+            &"0".repeat(64),
+            digest.trim_start_matches("sha256:").to_owned(),
+        ),
+    ];
+    copy(&xtask::workspace_root().join("wasmplugin"), &to, &changes)?;
+    Ok(to)
+}
+
+fn copy(from: &Path, to: &Path, changes: &[(&str, String)]) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let (path, name) = (
+            entry.as_ref().map(|e| e.path()),
+            entry.as_ref().map(|e| e.file_name()),
+        );
+        let (Ok(path), Ok(name)) = (path, name) else {
+            continue;
+        };
+        if path.is_dir() {
+            copy(&path, &to.join(name), changes)?;
+            continue;
+        }
+        let mut text = fs::read_to_string(&path)?;
+        for (old, new) in changes {
+            text = text.replace(old, new);
+        }
+        fs::write(to.join(name), text)?;
+    }
+    Ok(())
+}
+
+/// The federation of service `a`: both clusters may be spilled to, and home knows the way. Returns the folder of the
+/// manifests as they were applied, the module's image in the registry.
+/// # Errors
+/// The module does not build, or an API server refuses a manifest.
+pub async fn apply(mesh: &Mesh) -> Result<PathBuf> {
+    let (image, digest) = push_module(mesh).await?;
+    let folder = manifests(mesh, &image, &digest)?;
+    for cluster in CLUSTERS {
+        let receiver = folder.join("receiver");
+        mesh.kube(cluster).apply_folder(&receiver).await?;
+    }
+    let home = mesh.kube(Cluster::Home);
+    home.apply_folder(&folder.join("federation")).await?;
+    let proxy = mesh.proxy(&CLIENT);
+    let known = |config: &str| config.contains(&format!("outbound|80||{PEER_HOST}"));
+    proxy
+        .wait_config("the client knows the peer's host", known)
+        .await?;
+    Ok(folder)
+}
+
+/// Pushes the shipped module, and returns its name and the digest of its manifest.
+/// # Errors
+/// It does not build, or the registry refuses it.
+pub async fn push_module(mesh: &Mesh) -> Result<(String, String)> {
+    let module = tokio::task::spawn_blocking(xtask::filter::ensure).await??;
+    let image = "peer-spillover:0.1.0";
+    let digest = registry::push(&mesh.layout, fs::read(module)?, image, Variant::Artifact).await?;
+    Ok((image.to_owned(), digest))
+}
+
+/// A plugin's configuration: service `a`, with a limit, enforced.
+pub fn plugin_config(limit: u32) -> Value {
+    json!({
+        "version": 1,
+        "cluster": Cluster::Home.name(),
+        "mode": "enforce",
+        "debugHeader": true,
+        "services": [{
+            "host": SERVICE,
+            "trafficPolicy": {"connectionPool": {"http": {"http2MaxRequests": limit}}},
+            "peers": [{"name": Cluster::Peer.name(), "host": PEER_HOST}],
+        }],
+    })
+}
+
+/// The manifest `FOLDER/wasmplugin.yaml` of [`manifests`] with another `pluginConfig`.
+/// # Errors
+/// There is none.
+pub fn wasmplugin(folder: &Path, config: &Value) -> Result<Value> {
+    let path = folder.join("wasmplugin.yaml");
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut manifest: Value = serde_yaml_ng::from_str(&text)?;
+    manifest["spec"]["pluginConfig"] = config.clone();
+    Ok(manifest)
+}
+
+/// Which pod's application answered, by the host name in Istio's echo; empty where none did.
+pub fn answered(answer: &Answer) -> String {
+    field(answer, "Hostname").unwrap_or_default()
+}
+
+/// A field of the answer of Istio's echo, such as `Host` or `URL`.
+pub fn field(answer: &Answer, name: &str) -> Option<String> {
+    let body = String::from_utf8_lossy(&answer.body);
+    let begin = format!("{name}=");
+    let mut lines = body.lines();
+    lines.find_map(|line| line.strip_prefix(&begin).map(str::to_owned))
+}
+
+/// A request header as the application got it; Go writes the names with capitals.
+pub fn received(answer: &Answer, header: &str) -> Option<String> {
+    let body = String::from_utf8_lossy(&answer.body);
+    body.lines().find_map(|line| {
+        let (name, value) = line.strip_prefix("RequestHeader=")?.split_once(':')?;
+        name.eq_ignore_ascii_case(header).then(|| value.to_owned())
+    })
+}

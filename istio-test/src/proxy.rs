@@ -1,0 +1,120 @@
+//! What a pod's proxy says of itself, and small HTTP requests from inside a namespace.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use envoy_test::client::{Answer, Client, empty, request};
+use envoy_test::wait::until_some_by;
+use serde_json::Value;
+
+use crate::layout::{Layout, PodSpec};
+use crate::net;
+
+/// How long a change may take from the API server to a proxy.
+const PUSHED: std::time::Duration = std::time::Duration::from_secs(40);
+
+/// A pod's Envoy, by its admin interface.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    namespace: String,
+}
+
+impl Proxy {
+    /// The proxy of `pod`.
+    pub fn of(layout: &Layout, pod: &PodSpec) -> Proxy {
+        Proxy {
+            namespace: layout.namespace(pod),
+        }
+    }
+
+    /// `GET` of a path of the admin interface.
+    /// # Errors
+    /// The proxy is not there, or answers otherwise than 200.
+    pub async fn admin(&self, path: &str) -> Result<String> {
+        self.text(15000, path).await
+    }
+
+    /// The sidecar's own Prometheus endpoint, as a scraper sees it.
+    /// # Errors
+    /// The proxy is not there.
+    pub async fn prometheus(&self) -> Result<String> {
+        self.text(15090, "/stats/prometheus").await
+    }
+
+    async fn text(&self, port: u16, path: &str) -> Result<String> {
+        let answer = get(&self.namespace, &format!("http://127.0.0.1:{port}{path}")).await?;
+        ensure!(answer.status == 200, "{path}: {}", answer.status);
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
+    /// Statistics whose names contain `part`. Negative values are shown as such, though Envoy's gauges are unsigned.
+    /// # Errors
+    /// The proxy is not there.
+    pub async fn stats(&self, part: &str) -> Result<BTreeMap<String, i64>> {
+        let text = self.admin(&format!("/stats?filter={part}")).await?;
+        let pairs = text.lines().filter_map(|line| line.rsplit_once(": "));
+        Ok(pairs
+            .filter_map(|(name, value)| Some((name.to_owned(), value.parse::<u64>().ok()? as i64)))
+            .collect())
+    }
+
+    /// The sum of all statistics whose names contain each of `parts`; 0 where there is none.
+    /// # Errors
+    /// The proxy is not there.
+    pub async fn sum(&self, parts: &[&str]) -> Result<i64> {
+        let stats = self
+            .stats(parts.first().copied().unwrap_or_default())
+            .await?;
+        Ok(stats
+            .iter()
+            .filter(|(name, _)| parts.iter().all(|part| name.contains(part)))
+            .map(|(_, value)| value)
+            .sum())
+    }
+
+    /// What Envoy has of its configuration.
+    /// # Errors
+    /// The proxy is not there.
+    pub async fn config(&self) -> Result<Value> {
+        let text = self.admin("/config_dump?include_eds").await?;
+        serde_json::from_str(&text).context("config_dump is no JSON")
+    }
+
+    /// Waits until `holds` is true of Envoy's configuration: what was applied has come here.
+    /// # Errors
+    /// `what` has not come true in time.
+    pub async fn wait_config(&self, what: &str, holds: impl Fn(&str) -> bool) -> Result<()> {
+        let attempt = async || {
+            let text = self.admin("/config_dump?include_eds").await.ok()?;
+            holds(&text).then_some(())
+        };
+        until_some_by(what, PUSHED, attempt).await
+    }
+
+    /// Waits until a sum of statistics ([`Proxy::sum`]) is as `holds` says, and returns it.
+    /// # Errors
+    /// It is not in time.
+    pub async fn wait_sum(&self, parts: &[&str], holds: impl Fn(i64) -> bool) -> Result<i64> {
+        let what = format!("statistics of {}: {}", self.namespace, parts.join(" … "));
+        until_some_by(&what, PUSHED, async || {
+            let sum = self.sum(parts).await.ok()?;
+            holds(sum).then_some(sum)
+        })
+        .await
+    }
+}
+
+/// `GET` of `http://IP:PORT/PATH` from inside `namespace`.
+/// # Errors
+/// Nobody listens there, or the answer breaks off.
+pub async fn get(namespace: &str, url: &str) -> Result<Answer> {
+    let rest = url.strip_prefix("http://").unwrap_or(url);
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let addr: SocketAddr = authority
+        .parse()
+        .with_context(|| format!("{url} must be http://IP:PORT/PATH"))?;
+    let mut client = Client::over(net::connect(namespace, addr).await?, false).await?;
+    let request = request("GET", authority, &format!("/{path}"), &[], empty())?;
+    client.send(request).await
+}

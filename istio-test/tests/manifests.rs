@@ -1,0 +1,86 @@
+//! Every folder of `wasmplugin/` is taken by the real API server, CEL rules included, and nothing in it worries istioctl.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use istio_test::Cluster;
+use istio_test::federation::{self, manifests, push_module};
+use istio_test::fixture::fresh;
+
+/// What a user of the folder `gateway` has already: the Gateway that its VirtualService names.
+const INGRESS: &str = r#"
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: ingress, namespace: istio-system}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: [a.example.com]}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_folder_is_applied_and_analysed() -> Result<()> {
+    let mesh = fresh().await?;
+    let (image, digest) = push_module(&mesh).await?;
+    let folder = manifests(&mesh, &image, &digest)?;
+    let bases = kustomizations(&folder)?;
+    assert!(bases.len() >= 4, "{bases:?}");
+    let home = mesh.kube(Cluster::Home);
+    for base in bases {
+        federation::reset(&mesh).await?;
+        home.apply(INGRESS).await?;
+        let printed = home.apply_folder(&base).await?;
+        for line in printed.lines() {
+            assert!(line.ends_with(" created"), "{}: {line}", base.display());
+        }
+        let findings = home.analyze().await?;
+        assert!(findings.is_empty(), "{}: {findings:#?}", base.display());
+    }
+    Ok(())
+}
+
+/// The check is one: what is wrong is refused by the API server, or found by istioctl.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_refused_or_found() -> Result<()> {
+    let mesh = fresh().await?;
+    let (image, digest) = push_module(&mesh).await?;
+    let folder = manifests(&mesh, &image, &digest)?;
+    let home = mesh.kube(Cluster::Home);
+    let plugin = fs::read_to_string(folder.join("client-sidecar/wasmplugin.yaml"))?;
+    for (right, wrong) in [
+        ("FAIL_OPEN", "FAIL_SOFT"),
+        ("oci://", "ftp://"),
+        ("sha256: \"", "sha256: \"x"),
+        ("  pluginConfig:", "  pluginConf:"),
+    ] {
+        let refused = home.apply(&plugin.replacen(right, wrong, 1)).await;
+        assert!(refused.is_err(), "{wrong} is taken");
+    }
+    // A route to a host that nobody declares is no error to the API server.
+    home.apply(&fs::read_to_string(
+        folder.join("federation/virtualservice.yaml"),
+    )?)
+    .await?;
+    let findings = home.analyze().await?;
+    assert!(
+        findings
+            .iter()
+            .any(|finding| finding.to_string().contains("a.istio.gke.global")),
+        "{findings:?}"
+    );
+    Ok(())
+}
+
+/// The folders that `kubectl apply -k` takes.
+fn kustomizations(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.join("kustomization.yaml").is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}

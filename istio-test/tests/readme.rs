@@ -1,0 +1,107 @@
+//! Each command of wasmplugin/README.md, in its order, on the two clusters.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use istio_test::fixture::fresh;
+use istio_test::layout::{CLIENT, HOME_GATEWAY, PEER_GATEWAY, REGISTRY};
+use istio_test::{Cluster, net};
+
+/// The README's blocks of commands. The first is the settings.
+fn blocks() -> Result<Vec<String>> {
+    let path = xtask::workspace_root().join("wasmplugin/README.md");
+    let text = fs::read_to_string(path)?;
+    let blocks = text.split("```sh\n").skip(1);
+    Ok(blocks
+        .filter_map(|rest| rest.split("```").next().map(str::to_owned))
+        .collect())
+}
+
+/// Names that a block of settings exports.
+fn exported(block: &str) -> Vec<&str> {
+    let words = block
+        .lines()
+        .filter_map(|line| line.strip_prefix("export "));
+    let mut names: Vec<&str> = words
+        .flat_map(|line| line.split_whitespace())
+        .filter_map(|word| Some(word.split_once('=')?.0))
+        .filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_of_the_readme_works() -> Result<()> {
+    let mesh = fresh().await?;
+    let layout = &mesh.layout;
+    let blocks = blocks()?;
+    let (theirs, commands) = blocks.split_first().context("no commands")?;
+    // Only the settings are ours.
+    let ours = format!(
+        "export HOME_CONTEXT={} PEER_CONTEXT={}\nexport HOME_GATEWAY={} PEER_GATEWAY={}\nexport IMAGE={REGISTRY}/readme:0.1.0\n\
+         export PUSH_OPTIONS=--plain-http\nexport IN_CLIENT=\"ip netns exec {}\"\n",
+        Cluster::Home.name(),
+        Cluster::Peer.name(),
+        HOME_GATEWAY.ip(),
+        PEER_GATEWAY.ip(),
+        layout.namespace(&CLIENT),
+    );
+    assert_eq!(exported(theirs), exported(&ours));
+    let copy = xtask::workspace_root().join("my-federation");
+    if copy.exists() {
+        fs::remove_dir_all(&copy)?;
+    }
+    let script = format!("set -euo pipefail\n{ours}\nset -x\n{}", commands.concat());
+    let path = std::env::var("PATH").unwrap_or_default();
+    let (home, peer) = (
+        layout.kubeconfig(Cluster::Home),
+        layout.kubeconfig(Cluster::Peer),
+    );
+    let output = net::command(&layout.lab(), "bash")
+        .current_dir(xtask::workspace_root())
+        .env("PATH", format!("{}:{path}", layout.bin().display()))
+        .env(
+            "KUBECONFIG",
+            format!("{}:{}", home.display(), peer.display()),
+        )
+        .args(["-c", &script])
+        .output()
+        .await?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let shown = String::from_utf8_lossy(&output.stderr).into_owned();
+    if copy.exists() {
+        fs::remove_dir_all(&copy)?;
+    }
+    ensure!(
+        output.status.success(),
+        "{}\n{said}\n{shown}",
+        output.status
+    );
+
+    // Every line of it was reached, and did what the README says it does.
+    let answered = |name: &str| said.matches(&format!("Hostname=a-{name}\n")).count();
+    assert_eq!(
+        (answered("iotcloudserve"), answered("gke")),
+        (1, 2),
+        "{said}"
+    );
+    assert!(
+        said.contains("destination=.=home;.;reason=.=room"),
+        "{said}"
+    );
+    for kind in [
+        "wasmplugin",
+        "serviceentry",
+        "destinationrule",
+        "virtualservice",
+    ] {
+        let left = format!("{kind}.");
+        assert!(
+            said.lines()
+                .any(|l| l.starts_with(&left) && l.contains(" deleted")),
+            "{said}"
+        );
+    }
+    Ok(())
+}
