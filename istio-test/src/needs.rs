@@ -6,11 +6,12 @@ use anyhow::{Result, bail, ensure};
 use xtask::tools::on_path;
 
 /// Each program, and Debian's package that brings it.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("etcd", "etcd-server"),
     ("docker-registry", "docker-registry"),
     ("iptables", "iptables"),
     ("ip", "iproute2"),
+    ("curl", "curl"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
 ];
