@@ -38,10 +38,9 @@ fn refused(value: &Value, line: &str) {
 #[test]
 fn defaults_are_in_place() {
     let config = read(&good()).expect("a good configuration");
-    assert_eq!(
-        (config.mode, config.debug_header, config.trust_domains.len()),
-        (Mode::Enforce, false, 0)
-    );
+    let top = (config.role, config.mode, config.debug_header);
+    assert_eq!(top, (Role::Client, Mode::Enforce, false));
+    assert_eq!(config.trust_domains, [""; 0]);
     let service = &config.services[0];
     assert_eq!((service.mode, service.routing), (Mode::Enforce, None));
     assert_eq!(
@@ -124,8 +123,8 @@ fn each_complaint_names_the_path_and_the_fix() {
         "version: must be a whole number from 1 to 1, not a string",
     );
     refused(
-        &with("/role", json!("server")),
-        "role: must be client, not server",
+        &with("/role", json!("both")),
+        "role: must be client or server, not both",
     );
     refused(
         &with("/mode", json!("evacuate")),
@@ -186,6 +185,11 @@ fn each_complaint_names_the_path_and_the_fix() {
         &json!({"cluster": "a"}),
         "version: is missing; add version: 1",
     );
+    // Without a role it is a client's.
+    refused(
+        &json!({"version": 1, "cluster": "a", "services": [{"host": "*"}]}),
+        "services[0].peers: is missing; add a list with one peer",
+    );
     refused(&json!([]), "configuration: must be an object, not a list");
     let mut no_host = good();
     no_host["services"][0]
@@ -195,6 +199,46 @@ fn each_complaint_names_the_path_and_the_fix() {
     refused(
         &no_host,
         "services[0].host: is missing; add the service's host, or \"*\"",
+    );
+}
+
+/// What the receiving side is given, the services read before the role.
+fn server(service: Value) -> Value {
+    json!({"services": [service], "version": 1, "cluster": "iotcloudserve", "role": "server"})
+}
+
+#[test]
+fn a_server_needs_a_host_and_no_more() {
+    for host in ["a.istio.svc.cluster.local", "*"] {
+        let config = read(&server(json!({"host": host}))).expect("good");
+        let service = &config.services[0];
+        assert_eq!((config.role, service.host.as_str()), (Role::Server, host));
+        assert_eq!((service.rule, &service.peer), (Rule::SERVER, &None));
+    }
+    for (word, mode) in MODES {
+        let config = read(&server(json!({"host": "*", "mode": word}))).expect("good");
+        assert_eq!(config.services[0].mode, mode);
+    }
+}
+
+#[test]
+fn what_is_not_for_a_server_is_refused_whatever_it_says() {
+    let client = &good()["services"][0];
+    for field in ["peers", "trafficPolicy", "overflow", "whenFull", "routing"] {
+        for value in [client[field].clone(), json!([]), json!("home")] {
+            refused(
+                &server(json!({"host": "*", field: value})),
+                &format!("services[0].{field}: is not for role: server; remove it"),
+            );
+        }
+    }
+    refused(
+        &server(json!({"host": "*", "mode": "evacuate"})),
+        "services[0].mode: must be enforce or observe or off, not evacuate",
+    );
+    refused(
+        &server(json!({"host": "*", "limit": 1})),
+        "services[0].limit: unknown field; remove it, or use one of: host, mode",
     );
 }
 

@@ -20,6 +20,8 @@ pub use reader::Fault;
 pub struct Config {
     /// This cluster's name in the federation: what the marker of a spilled request says.
     pub cluster: String,
+    /// Which side of a request the plugin is on. Default: the client's.
+    pub role: Role,
     /// What the plugin does with its decisions, where a service does not say otherwise.
     pub mode: Mode,
     /// Say on each response what was decided. Default: false.
@@ -30,6 +32,28 @@ pub struct Config {
     pub services: Vec<Service>,
     /// What was accepted and is not acted on: a line each, for the log.
     pub warnings: Vec<String>,
+}
+
+/// Which side of a request the plugin is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It sends: the surplus goes to the peer.
+    Client,
+    /// It receives: it tells guests from home's own requests, and counts both.
+    Server,
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Role; 2] = [Role::Client, Role::Server];
+
+    /// The word that users write and see.
+    pub fn word(self) -> &'static str {
+        match self {
+            Role::Client => "client",
+            Role::Server => "server",
+        }
+    }
 }
 
 /// What happens to decisions.
@@ -74,8 +98,8 @@ pub struct Service {
     pub routing: Option<Routing>,
     /// What decisions need.
     pub rule: Rule,
-    /// Where the surplus goes.
-    pub peer: Peer,
+    /// Where the surplus goes; nothing where the role is server.
+    pub peer: Option<Peer>,
 }
 
 /// The same service in another cluster.
@@ -105,7 +129,14 @@ const SERVICE: &[&str] = &[
     "trafficPolicy",
     "peers",
 ];
+/// Those of them that the role server has. The others would promise what it does not do.
+const SERVER_SERVICE: &[&str] = &["host", "mode"];
 const PEER: &[&str] = &["name", "host", "mode"];
+const MODES: [(&str, Mode); 3] = [
+    ("enforce", Mode::Enforce),
+    ("observe", Mode::Observe),
+    ("off", Mode::Off),
+];
 
 /// Services that one configuration may name: a hundred is what we test, and the rest is a slip.
 pub const MOST_SERVICES: usize = 1000;
@@ -127,16 +158,15 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
         .map_err(|error| whole(format!("is not the JSON that is expected: {error}")))?;
     let at = At::new(&root, &Path::Root);
 
-    let (mut version, mut cluster, mut mode, mut debug_header) = (None, None, Mode::Enforce, false);
+    let (mut version, mut cluster, mut debug_header) = (None, None, false);
+    let (mut role, mut mode) = (Role::Client, Mode::Enforce);
     let (mut trust_domains, mut services, mut ignored) = (Vec::new(), None, Vec::new());
-    // `mode` is inherited by the services, so it is read before them wherever it stands.
+    // Services are read by the plugin's role and mode, so these come first wherever they stand.
     at.fields(TOP, |name, at| {
-        if name == "mode" {
-            mode = at.word(&[
-                ("enforce", Mode::Enforce),
-                ("observe", Mode::Observe),
-                ("off", Mode::Off),
-            ])?;
+        match name {
+            "role" => role = at.word(&Role::ALL.map(|role| (role.word(), role)))?,
+            "mode" => mode = at.word(&MODES)?,
+            _ => {}
         }
         Ok(TOP.contains(&name))
     })?;
@@ -144,13 +174,12 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
         match name {
             "version" => version = Some(at.integer(1, 1)?),
             "cluster" => cluster = Some(at.name()?),
-            "role" => at.word(&[("client", ())])?,
             "debugHeader" => debug_header = at.boolean()?,
             "trustDomains" => at.elements(|at| {
                 trust_domains.push(at.host()?);
                 Ok(())
             })?,
-            "services" => services = Some(read_services(at, mode, &mut ignored)?),
+            "services" => services = Some(read_services(at, role, mode, &mut ignored)?),
             _ => {}
         }
         Ok(true)
@@ -166,7 +195,11 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
     let services =
         services.ok_or_else(|| missing("services", "a list with at least one service"))?;
     for (index, service) in services.iter().enumerate() {
-        if service.peer.name == cluster {
+        if service
+            .peer
+            .as_ref()
+            .is_some_and(|peer| peer.name == cluster)
+        {
             return Err(Fault {
                 path: format!("services[{index}].peers[0].name"),
                 problem: format!("must be another cluster's name, not our own, {cluster}"),
@@ -179,6 +212,7 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
         .collect();
     Ok(Config {
         cluster,
+        role,
         mode,
         debug_header,
         trust_domains,
@@ -189,6 +223,7 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
 
 fn read_services(
     at: At<'_>,
+    role: Role,
     inherited: Mode,
     ignored: &mut Vec<String>,
 ) -> Result<Vec<Service>, Fault> {
@@ -199,7 +234,7 @@ fn read_services(
                 "is one too many; at most {MOST_SERVICES} services in one plugin"
             )));
         }
-        let service = read_service(at, inherited, ignored)?;
+        let service = read_service(at, role, inherited, ignored)?;
         if services.iter().any(|other| other.host == service.host) {
             return Err(at.fault(format!(
                 "host {} is there twice; merge the two services",
@@ -218,13 +253,24 @@ fn read_services(
     Ok(services)
 }
 
-fn read_service(at: At<'_>, inherited: Mode, ignored: &mut Vec<String>) -> Result<Service, Fault> {
+fn read_service(
+    at: At<'_>,
+    role: Role,
+    inherited: Mode,
+    ignored: &mut Vec<String>,
+) -> Result<Service, Fault> {
+    let server = role == Role::Server;
+    let known = if server { SERVER_SERVICE } else { SERVICE };
     let (mut host, mut mode, mut evacuate) = (None, inherited, false);
     let (mut routing, mut reject_when_full, mut limit, mut peer) = (None, false, None, None);
-    at.fields(SERVICE, |name, at| {
+    at.fields(known, |name, at| {
         match name {
+            _ if server && SERVICE.contains(&name) && !known.contains(&name) => {
+                return Err(at.fault("is not for role: server; remove it"));
+            }
             "host" if at.text()? == "*" => host = Some("*".to_owned()),
             "host" => host = Some(at.host()?),
+            "mode" if server => mode = at.word(&MODES)?,
             "mode" => {
                 (mode, evacuate) = at.word(&[
                     ("enforce", (Mode::Enforce, false)),
@@ -253,6 +299,15 @@ fn read_service(at: At<'_>, inherited: Mode, ignored: &mut Vec<String>) -> Resul
         fault
     };
     let host = host.ok_or_else(|| missing("host", "the service's host, or \"*\""))?;
+    if server {
+        return Ok(Service {
+            host,
+            mode,
+            routing: None,
+            rule: Rule::SERVER,
+            peer: None,
+        });
+    }
     let (peer, peer_open) = peer.ok_or_else(|| missing("peers", "a list with one peer"))?;
     if peer.host == host {
         let mut fault =
@@ -270,7 +325,7 @@ fn read_service(at: At<'_>, inherited: Mode, ignored: &mut Vec<String>) -> Resul
             peer_open,
             reject_when_full,
         },
-        peer,
+        peer: Some(peer),
     })
 }
 

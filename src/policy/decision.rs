@@ -2,7 +2,7 @@
 //!
 //! **Invariants.** A guest, and a request of ours that came back, are never spilled again. Nothing leaves while the
 //! count says there is room, but for `evacuate` and for a lost race, which has a word of its own. Every request that
-//! goes home is counted, within the limit or beyond it.
+//! goes home is counted, within the limit or beyond it. A server sends nothing anywhere: whatever arrives is home.
 
 use super::{Admission, Origin};
 use crate::names::Reason;
@@ -41,6 +41,14 @@ pub enum Decision {
 }
 
 impl Rule {
+    /// The rule of the receiving side: there is no limit and no peer, so everything stays, and is counted by its origin.
+    pub const SERVER: Rule = Rule {
+        limit: None,
+        evacuate: false,
+        peer_open: false,
+        reject_when_full: false,
+    };
+
     /// What to do first with a request of this origin.
     pub fn intent(&self, origin: Origin) -> Intent {
         match (origin, self.evacuate, self.limit) {
@@ -106,6 +114,20 @@ mod tests {
                 outcomes(rule, Origin::Returned),
                 [Decision::Home(Reason::Returned)]
             );
+        }
+    }
+
+    #[test]
+    fn a_server_keeps_whatever_arrives_and_tells_whose_it_is() {
+        for (origin, reason) in [
+            (Origin::Own, Reason::Room),
+            (Origin::Guest, Reason::Guest),
+            (Origin::Returned, Reason::Returned),
+        ] {
+            assert_eq!(outcomes(Rule::SERVER, origin), [Decision::Home(reason)]);
+        }
+        for admission in [Admission::Admitted, Admission::Full, Admission::Contended] {
+            assert!(matches!(Rule::SERVER.settle(admission), Decision::Home(_)));
         }
     }
 

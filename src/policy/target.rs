@@ -71,9 +71,23 @@ mod tests {
         assert_eq!(named("inbound-vip|80|http|a.istio.svc.cluster.local"), host);
     }
 
+    /// The receiving side: a sidecar's own clusters are of a port, a waypoint's of a host.
+    #[test]
+    fn inbound_clusters_leave_it_to_the_authority_unless_they_name_a_host() {
+        for name in ["inbound|8080||", "inbound|80|http|"] {
+            assert_eq!(named(name), Named::ByAuthority, "{name}");
+        }
+        for name in ["inbound-vip|80|http|a.istio", "inbound|80|http|a.istio"] {
+            assert_eq!(named(name), Named::Host("a.istio"), "{name}");
+        }
+        for name in NOWHERE {
+            assert_eq!(named(name), Named::Nothing, "{name}");
+        }
+    }
+
     #[test]
     fn other_names_leave_it_to_the_authority() {
-        for name in ["home", "inbound|8080||", "a|b", "outbound|80||a|b"] {
+        for name in ["home", "a|b", "outbound|80||a|b"] {
             assert_eq!(named(name), Named::ByAuthority, "{name}");
         }
     }

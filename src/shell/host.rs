@@ -245,6 +245,16 @@ pub fn first_time(key: &str) -> bool {
     shared(key).is_some_and(|(value, cas)| value == b"0" && set_shared(key, b"1", cas))
 }
 
+/// Writes a text under a shared key, over whatever is there. One that cannot be written stays as it was.
+pub fn remember(key: &str, value: &str) {
+    set_shared(key, value.as_bytes(), 0);
+}
+
+/// The text under a shared key, or nothing where there is none.
+pub fn recall(key: &str) -> Option<String> {
+    shared(key).map(|(value, _)| text(value))
+}
+
 fn shared(key: &str) -> Option<(Vec<u8>, u32)> {
     let mut cas = 0;
     // SAFETY: pointer and length are of one live string; `cas` is a live variable; the others are `bytes`'s own.

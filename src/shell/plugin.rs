@@ -11,7 +11,7 @@ use super::host::{self, Kind, Level};
 use super::request::Request;
 use super::running;
 use super::service::Service;
-use crate::config::{self, Config, Fault, Mode, Routing};
+use crate::config::{self, Config, Fault, Mode, Role, Routing};
 use crate::names::{self, metric};
 use crate::policy::{Ledger, Ticket};
 
@@ -42,7 +42,13 @@ impl Plugin {
     fn new(config: Config, name: &str, default_routing: Routing) -> Result<Plugin, Fault> {
         let mut services = Vec::with_capacity(config.services.len());
         for (index, service) in config.services.into_iter().enumerate() {
-            services.push(Service::new(service, index, name, default_routing)?);
+            services.push(Service::new(
+                service,
+                index,
+                name,
+                config.role,
+                default_routing,
+            )?);
         }
         let mut by_host: Vec<(String, usize)> = services
             .iter()
@@ -50,9 +56,11 @@ impl Plugin {
             .filter(|(host, _)| host != "*")
             .collect();
         by_host.sort_unstable();
-        let strips_to = services
-            .iter()
-            .any(|s| s.routing == Routing::Header && s.mode == Mode::Enforce);
+        // Not a server's: it leads nothing anywhere, and what it did not set is not its own to remove.
+        let strips_to = config.role == Role::Client
+            && services
+                .iter()
+                .any(|s| s.routing == Routing::Header && s.mode == Mode::Enforce);
         Ok(Plugin {
             cluster: config.cluster,
             mode: config.mode,
@@ -167,8 +175,8 @@ impl Root {
         } else {
             Routing::Authority
         };
-        let (warnings, mode, cluster) =
-            (config.warnings.clone(), config.mode, config.cluster.clone());
+        let (warnings, role, mode) = (config.warnings.clone(), config.role, config.mode);
+        let cluster = config.cluster.clone();
         let all_off = config
             .services
             .iter()
@@ -181,7 +189,7 @@ impl Root {
             );
         }
         self.plugin = (!all_off).then(|| Rc::new(plugin));
-        running::start(self.id, name, mode, &cluster);
+        running::start(self.id, name, role, mode, &cluster);
         self.ticks_fast = true;
         host::set_tick_period(FIRST_TICK);
         Ok(())

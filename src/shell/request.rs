@@ -201,9 +201,12 @@ fn find<'a>(plugin: &'a Plugin, cluster: &str) -> Option<&'a Service> {
 
 /// Rewrites the request so that its route leads to the peer. If the host refuses a part, nothing is changed.
 fn rewrite(plugin: &Plugin, service: &Service) -> bool {
+    let Some(peer) = &service.peer else {
+        return false;
+    };
     let (name, value) = match service.routing {
-        Routing::Authority => (AUTHORITY, &service.peer.host),
-        Routing::Header => (names::TO, &service.peer.name),
+        Routing::Authority => (AUTHORITY, &peer.host),
+        Routing::Header => (names::TO, &peer.name),
     };
     if !host::set_header(Map::Request, names::MARKER, &plugin.cluster) {
         return false;

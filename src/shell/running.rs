@@ -4,17 +4,16 @@ use core::cell::RefCell;
 use core::mem;
 
 use super::host::{self, Kind, Metric};
-use crate::config::Mode;
+use crate::config::{Mode, Role};
 use crate::names::metric;
 
-/// The label of what this filter is: the client's side.
-pub const ROLE: (&str, &str) = ("role", "client");
 /// Seconds after the last heartbeat in which a configuration counts as running. Longer than any pause of a healthy
 /// main thread; as a clock difference in either direction, since a hot restart adds the gauges of two processes.
 const ALIVE: u64 = 5;
 
 struct Entry {
     plugin: String,
+    role: Role,
     root: u32,
     gauges: [Option<Metric>; 2],
     heartbeat: Option<Metric>,
@@ -29,19 +28,20 @@ thread_local! {
 }
 
 /// Says from its next tick on that the root context `root` runs a good configuration of `plugin`, instead of any other here.
-pub fn start(root: u32, plugin: &str, mode: Mode, cluster: &str) {
+pub fn start(root: u32, plugin: &str, role: Role, mode: Mode, cluster: &str) {
     let info = [
         ("plugin", plugin),
-        ROLE,
+        ("role", role.word()),
         ("version", env!("CARGO_PKG_VERSION")),
         ("mode", mode.word()),
         ("cluster", cluster),
     ];
-    let gauges = [metric(&info, "info"), configured(plugin)];
+    let gauges = [metric(&info, "info"), configured(plugin, role)];
     let gauges = gauges.map(|name| host::metric(Kind::Gauge, &name));
-    let heartbeat = host::metric(Kind::Gauge, &heartbeat(plugin));
+    let heartbeat = host::metric(Kind::Gauge, &heartbeat(plugin, role));
     let mut entry = Entry {
         plugin: plugin.to_owned(),
+        role,
         root,
         gauges,
         heartbeat,
@@ -80,12 +80,17 @@ pub fn stop(root: u32) {
 /// Whether one runs in any VM of this proxy: it said so, took nothing back, and was alive a moment ago. Both are asked
 /// for: a VM that is gone may never have taken back what it said, and its heart stops.
 pub fn anywhere(plugin: &str) -> bool {
+    // What was refused need not tell its role, and to ask for the gauges of a role makes them: they would say for ever
+    // that one has stopped which never ran. So the role is that of the last one that ran.
+    let server = host::recall(&role_key(plugin)).is_some_and(|role| role == Role::Server.word());
+    let role = if server { Role::Server } else { Role::Client };
     let read = |name: &str| {
         host::metric(Kind::Gauge, name)
             .and_then(host::read)
             .unwrap_or(0)
     };
-    read(&configured(plugin)) > 0 && read(&heartbeat(plugin)).abs_diff(host::now()) <= ALIVE
+    read(&configured(plugin, role)) > 0
+        && read(&heartbeat(plugin, role)).abs_diff(host::now()) <= ALIVE
 }
 
 /// The entries are never borrowed twice at once; if it were, an entry would be missed, and no request harmed.
@@ -102,6 +107,7 @@ impl Entry {
     fn say(&mut self) {
         if !self.said {
             self.said = true;
+            host::remember(&role_key(&self.plugin), self.role.word());
             for gauge in self.gauges.iter().flatten() {
                 host::add(*gauge, 1);
             }
@@ -120,10 +126,15 @@ impl Drop for Entry {
     }
 }
 
-fn configured(plugin: &str) -> String {
-    metric(&[("plugin", plugin), ROLE], "configured")
+/// The shared key of the role that a plugin last ran in.
+fn role_key(plugin: &str) -> String {
+    metric(&[("plugin", plugin)], "role")
 }
 
-fn heartbeat(plugin: &str) -> String {
-    metric(&[("plugin", plugin), ROLE], "heartbeat")
+fn configured(plugin: &str, role: Role) -> String {
+    metric(&[("plugin", plugin), ("role", role.word())], "configured")
+}
+
+fn heartbeat(plugin: &str, role: Role) -> String {
+    metric(&[("plugin", plugin), ("role", role.word())], "heartbeat")
 }

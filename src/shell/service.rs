@@ -3,8 +3,7 @@
 use core::cell::Cell;
 
 use super::host::{self, Kind, Level, Metric};
-use super::running::ROLE;
-use crate::config::{self, Fault, Mode, Peer, Routing};
+use crate::config::{self, Fault, Mode, Peer, Role, Routing};
 use crate::names::{self, Reason, metric};
 use crate::policy::route::{self, Trial};
 use crate::policy::{Admission, Admit, Decision, Rule, Step};
@@ -19,7 +18,8 @@ pub struct Service {
     pub mode: Mode,
     pub routing: Routing,
     pub rule: Rule,
-    pub peer: Peer,
+    /// Nothing where the role is server, whose rule sends nobody away.
+    pub peer: Option<Peer>,
     pub index: usize,
     labels: [(&'static str, String); 3],
     in_flight: Metric,
@@ -38,11 +38,12 @@ impl Service {
         config: config::Service,
         index: usize,
         plugin: &str,
+        role: Role,
         default_routing: Routing,
     ) -> Result<Self, Fault> {
         let labels = [
             ("plugin", plugin.to_owned()),
-            (ROLE.0, ROLE.1.to_owned()),
+            ("role", role.word().to_owned()),
             ("service", config.host),
         ];
         let name = metric(&pairs(&labels), "in_flight");
@@ -69,7 +70,9 @@ impl Service {
             misroutes: Cell::new(None),
             route: Cell::default(),
         };
-        host::prepare_first_time(&service.misroute_key());
+        if let Some(peer) = &service.peer {
+            host::prepare_first_time(&service.misroute_key(peer));
+        }
         Ok(service)
     }
 
@@ -121,7 +124,10 @@ impl Service {
     pub fn said(&self, decision: Decision) -> (&str, &'static str) {
         match decision {
             Decision::Home(reason) => (names::HOME, reason.word()),
-            Decision::Spill(reason) => (&self.peer.name, reason.word()),
+            Decision::Spill(reason) => {
+                let peer = self.peer.as_ref().map_or("", |peer| &peer.name);
+                (peer, reason.word())
+            }
             Decision::Reject(reason) => (names::REJECTED, reason.word()),
         }
     }
@@ -149,6 +155,9 @@ impl Service {
 
     /// Whether a request whose cluster is `home` may be sent to the peer now. A no is a misroute, and counted.
     pub fn may_try(&self, home: &str, now: u32) -> bool {
+        let Some(peer) = &self.peer else {
+            return false;
+        };
         let trial = match self.routing {
             Routing::Authority => self.route.get().trial(now),
             // Without a match for the header the request takes home's own route: a look at clusters tells nothing here.
@@ -156,13 +165,13 @@ impl Service {
             Routing::Header => Trial::Go,
         };
         if trial == Trial::Look {
-            let exists = route::peer_cluster(home, &self.peer.host)
-                .and_then(|name| host::knows_cluster(&name));
+            let exists =
+                route::peer_cluster(home, &peer.host).and_then(|name| host::knows_cluster(&name));
             self.route.set(Route::looked(exists, now));
         }
         let go = trial == Trial::Go || matches!(self.route.get(), Route::Good);
         if !go {
-            self.misrouted("no cluster of that host");
+            self.misrouted(peer, "no cluster of that host");
         }
         go
     }
@@ -175,24 +184,25 @@ impl Service {
             return;
         }
         self.route.set(Route::answered(arrived, now));
-        if !arrived {
-            self.misrouted(if cluster.is_empty() {
+        if let Some(peer) = self.peer.as_ref().filter(|_| !arrived) {
+            let end = if cluster.is_empty() {
                 "no route"
             } else {
                 cluster
-            });
+            };
+            self.misrouted(peer, end);
         }
     }
 
     /// Counts a spill that leads nowhere, and says so once in the life of the proxy.
-    fn misrouted(&self, end: &str) {
+    fn misrouted(&self, peer: &Peer, end: &str) {
         count(&self.misroutes, || {
             let mut labels = pairs(&self.labels).to_vec();
-            labels.push(("peer", &self.peer.name));
+            labels.push(("peer", &peer.name));
             metric(&labels, "misroutes")
         });
-        if host::first_time(&self.misroute_key()) {
-            let (service, Peer { name, host }) = (self.host(), &self.peer);
+        if host::first_time(&self.misroute_key(peer)) {
+            let (service, Peer { name, host }) = (self.host(), peer);
             host::log(
                 Level::Warn,
                 &format!(
@@ -203,8 +213,8 @@ impl Service {
     }
 
     /// Shared data is one space for all plugins of a proxy, so the key says whose it is.
-    fn misroute_key(&self) -> String {
-        metric(&pairs(&self.labels), &self.peer.host)
+    fn misroute_key(&self, peer: &Peer) -> String {
+        metric(&pairs(&self.labels), &peer.host)
     }
 }
 

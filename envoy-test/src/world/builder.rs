@@ -85,6 +85,7 @@ pub struct Builder {
     pub(super) upstream: Upstream,
     pub(super) peer_upstream: Upstream,
     pub(super) plain_cluster_names: bool,
+    pub(super) inbound_cluster_names: bool,
     pub(super) stats_matcher: String,
     pub(super) origin_of_2020: bool,
     pub(super) plugins: Vec<(String, String)>,
@@ -110,6 +111,7 @@ impl Default for Builder {
             upstream: Upstream::Http1,
             peer_upstream: Upstream::Http1,
             plain_cluster_names: false,
+            inbound_cluster_names: false,
             stats_matcher: String::new(),
             origin_of_2020: false,
             plugins: vec![(PLUGIN.to_owned(), super::plugin_config(1).to_string())],
@@ -221,6 +223,13 @@ impl Builder {
     /// Clusters are named in no way of Istio's: the service can only be known by its authority.
     pub fn plain_cluster_names(mut self) -> Self {
         self.plain_cluster_names = true;
+        self
+    }
+
+    /// Home's clusters are named as Istio names those of a sidecar's inbound listener: `inbound|8080||`, and for each further
+    /// host the next port.
+    pub fn inbound_cluster_names(mut self) -> Self {
+        self.inbound_cluster_names = true;
         self
     }
 

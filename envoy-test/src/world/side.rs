@@ -179,7 +179,10 @@ impl Side<'_> {
     }
 
     fn home_cluster(&self, host: &str) -> String {
-        if self.builder.plain_cluster_names {
+        if self.builder.inbound_cluster_names {
+            let before = self.builder.hosts.iter().take_while(|other| *other != host);
+            format!("inbound|{}||", 8080 + before.count())
+        } else if self.builder.plain_cluster_names {
             format!("home_{host}")
         } else {
             istio_cluster(host)
