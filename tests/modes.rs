@@ -197,3 +197,21 @@ async fn a_changed_mode_keeps_the_count() -> Result<()> {
     held.await??;
     world.wait_idle().await
 }
+
+/// What is not said about the routing is said by the kind of proxy: a peer's authority would have to be public at a gateway.
+#[tokio::test]
+async fn a_gateway_and_a_waypoint_route_by_header_and_a_sidecar_by_authority() -> Result<()> {
+    for (kind, routed) in [
+        ("sidecar", None),
+        ("router", Some(PEER)),
+        ("waypoint", Some(PEER)),
+    ] {
+        let node = format!("{kind}~127.0.0.1~proxy.istio~istio.svc.cluster.local");
+        let world = World::builder().node_id(&node).start().await?;
+        assert_eq!(served(&three(&world).await?), [HOME, PEER, PEER], "{kind}");
+        for request in world.peer.requests() {
+            assert_eq!(request.header("x-peer-spillover-to"), routed, "{kind}");
+        }
+    }
+    Ok(())
+}

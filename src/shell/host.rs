@@ -31,7 +31,7 @@ pub const OWN_SAN: Property = Property("connection\0uri_san_local_certificate");
 /// Name of the plugin, in Istio `NAMESPACE.NAME` of the WasmPlugin.
 pub const PLUGIN_NAME: Property = Property("plugin_name");
 /// Istio: `sidecar~…`, `router~…`, `waypoint~…`.
-pub const NODE_ID: Property = Property("node\0id");
+pub const NODE_ID: Property = Property("xds\0node\0id");
 /// What an instance of this filter decided on this stream (see [`crate::names::LOG_FIELD`]).
 pub const DECIDED: Property = Property(crate::names::LOG_FIELD);
 
