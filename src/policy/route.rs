@@ -56,12 +56,13 @@ impl Route {
         }
     }
 
-    /// After a spilled request was answered: whether it had left home's cluster for another real one.
-    pub fn answered(arrived: bool, now: u32) -> Route {
-        if arrived {
-            Route::Good
-        } else {
-            Route::Bad(now.saturating_add(RETRY))
+    /// After a spilled request was answered: whether it had left home's cluster for another real one. What arrives while
+    /// the route is known to lead nowhere was sent before that was known, and says nothing of now.
+    pub fn answered(self, arrived: bool, now: u32) -> Route {
+        match (self, arrived) {
+            (Route::Bad(until), true) if now < until => self,
+            (_, true) => Route::Good,
+            (_, false) => Route::Bad(now.saturating_add(RETRY)),
         }
     }
 }
@@ -94,10 +95,19 @@ mod tests {
     fn a_known_cluster_is_tried_and_an_answer_from_nowhere_stops_it() {
         assert_eq!(Route::looked(Some(true), 0).trial(0), Trial::Go);
         assert_eq!(Route::looked(None, 0).trial(0), Trial::Go);
-        let bad = Route::answered(false, 7);
+        let bad = Route::Good.answered(false, 7);
         assert_eq!(bad.trial(6 + RETRY), Trial::Stay);
         assert_eq!(bad.trial(7 + RETRY), Trial::Look);
-        assert_eq!(Route::answered(true, 7).trial(7), Trial::Go);
+        assert_eq!(Route::Unknown.answered(true, 7).trial(7), Trial::Go);
+    }
+
+    /// A ServiceEntry that is removed under load: the answers of what is still at the peer come after the first that was lost.
+    #[test]
+    fn a_late_answer_does_not_send_another_one_after_the_lost() {
+        let bad = Route::Good.answered(false, 7).answered(true, 8);
+        assert_eq!(bad.trial(8), Trial::Stay);
+        let tried_again = bad.answered(true, 7 + RETRY);
+        assert_eq!(tried_again.trial(7 + RETRY), Trial::Go);
     }
 
     #[test]

@@ -158,12 +158,7 @@ impl Service {
         let Some(peer) = &self.peer else {
             return false;
         };
-        let trial = match self.routing {
-            Routing::Authority => self.route.get().trial(now),
-            // Without a match for the header the request takes home's own route: a look at clusters tells nothing here.
-            Routing::Header if matches!(self.route.get().trial(now), Trial::Stay) => Trial::Stay,
-            Routing::Header => Trial::Go,
-        };
+        let trial = self.route.get().trial(now);
         if trial == Trial::Look {
             let exists =
                 route::peer_cluster(home, &peer.host).and_then(|name| host::knows_cluster(&name));
@@ -183,7 +178,7 @@ impl Service {
         if cluster == home && !host::has_property(host::UPSTREAM_ADDRESS) {
             return;
         }
-        self.route.set(Route::answered(arrived, now));
+        self.route.set(self.route.get().answered(arrived, now));
         if let Some(peer) = self.peer.as_ref().filter(|_| !arrived) {
             let end = if cluster.is_empty() {
                 "no route"
