@@ -30,6 +30,10 @@ pub const PEER_SAN: Property = Property("connection\0uri_san_peer_certificate");
 pub const OWN_SAN: Property = Property("connection\0uri_san_local_certificate");
 /// Name of the plugin, in Istio `NAMESPACE.NAME` of the WasmPlugin.
 pub const PLUGIN_NAME: Property = Property("plugin_name");
+/// On a waypoint, whose connection is an internal one: the identities at the tunnel's end, which Istio hands on
+/// (`connect_authority`). No client can set them.
+pub const TUNNEL_PEER_SAN: Property = Property("filter_state\0io.istio.peer_principal");
+pub const TUNNEL_OWN_SAN: Property = Property("filter_state\0io.istio.local_principal");
 /// Istio: `sidecar~…`, `router~…`, `waypoint~…`.
 pub const NODE_ID: Property = Property("xds\0node\0id");
 /// What an instance of this filter decided on this stream (see [`crate::names::LOG_FIELD`]).

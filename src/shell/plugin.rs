@@ -105,6 +105,13 @@ impl Plugin {
             .and_then(|(_, index)| self.services.get(*index))
     }
 
+    /// The service whose peer has this host.
+    pub fn by_peer_host(&self, host: &str) -> Option<&Service> {
+        self.services
+            .iter()
+            .find(|service| service.peer.as_ref().is_some_and(|peer| peer.host == host))
+    }
+
     /// Books a slot that the service's count already includes.
     pub fn hold(&self, service: &Service, stream: u32) -> Option<Ticket> {
         self.ledger

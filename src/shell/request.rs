@@ -79,10 +79,10 @@ impl Request {
         let origin = marker
             .as_deref()
             .map_or(Origin::Own, |marker| whose(plugin, marker));
-        if plugin.strips_to
+        let forged = plugin.strips_to
             && origin == Origin::Own
-            && host::header(Map::Request, names::TO).is_some()
-        {
+            && host::header(Map::Request, names::TO).is_some();
+        if forged {
             host::remove_header(Map::Request, names::TO);
         }
         let cluster = plugin
@@ -91,14 +91,16 @@ impl Request {
             .then(|| host::property(host::CLUSTER).unwrap_or_default());
         let service = match &cluster {
             None => plugin.star(),
-            Some(cluster) => find(plugin, cluster),
+            Some(cluster) => find(plugin, cluster, forged),
         };
         let mode = service.map_or(plugin.mode, |service| service.mode);
         if marker.is_some() && origin == Origin::Own && mode == Mode::Enforce {
             host::remove_header(Map::Request, names::MARKER);
         }
         match service {
-            Some(service) if mode != Mode::Off => self.carry_out(plugin, service, origin, cluster),
+            Some(service) if mode != Mode::Off => {
+                self.carry_out(plugin, service, origin, cluster, forged)
+            }
             _ => Action::Continue,
         }
     }
@@ -109,13 +111,15 @@ impl Request {
         service: &Service,
         origin: Origin,
         cluster: Option<String>,
+        forged: bool,
     ) -> Action {
         let mut decision = self.decide(plugin, service, origin);
         let enforce = service.mode == Mode::Enforce;
         if enforce && matches!(decision, Decision::Spill(_)) {
             let home = cluster.unwrap_or_else(|| host::property(host::CLUSTER).unwrap_or_default());
             if service.may_try(&home, plugin.now()) && rewrite(plugin, service) {
-                self.left = Some(home);
+                // A forged header named the peer's cluster, so its answer tells nothing of the way there.
+                self.left = Some(home).filter(|_| !forged);
             } else {
                 decision = self.home_uninvited(plugin, service, Decision::Home(Reason::Misroute));
             }
@@ -185,14 +189,23 @@ fn line(destination: &str, reason: &str) -> String {
 }
 
 fn whose(plugin: &Plugin, marker: &str) -> Origin {
-    let peer = host::property(host::PEER_SAN).unwrap_or_default();
-    let own = host::property(host::OWN_SAN).unwrap_or_default();
+    let san = |direct, tunnel| {
+        let direct = host::property(direct).filter(|san| !san.is_empty());
+        direct
+            .or_else(|| host::property(tunnel))
+            .unwrap_or_default()
+    };
+    let peer = san(host::PEER_SAN, host::TUNNEL_PEER_SAN);
+    let own = san(host::OWN_SAN, host::TUNNEL_OWN_SAN);
     origin::of(marker, &plugin.cluster, &plugin.trust_domains, &peer, &own)
 }
 
-fn find<'a>(plugin: &'a Plugin, cluster: &str) -> Option<&'a Service> {
+/// A forged `x-peer-spillover-to` has led the request to the peer's cluster, and Envoy tells of no other before it goes.
+fn find<'a>(plugin: &'a Plugin, cluster: &str, forged: bool) -> Option<&'a Service> {
     match target::named(cluster) {
-        Named::Host(host) => plugin.by_host(host),
+        Named::Host(host) => plugin
+            .by_host(host)
+            .or_else(|| plugin.by_peer_host(host).filter(|_| forged)),
         Named::ByAuthority => host::header(Map::Request, AUTHORITY)
             .and_then(|authority| plugin.by_host(target::host_of(&authority))),
         Named::Nothing => None,
