@@ -129,12 +129,24 @@ defaultProviders: {{}}
 /// # Errors
 /// It does not start; its log is named.
 pub async fn start_istiod(layout: &Layout, cluster: Cluster) -> Result<()> {
+    start_istiod_with(layout, cluster, &[]).await
+}
+
+/// As [`start_istiod`], with more of its environment: `PILOT_ENABLE_AMBIENT`, say.
+/// # Errors
+/// It does not start; its log is named.
+pub async fn start_istiod_with(
+    layout: &Layout,
+    cluster: Cluster,
+    more: &[(&str, &str)],
+) -> Result<()> {
     let ip = cluster.control_plane();
     let dir = layout.cluster_dir(cluster).join("istiod");
     let mut istiod = net::command(&layout.lab(), layout.bin().join("pilot-discovery"));
     istiod
         .current_dir(&dir)
         .envs(ISTIOD)
+        .envs(more.iter().copied())
         .env("POD_NAME", format!("istiod-{}", cluster.name()))
         .env("CLUSTER_ID", cluster.name())
         .env("ROOT_CA_DIR", "./etc/cacerts")
