@@ -12,11 +12,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use decisions::table;
+use envoy_test::wait::until_some_by;
 use hbone::{Answered, Caller};
 use istio_test::fixture::{federated, home, peer};
 use istio_test::mesh::SERVICE;
 use istio_test::{Cluster, Mesh};
-use pod::Waypoint;
+use pod::{READY, Waypoint};
 use serde_json::Value;
 
 const MARKER: &str = "x-peer-spillover-from";
@@ -32,6 +33,18 @@ kind: PeerAuthentication
 metadata: {name: a, namespace: istio}
 spec: {selector: {matchLabels: {app: a}}, mtls: {mode: PERMISSIVE}}
 ";
+
+/// Applies [`PERMISSIVE`], and waits until home's sidecar does as it says: before, it closes the waypoint's connections.
+async fn admits_the_waypoint(mesh: &Mesh, waypoint: &Waypoint) -> Result<Caller> {
+    mesh.kube(Cluster::Home).apply(PERMISSIVE).await?;
+    let caller = Caller::new(mesh, &waypoint.address()).await?;
+    until_some_by("home admits the waypoint", READY, async || {
+        let answers = caller.send("/", 1, &[]).await.ok()?;
+        (answers.first()?.status == 200).then_some(())
+    })
+    .await?;
+    Ok(caller)
+}
 
 /// Applies `wasmplugin/waypoint` with a limit of 1 and this mode, and waits until it runs.
 async fn apply(mesh: &Mesh, waypoint: &Waypoint, folder: &Path, mode: &str) -> Result<()> {
@@ -74,8 +87,7 @@ fn by(answers: &[Answered], name: &str) -> usize {
 }
 
 async fn spills(mesh: &Mesh, waypoint: &Waypoint, folder: &Path) -> Result<()> {
-    let caller = Caller::new(mesh, &waypoint.address()).await?;
-    mesh.kube(Cluster::Home).apply(PERMISSIVE).await?;
+    let caller = admits_the_waypoint(mesh, waypoint).await?;
 
     apply(mesh, waypoint, folder, "observe").await?;
     let answers = caller.send(SLOW, 3, &[]).await?;
@@ -123,8 +135,7 @@ async fn spills(mesh: &Mesh, waypoint: &Waypoint, folder: &Path) -> Result<()> {
 }
 
 async fn guests(mesh: &Mesh, waypoint: &Waypoint, folder: &Path) -> Result<()> {
-    let caller = Caller::new(mesh, &waypoint.address()).await?;
-    mesh.kube(Cluster::Home).apply(PERMISSIVE).await?;
+    let caller = admits_the_waypoint(mesh, waypoint).await?;
     apply(mesh, waypoint, folder, "enforce").await?;
     let full = async {
         waypoint

@@ -13,7 +13,8 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 const IP: &str = "10.77.1.16";
-const READY: std::time::Duration = std::time::Duration::from_secs(60);
+/// How long what this waits for may take.
+pub const READY: std::time::Duration = std::time::Duration::from_secs(60);
 const CLASS: &str = "gateway.networking.k8s.io/gateway-class-name: istio-waypoint";
 const NAME: &str = "gateway.networking.k8s.io/gateway-name";
 
