@@ -215,7 +215,7 @@ async fn a_running_filter_takes_a_new_configuration() -> Result<()> {
     }
     assert_eq!(
         world.set_filter_config("{\"version\": 2}").await?,
-        Update::Rejected
+        Update::Accepted
     );
     world.envoy.wait_log("configuration rejected").await?;
     assert_eq!(world.envoy.stat(&limit).await?, Some(2));

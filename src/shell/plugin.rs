@@ -196,14 +196,16 @@ impl Root {
             );
         }
         self.plugin = (!all_off).then(|| Rc::new(plugin));
-        running::start(self.id, name, role, mode, &cluster);
+        running::start(self.id, name, role, mode, &cluster, self.plugin.clone());
         self.ticks_fast = true;
         host::set_tick_period(FIRST_TICK);
         Ok(())
     }
 
-    /// **Invariant: a refused configuration costs no request.** Where a good one runs, refusing makes Envoy keep it. A
-    /// cold proxy that refuses would answer 500 to everything, so there it loads and leaves every request alone.
+    /// **Invariant: a refused configuration costs no request.** Where a good one runs, this goes on with it; a cold proxy
+    /// leaves every request alone. To Envoy it is refused in one case only, an upgrade with a bad configuration, where the
+    /// module before cannot be gone on with: Envoy then keeps that. It remembers a refusal, and would not ask again when
+    /// the same configuration comes back in other circumstances, and a proxy left without one answers 500 to everything.
     fn refuse(&mut self, fault: &Fault, name: &str) -> bool {
         if let Some(counter) = host::metric(
             Kind::Counter,
@@ -221,11 +223,17 @@ impl Root {
             Level::Error,
             &format!("peer-spillover: configuration rejected, {then}: {fault}"),
         );
+        if let Some(before) = running::take_over(self.id, name) {
+            self.plugin = before;
+            self.ticks_fast = true;
+            host::set_tick_period(FIRST_TICK);
+            return true;
+        }
         if !runs {
             self.plugin = None;
             running::stop(self.id);
         }
-        !runs
+        !runs || running::same_module(name)
     }
 }
 

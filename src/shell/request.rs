@@ -166,7 +166,9 @@ impl HttpContext for Request {
                 plugin.now(),
             );
         }
-        if plugin.debug_header && service.mode == Mode::Enforce {
+        let last_word =
+            decision != Decision::Home(Reason::Room) || !host::has_property(host::DECIDED);
+        if plugin.debug_header && service.mode == Mode::Enforce && last_word {
             let (destination, reason) = service.said(decision);
             host::set_header(Map::Response, names::DEBUG, &line(destination, reason));
         }

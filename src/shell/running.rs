@@ -2,8 +2,10 @@
 
 use core::cell::RefCell;
 use core::mem;
+use std::rc::Rc;
 
 use super::host::{self, Kind, Metric};
+use super::plugin::Plugin;
 use crate::config::{Mode, Role};
 use crate::names::metric;
 
@@ -18,6 +20,7 @@ struct Entry {
     gauges: [Option<Metric>; 2],
     heartbeat: Option<Metric>,
     said: bool,
+    at_work: Option<Rc<Plugin>>,
 }
 
 thread_local! {
@@ -28,7 +31,14 @@ thread_local! {
 }
 
 /// Says from its next tick on that the root context `root` runs a good configuration of `plugin`, instead of any other here.
-pub fn start(root: u32, plugin: &str, role: Role, mode: Mode, cluster: &str) {
+pub fn start(
+    root: u32,
+    plugin: &str,
+    role: Role,
+    mode: Mode,
+    cluster: &str,
+    at_work: Option<Rc<Plugin>>,
+) {
     let info = [
         ("plugin", plugin),
         ("role", role.word()),
@@ -46,6 +56,7 @@ pub fn start(root: u32, plugin: &str, role: Role, mode: Mode, cluster: &str) {
         gauges,
         heartbeat,
         said: false,
+        at_work,
     };
     change(|entries| {
         // What takes the place of one that has said so is in a VM that stays, and says so at once, before the other takes
@@ -59,6 +70,18 @@ pub fn start(root: u32, plugin: &str, role: Role, mode: Mode, cluster: &str) {
         others.push(entry);
         *entries = others;
     });
+}
+
+/// Lets the root context `root` go on with what runs of `plugin` in this VM. Nothing where nothing does.
+pub fn take_over(root: u32, plugin: &str) -> Option<Option<Rc<Plugin>>> {
+    let mut found = None;
+    change(|entries| {
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.plugin == plugin) {
+            entry.root = root;
+            found = Some(entry.at_work.clone());
+        }
+    });
+    found
 }
 
 /// Shows that `root` is alive, if it still runs. Called at each tick; the first says that it runs at all, since the VM in
@@ -108,6 +131,7 @@ impl Entry {
         if !self.said {
             self.said = true;
             host::remember(&role_key(&self.plugin), self.role.word());
+            host::remember(&build_key(&self.plugin), BUILD);
             for gauge in self.gauges.iter().flatten() {
                 host::add(*gauge, 1);
             }
@@ -137,4 +161,16 @@ fn configured(plugin: &str, role: Role) -> String {
 
 fn heartbeat(plugin: &str, role: Role) -> String {
     metric(&[("plugin", plugin), ("role", role.word())], "heartbeat")
+}
+
+/// What the module is.
+const BUILD: &str = env!("CARGO_PKG_VERSION");
+
+fn build_key(plugin: &str) -> String {
+    metric(&[("plugin", plugin)], "build")
+}
+
+/// Whether what last ran of `plugin` was this module: then the VMs in which it runs go on with it by themselves.
+pub fn same_module(plugin: &str) -> bool {
+    host::recall(&build_key(plugin)).is_some_and(|build| build == BUILD)
 }
