@@ -102,10 +102,13 @@ pub async fn apply_plugin(mesh: &Mesh, folder: &std::path::Path, config: &Value)
     mesh.kube(Cluster::Home)
         .apply(&manifest.to_string())
         .await?;
-    mesh.proxy(&CLIENT)
+    let proxy = mesh.proxy(&CLIENT);
+    proxy
         .wait_sum(&["peer_spillover", "configured"], |running| running > 0)
         .await?;
-    Ok(())
+    // Until then new connections are taken by the listener of before.
+    let settled = |config: &str| !config.contains("warming_state");
+    proxy.wait_config("no listener warms", settled).await
 }
 
 /// Both runs: as the origin had it, then with the filter and a limit of 1. `on_second` is told which run (0, 1), the

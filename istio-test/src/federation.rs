@@ -100,7 +100,19 @@ pub async fn apply(mesh: &Mesh) -> Result<PathBuf> {
     proxy
         .wait_config("the client knows the peer's host", known)
         .await?;
+    for gateway in [PEER_GATEWAY, HOME_GATEWAY] {
+        mesh.proxy(&gateway)
+            .wait_config("a gateway passes on to the service", passes_on)
+            .await?;
+    }
     Ok(folder)
+}
+
+/// Whether an east-west gateway of this configuration leads service `a`'s SNI on.
+fn passes_on(config: &str) -> bool {
+    let text: String = config.split_whitespace().collect();
+    text.contains(r#""server_names":["outbound_.80_._.a.istio.svc.cluster.local"]"#)
+        && !text.contains("warming_state")
 }
 
 /// Pushes the shipped module, and returns its name and the digest of its manifest.

@@ -27,7 +27,7 @@ const PUBLIC: &str = "a.example.com";
 const MARKER: &str = "x-peer-spillover-from";
 const TO: &str = "x-peer-spillover-to";
 /// A request that keeps home's only slot while others are sent.
-const LONG: &str = "/?delay=6s";
+const LONG: &str = "/?delay=60s";
 
 /// The gateway's own resource. Its port is the pod's: here no Service leads from 80 to it.
 const GATEWAY: &str = "

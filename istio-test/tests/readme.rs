@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use istio_test::fixture::fresh;
-use istio_test::layout::{CLIENT, HOME_GATEWAY, PEER_GATEWAY, REGISTRY};
+use istio_test::layout::{CLIENT, HOME_GATEWAY, PEER_GATEWAY, PROXY_UID, REGISTRY};
 use istio_test::{Cluster, net};
 
 /// The README's blocks of commands. The first is the settings.
@@ -38,14 +38,15 @@ async fn every_command_of_the_readme_works() -> Result<()> {
     let blocks = blocks()?;
     let (theirs, commands) = blocks.split_first().context("no commands")?;
     // Only the settings are ours.
+    let client = layout.namespace(&CLIENT);
     let ours = format!(
         "export HOME_CONTEXT={} PEER_CONTEXT={}\nexport HOME_GATEWAY={} PEER_GATEWAY={}\nexport IMAGE={REGISTRY}/readme:0.1.0\n\
-         export PUSH_OPTIONS=--plain-http\nexport IN_CLIENT=\"ip netns exec {}\"\n",
+         export PUSH_OPTIONS=--plain-http\nexport IN_CLIENT=\"ip netns exec {client}\"\n\
+         export IN_PROXY=\"ip netns exec {client} setpriv --reuid {PROXY_UID} --clear-groups\"\n",
         Cluster::Home.name(),
         Cluster::Peer.name(),
         HOME_GATEWAY.ip(),
         PEER_GATEWAY.ip(),
-        layout.namespace(&CLIENT),
     );
     assert_eq!(exported(theirs), exported(&ours));
     let copy = xtask::workspace_root().join("my-federation");
@@ -92,6 +93,7 @@ async fn every_command_of_the_readme_works() -> Result<()> {
     );
     for kind in [
         "wasmplugin",
+        "envoyfilter",
         "serviceentry",
         "destinationrule",
         "virtualservice",

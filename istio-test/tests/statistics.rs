@@ -8,7 +8,7 @@ use envoy_test::load::{Until, answered_by, closed_loop, failed};
 use envoy_test::wait::until_some;
 use istio_test::experiment::apply_plugin;
 use istio_test::federation::{PEER_HOST, plugin_config};
-use istio_test::fixture::{federated, load, peer};
+use istio_test::fixture::{federated, in_flight, load, peer};
 use istio_test::layout::CLIENT;
 use istio_test::{Cluster, Mesh, control, pod};
 use serde_json::Value;
@@ -42,6 +42,7 @@ fn ours(text: &str) -> String {
 async fn by_default_the_labels_are_in_the_names() -> Result<()> {
     let (mesh, folder) = federated().await?;
     apply_plugin(&mesh, &folder, &plugin_config(1)).await?;
+    in_flight(&mesh, 0).await?;
     let text = scraped(&mesh).await?;
     let plugin = format!("peer_spillover_plugin___{PLUGIN}___role___client___");
     let service = format!("{plugin}service___{SERVICE}___");

@@ -32,6 +32,14 @@ async fn come_home(load: &Load) -> Result<()> {
         .await
 }
 
+/// Waits until what was under way when the peer died is known to be lost, so that no proxy takes an old connection to it
+/// for a good one any more.
+async fn known(load: &Load) -> Result<Duration> {
+    load.wait("a loss is seen", Duration::ZERO, 1, |sent| !sent.ok())
+        .await?;
+    Ok(load.now())
+}
+
 /// What is lost was under way when the peer died, one request of each client at most, and was answered 503.
 fn only_under_way(sent: &[Sent], dead: Duration) {
     let clients = sent.iter().map(|sent| sent.client + 1).max();
@@ -58,6 +66,8 @@ async fn a_dead_gateway_costs_what_is_under_way_and_its_return_nothing() -> Resu
     mesh.kube(Cluster::Home)
         .apply(&manifest.to_string())
         .await?;
+    // What came over a connection of before would not be counted.
+    mesh.restart_proxy(&HOME_APP).await?;
     let before = until_some_by("home's own sidecar counts", PATIENCE, async || {
         let before = arrived(&mesh).await.ok()?;
         fixture::get(&mesh, "/", &[]).await.ok()?;
@@ -71,7 +81,7 @@ async fn a_dead_gateway_costs_what_is_under_way_and_its_return_nothing() -> Resu
     let load = Load::of(&mesh, &FOUR).await?;
     peer_answers(&load).await?;
     mesh.kill_proxy(&PEER_GATEWAY).await?;
-    let dead = load.now();
+    let dead = known(&load).await?;
     come_home(&load).await?;
     mesh.start_proxy(&PEER_GATEWAY).await?;
     peer_answers(&load).await?;
@@ -132,7 +142,10 @@ async fn by_header_at_an_ingress_gateway_too_spills_come_home() -> Result<()> {
     .await?;
     home.apply_folder(&gateway).await?;
     let proxy = mesh.proxy(&INGRESS);
-    let there = |config: &str| config.contains("x-peer-spillover-to");
+    let there = |config: &str| {
+        let parts = ["0.0.0.0_8080", "\"exact\": \"gke\""];
+        parts.iter().all(|part| config.contains(part)) && !config.contains("warming_state")
+    };
     let what = "the gateway has the route to the peer";
     proxy.wait_config(what, there).await?;
     proxy
@@ -147,7 +160,7 @@ async fn by_header_at_an_ingress_gateway_too_spills_come_home() -> Result<()> {
     let load = Load::over(outside, PUBLIC, &FOUR);
     peer_answers(&load).await?;
     mesh.kill_proxy(&PEER_GATEWAY).await?;
-    let dead = load.now();
+    let dead = known(&load).await?;
     come_home(&load).await?;
     only_under_way(&load.finish().await?, dead);
     Ok(())
@@ -161,8 +174,11 @@ async fn a_dead_application_costs_what_finds_it_dead() -> Result<()> {
     peer_answers(&load).await?;
     kill_app(&mesh).await?;
     ejected(&mesh).await?;
-    let noticed = load.now();
+    // By every worker.
     come_home(&load).await?;
+    let noticed = load.now();
+    load.wait("none finds it dead", noticed, 20, Sent::returned)
+        .await?;
     let well = load.now();
     // It is tried again, and is still dead.
     load.wait("it is tried again", well, 1, |sent| !sent.ok())
@@ -201,7 +217,7 @@ async fn a_dead_application_whose_sidecar_says_so_costs_what_was_under_way_there
     let load = Load::of(&mesh, &FOUR).await?;
     peer_answers(&load).await?;
     kill_app(&mesh).await?;
-    let dead = load.now();
+    let dead = known(&load).await?;
     come_home(&load).await?;
     only_under_way(&load.finish().await?, dead);
     Ok(())
@@ -232,8 +248,8 @@ async fn a_dead_pod_costs_what_is_under_way() -> Result<()> {
     peer_answers(&load).await?;
     // The sidecar first: else it would answer for the application that died before it.
     mesh.kill_proxy(&PEER_APP).await?;
-    let dead = load.now();
     kill_app(&mesh).await?;
+    let dead = known(&load).await?;
     come_home(&load).await?;
     only_under_way(&load.finish().await?, dead);
     Ok(())
@@ -253,7 +269,7 @@ async fn a_dead_gateway_costs_the_writes_under_way_where_reads_come_home() -> Re
     let load = Load::of(&mesh, &FOUR).await?;
     peer_answers(&load).await?;
     mesh.kill_proxy(&PEER_GATEWAY).await?;
-    let dead = load.now();
+    let dead = known(&load).await?;
     come_home(&load).await?;
     let sent = load.finish().await?;
     only_under_way(&sent, dead);

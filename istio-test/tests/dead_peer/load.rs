@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::{PATIENCE, dial};
 
 /// A request that takes longer is lost.
-const LOST: Duration = Duration::from_secs(40);
+const LOST: Duration = Duration::from_secs(120);
 /// What a calm client waits between an answer and its next request: a connection to the peer stands idle meanwhile.
 const CALM: Duration = Duration::from_millis(100);
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use envoy_test::load::{Outcome, Until, closed_loop, failed};
-use envoy_test::wait::until;
+use envoy_test::wait::until_some_by;
 use istio_test::Mesh;
 use istio_test::fixture::{self, home, peer};
 use tokio::task::JoinHandle;
@@ -18,6 +18,8 @@ pub const PACE: Duration = Duration::from_millis(100);
 pub const PATH: &str = "/?delay=30ms";
 /// Longer than any test: a load ends when its test says so.
 const ENDLESS: Duration = Duration::from_secs(3600);
+/// How long a change may take to be seen: with an istiod that was away it is Envoy that waits before it asks again.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// So many requests in a row, of ten clients on two workers, are no coincidence.
 const ENOUGH: usize = 60;
 /// What `debugHeader` says of a request within the limit, and of one beyond it.
@@ -54,7 +56,7 @@ impl Traffic {
 
     /// How many requests have ended, when each client has ended one more: those after them were all begun after this was
     /// called.
-    async fn now(&self) -> Result<usize> {
+    pub async fn now(&self) -> Result<usize> {
         let from = self.of(0, <[Outcome]>::len);
         self.wait("each client has had one more answer", from, |later| {
             (0..CLIENTS).all(|client| later.iter().any(|outcome| outcome.client == client))
@@ -65,8 +67,9 @@ impl Traffic {
 
     /// Waits until the requests that ended since `from` are as `all` says.
     async fn wait(&self, what: &str, from: usize, all: impl Fn(&[Outcome]) -> bool) -> Result<()> {
-        let done = until(what, || {
+        let done = until_some_by(what, PATIENCE, async || {
             self.of(from, |later| failed(later) > 0 || all(later))
+                .then_some(())
         })
         .await;
         done.map_err(|error| error.context(self.of(from, shown)))?;

@@ -39,10 +39,12 @@ async fn decided(mesh: &Mesh, pod: &PodSpec, plugin: &str) -> Result<(i64, i64)>
 
 async fn runs(mesh: &Mesh, pod: &PodSpec, plugin: &str) -> Result<()> {
     let plugin = format!("plugin=.={plugin}_");
-    mesh.proxy(pod)
+    let proxy = mesh.proxy(pod);
+    proxy
         .wait_sum(&[&plugin, "configured"], |running| running > 0)
         .await?;
-    Ok(())
+    let settled = |config: &str| !config.contains("warming_state");
+    proxy.wait_config("no listener warms", settled).await
 }
 
 /// The plugin of the root namespace, which is for all, is asked first, since its priority is higher; what it spilled, that
