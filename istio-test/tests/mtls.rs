@@ -160,7 +160,13 @@ fn targets() -> (String, String) {
 }
 
 async fn permit_plaintext(mesh: &Mesh) -> Result<()> {
-    let arguments = ["delete", "peerauthentication", "default", "-n", "istio"];
+    let arguments = [
+        "delete",
+        "peerauthentication",
+        "a-from-peers",
+        "-n",
+        "istio",
+    ];
     mesh.kube(Cluster::Peer).kubectl(&arguments).await?;
     Ok(())
 }
