@@ -30,6 +30,11 @@ fn with(change: impl FnOnce(&mut Value)) -> Value {
     config
 }
 
+/// One of many that must be refused.
+fn bad(n: u32) -> Value {
+    with(|c| c["services"][0]["mode"] = json!(format!("bad-{n}")))
+}
+
 fn bad_ones() -> Vec<Bad> {
     let service = plugin_config(1)["services"][0].clone();
     // Printable and not, with a line break here and there, the same in each run.
@@ -228,7 +233,6 @@ async fn a_running_proxy_goes_on_with_what_it_has() -> Result<()> {
 /// Whether a good one runs is asked anew each time, whatever came before.
 #[tokio::test]
 async fn bad_and_good_ones_in_turn() -> Result<()> {
-    let bad = |n: u32| with(|c| c["services"][0]["mode"] = json!(format!("bad-{n}")));
     let world = World::builder().filter(bad(0)).workers(2).start().await?;
     // Nothing good runs yet, so this one must be loaded too.
     let update = world.set_filter_config(bad(1)).await?;
@@ -243,6 +247,83 @@ async fn bad_and_good_ones_in_turn() -> Result<()> {
         spills(&world, "a bad one on it").await?;
     }
     Ok(())
+}
+
+/// Envoy goes back to an old root context without a word where its configuration comes back and a stream kept it alive.
+/// So what is refused then goes on with that one, whether the one between is gone or not.
+#[tokio::test]
+async fn an_old_one_that_comes_back_is_the_one_before() -> Result<()> {
+    let world = World::builder().start().await?;
+    let configured = metric(&[("plugin", PLUGIN), ("role", "client")], "configured");
+    // The main thread's and the worker's.
+    world.envoy.wait_stat(&configured, |n| n == 2).await?;
+    for between in [bad(0), plugin_config(3)] {
+        let held = hold(&world).await?;
+        for config in [between, plugin_config(1)] {
+            world.set_filter_config(config).await?;
+        }
+        release(&world, held).await?;
+        let update = world.set_filter_config(bad(1)).await?;
+        assert_eq!(update, Update::Accepted);
+        spills(&world, "old and gone").await?;
+        world.envoy.wait_stat(&configured, |n| n == 2).await?;
+        world.set_filter_config(plugin_config(1)).await?;
+    }
+    // A stream on each, and a request that comes to the old one.
+    let held = hold(&world).await?;
+    world.set_filter_config(plugin_config(3)).await?;
+    let mut client = world.client(false).await?;
+    let other = tokio::spawn(async move { client.get(HOST, &[("x-hold", "h")]).await });
+    world.home.wait_in_flight(2).await?;
+    world.set_filter_config(plugin_config(1)).await?;
+    assert_eq!(world.get(&[]).await?.served_by(), PEER);
+    world.set_filter_config(bad(2)).await?;
+    assert_eq!(world.get(&[]).await?.served_by(), PEER);
+    world.home.release("h");
+    other.await??;
+    assert_eq!(held.await??.served_by(), HOME);
+    world.wait_idle().await?;
+    spills(&world, "old and new").await?;
+    world.envoy.wait_stat(&configured, |n| n == 2).await?;
+    Ok(())
+}
+
+/// One that was refused and comes back goes on with what ran last, not with what ran when it was refused first.
+#[tokio::test]
+async fn a_refused_one_that_comes_back_goes_on_with_the_last_good_one() -> Result<()> {
+    for start in [bad(0), plugin_config(3)] {
+        let world = World::builder().filter(start).start().await?;
+        world.set_filter_config(bad(0)).await?;
+        let held = hold(&world).await?;
+        for config in [plugin_config(1), bad(0)] {
+            let update = world.set_filter_config(config).await?;
+            assert_eq!(update, Update::Accepted);
+        }
+        release(&world, held).await?;
+        spills(&world, "after the last good one").await?;
+    }
+    Ok(())
+}
+
+/// Another build has VMs of its own even if it is of the same version, so only Envoy can keep what runs.
+#[tokio::test]
+async fn another_build_with_a_bad_one_is_refused_to_envoy() -> Result<()> {
+    let world = World::builder().start().await?;
+    // The module before it got its build id.
+    let other = "filter/wasm32-wasip1/filter/peer_spillover.optimised.wasm";
+    let other = xtask::target_dir().join(other);
+    let update = world.set_filter(0, &other, bad(0)).await?;
+    assert_eq!(update, Update::Rejected);
+    for line in rejections(&world) {
+        assert!(
+            line.contains("the configuration before stays in force"),
+            "{line}"
+        );
+    }
+    spills(&world, "what ran").await?;
+    let update = world.set_filter(0, &other, plugin_config(1)).await?;
+    assert_eq!(update, Update::Accepted);
+    spills(&world, "the other build").await
 }
 
 /// Without the count a limit would admit everything: better nothing is done, and said.

@@ -9,7 +9,7 @@ use proxy_wasm::types::ContextType;
 
 use super::host::{self, Kind, Level};
 use super::request::Request;
-use super::running;
+use super::running::{self, Standing};
 use super::service::Service;
 use crate::config::{self, Config, Fault, Mode, Role, Routing};
 use crate::names::{self, metric};
@@ -140,11 +140,15 @@ impl Plugin {
             let Some(limit) = service.rule.limit else {
                 continue;
             };
-            let full = service.count().is_some_and(|n| n >= limit.into());
-            let most = if full { usize::MAX } else { AT_LEISURE };
             let Ok(mut ledger) = self.ledger.try_borrow_mut() else {
                 continue;
             };
+            // Nearly always so in the VMs that serve nothing any more, of which Envoy's main thread keeps many.
+            if ledger.share(service.index) == 0 {
+                continue;
+            }
+            let full = service.count().is_some_and(|n| n >= limit.into());
+            let most = if full { usize::MAX } else { AT_LEISURE };
             let swept = ledger.sweep(service.index, most, |stream| {
                 host::set_effective_context(stream) && host::has_property(host::BACKEND_LATENCY)
             });
@@ -159,7 +163,11 @@ impl Plugin {
 /// The root context.
 pub struct Root {
     id: u32,
-    plugin: Option<Rc<Plugin>>,
+    plugin: RefCell<Option<Rc<Plugin>>>,
+    /// Set by what happens to the other root contexts of the plugin.
+    standing: Rc<Cell<Standing>>,
+    /// The plugin's name, where its configuration was refused.
+    refused: Option<String>,
     ticks_fast: bool,
 }
 
@@ -167,7 +175,9 @@ impl Root {
     pub fn new(id: u32) -> Self {
         Root {
             id,
-            plugin: None,
+            plugin: RefCell::default(),
+            standing: Rc::new(Cell::new(Standing::Before)),
+            refused: None,
             ticks_fast: false,
         }
     }
@@ -195,10 +205,19 @@ impl Root {
                 &format!("peer-spillover: {}", warnings.join("; ")),
             );
         }
-        self.plugin = (!all_off).then(|| Rc::new(plugin));
-        running::start(self.id, name, role, mode, &cluster, self.plugin.clone());
-        self.ticks_fast = true;
-        host::set_tick_period(FIRST_TICK);
+        let plugin = (!all_off).then(|| Rc::new(plugin));
+        let standing = &self.standing;
+        running::start(
+            self.id,
+            standing,
+            name,
+            role,
+            mode,
+            &cluster,
+            plugin.clone(),
+        );
+        self.plugin = RefCell::new(plugin);
+        self.refused = None;
         Ok(())
     }
 
@@ -214,7 +233,9 @@ impl Root {
             host::add(counter, 1);
         }
         let runs = running::anywhere(name);
-        let then = if runs {
+        self.refused = Some(name.to_owned());
+        let goes_on = self.go_on();
+        let then = if goes_on || runs {
             "the configuration before stays in force"
         } else {
             "every request passes untouched"
@@ -223,17 +244,31 @@ impl Root {
             Level::Error,
             &format!("peer-spillover: configuration rejected, {then}: {fault}"),
         );
-        if let Some(before) = running::take_over(self.id, name) {
-            self.plugin = before;
-            self.ticks_fast = true;
-            host::set_tick_period(FIRST_TICK);
+        goes_on || !runs || running::same_module(name)
+    }
+
+    /// Where this was refused, goes on with what runs of its plugin in this VM, if anything does.
+    fn go_on(&self) -> bool {
+        let found = self
+            .refused
+            .as_ref()
+            .and_then(|name| running::take_over(self.id, &self.standing, name));
+        if let (Some(found), Ok(mut plugin)) = (found, self.plugin.try_borrow_mut()) {
+            *plugin = found;
             return true;
         }
-        if !runs {
-            self.plugin = None;
-            running::stop(self.id);
+        false
+    }
+
+    /// Envoy went back to this root context, which it does without a word: when its configuration comes back, and a
+    /// stream has kept it alive.
+    #[cold]
+    fn come_back(&self) {
+        if self.refused.is_some() {
+            self.go_on();
+        } else {
+            running::again(self.id);
         }
-        !runs || running::same_module(name)
     }
 }
 
@@ -248,6 +283,9 @@ impl Context for Root {}
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         let name = names::label_value(&host::property(host::PLUGIN_NAME).unwrap_or_default());
+        // Also where nothing runs yet, since it may go on with what comes later.
+        self.ticks_fast = true;
+        host::set_tick_period(FIRST_TICK);
         match self.load(&host::configuration(size), &name) {
             Ok(()) => true,
             Err(fault) => self.refuse(&fault, &name),
@@ -259,15 +297,24 @@ impl RootContext for Root {
             self.ticks_fast = false;
             host::set_tick_period(TICK);
         }
-        running::beat(self.id);
-        if let Some(plugin) = &self.plugin {
+        match self.standing.get() {
+            Standing::Current => running::beat(self.id),
+            Standing::Shared => return,
+            Standing::Before => {}
+        }
+        if let Some(plugin) = self.plugin.get_mut() {
             plugin.ticks.set(plugin.now().saturating_add(1));
             plugin.sweep(self.id);
         }
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Request::new(id, self.plugin.clone())))
+        if self.standing.get() != Standing::Current {
+            self.come_back();
+        }
+        let plugin = self.plugin.try_borrow();
+        let plugin = plugin.map_or(None, |plugin| plugin.clone());
+        Some(Box::new(Request::new(id, plugin)))
     }
 
     fn get_type(&self) -> Option<ContextType> {

@@ -1,7 +1,7 @@
 //! Whether a good configuration runs, seen from a VM that was just given a bad one.
 
-use core::cell::RefCell;
-use core::mem;
+use core::cell::{Cell, RefCell};
+use core::hint::black_box;
 use std::rc::Rc;
 
 use super::host::{self, Kind, Metric};
@@ -13,26 +13,54 @@ use crate::names::metric;
 /// main thread; as a clock difference in either direction, since a hot restart adds the gauges of two processes.
 const ALIVE: u64 = 5;
 
-struct Entry {
-    plugin: String,
+/// The id of no root context.
+const NO_ROOT: u32 = 0;
+
+/// How a root context stands among those of its plugin in this VM.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is the one that requests come to: it says that it runs, and what is refused goes on with it.
+    Current,
+    /// Another came after it, which has the same services: that one does all the work for them.
+    Shared,
+    /// Another came after it, or nothing runs: only its own streams are left to it, if any.
+    Before,
+}
+
+/// What a root context runs.
+#[derive(Clone)]
+struct Work {
     role: Role,
-    root: u32,
     gauges: [Option<Metric>; 2],
     heartbeat: Option<Metric>,
-    said: bool,
     at_work: Option<Rc<Plugin>>,
 }
 
-thread_local! {
-    /// What runs in this VM: one entry a plugin, whatever Envoy does with old root contexts. Those of its main thread
-    /// outlive the configuration that they were made for (measured: one more with every update, never deleted), and must
-    /// not go on saying that they run.
-    static RUNNING: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+struct Record {
+    /// [`NO_ROOT`] where it has ended, and what it ran is kept for one that was refused.
+    root: u32,
+    plugin: String,
+    /// Nothing where the configuration was refused and there was nothing to go on with.
+    work: Option<Work>,
+    refused: bool,
+    standing: Rc<Cell<Standing>>,
+    /// Its gauges include it.
+    says: bool,
+    /// They did at some time.
+    said: bool,
 }
 
-/// Says from its next tick on that the root context `root` runs a good configuration of `plugin`, instead of any other here.
+thread_local! {
+    /// What runs in this VM: one record for each root context that lives, the current one of a plugin after its others.
+    /// All are kept, since Envoy goes back to an old one without a word where its configuration comes back and a stream
+    /// has kept it alive. Those of its main thread live for ever (measured: one more with every update).
+    static RUNNING: RefCell<Vec<Record>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Makes the root context `root` the current one of `plugin`, with a good configuration. It says so from its next tick on.
 pub fn start(
     root: u32,
+    standing: &Rc<Cell<Standing>>,
     plugin: &str,
     role: Role,
     mode: Mode,
@@ -47,57 +75,126 @@ pub fn start(
         ("cluster", cluster),
     ];
     let gauges = [metric(&info, "info"), configured(plugin, role)];
-    let gauges = gauges.map(|name| host::metric(Kind::Gauge, &name));
-    let heartbeat = host::metric(Kind::Gauge, &heartbeat(plugin, role));
-    let mut entry = Entry {
-        plugin: plugin.to_owned(),
+    let work = Work {
         role,
-        root,
-        gauges,
-        heartbeat,
-        said: false,
+        gauges: gauges.map(|name| host::metric(Kind::Gauge, &name)),
+        heartbeat: host::metric(Kind::Gauge, &heartbeat(plugin, role)),
         at_work,
     };
-    change(|entries| {
-        // What takes the place of one that has said so is in a VM that stays, and says so at once, before the other takes
-        // it back: there must be no moment in which nothing seems to run.
-        let (old, mut others): (Vec<Entry>, Vec<Entry>) = mem::take(entries)
-            .into_iter()
-            .partition(|other| other.plugin == entry.plugin);
-        if old.iter().any(|other| other.said) {
-            entry.say();
-        }
-        others.push(entry);
-        *entries = others;
-    });
+    let record = Record::new(root, plugin, Some(work), standing);
+    change(|records| lead(records, record));
 }
 
-/// Lets the root context `root` go on with what runs of `plugin` in this VM. Nothing where nothing does.
-pub fn take_over(root: u32, plugin: &str) -> Option<Option<Rc<Plugin>>> {
+/// Makes the root context `root`, whose configuration was refused, the current one, with what runs of `plugin` in this VM.
+/// Nothing where nothing does: then it may inherit from what comes later.
+pub fn take_over(
+    root: u32,
+    standing: &Rc<Cell<Standing>>,
+    plugin: &str,
+) -> Option<Option<Rc<Plugin>>> {
     let mut found = None;
-    change(|entries| {
-        if let Some(entry) = entries.iter_mut().find(|entry| entry.plugin == plugin) {
-            entry.root = root;
-            found = Some(entry.at_work.clone());
+    change(|records| {
+        let mut of = records.iter().rev().filter(|other| other.plugin == plugin);
+        let work = of.find_map(|other| other.work.clone());
+        let mut record = Record::new(root, plugin, work, standing);
+        record.refused = true;
+        if let Some(work) = &record.work {
+            found = Some(work.at_work.clone());
+            lead(records, record);
+        } else if records.iter().all(|other| other.root != root) {
+            records.push(record);
         }
     });
     found
 }
 
-/// Shows that `root` is alive, if it still runs. Called at each tick; the first says that it runs at all, since the VM in
-/// which Envoy only tries a configuration has none, and is never told that it ends.
-pub fn beat(root: u32) {
-    change(|entries| {
-        let Some(entry) = entries.iter_mut().find(|entry| entry.root == root) else {
-            return;
-        };
-        entry.say();
+/// Makes `root` the current one again: a request came to it.
+pub fn again(root: u32) {
+    change(|records| {
+        let found = records.extract_if(.., |record| record.root == root).next();
+        if let Some(record) = found {
+            lead(records, record);
+        }
     });
 }
 
-/// Says no more that `root` runs anything.
+/// Shows that `root` is alive, if it is a current one. Called at each tick; the first says that it runs at all, since the
+/// VM in which Envoy only tries a configuration has none, and is never told that it ends.
+pub fn beat(root: u32) {
+    change(|records| {
+        let mut current = records.iter_mut().filter(|record| record.root == root);
+        if let Some(record) = current.find(|record| record.standing.get() == Standing::Current) {
+            record.say();
+        }
+    });
+}
+
+/// Says no more that `root` runs anything. If it was the current one, that is the newest other of its plugin now.
 pub fn stop(root: u32) {
-    change(|entries| entries.retain(|entry| entry.root != root));
+    change(|records| {
+        let found = records.extract_if(.., |record| record.root == root).next();
+        let Some(mut gone) = found else { return };
+        let plugin = gone.plugin.clone();
+        let of = |record: &&mut Record| record.plugin == plugin;
+        if gone.standing.get() != Standing::Current {
+            let lives = |record: &Record| record.plugin == plugin && record.root != NO_ROOT;
+            if !records.iter().any(lives) {
+                records.retain(|record| record.plugin != plugin);
+            }
+        } else if let Some(heir) = records.iter_mut().rfind(of) {
+            if heir.refused && heir.standing.get() == Standing::Before {
+                // If Envoy goes back to that one, the good one before is what ends here: it takes it over with its next
+                // request.
+                gone.root = NO_ROOT;
+                records.push(gone);
+                return;
+            }
+            if heir.said {
+                heir.say();
+            }
+            rank(records, &plugin);
+        }
+    });
+}
+
+/// Puts `record` before all others of its plugin.
+fn lead(records: &mut Vec<Record>, mut record: Record) {
+    let plugin = record.plugin.clone();
+    let others = |record: &&mut Record| record.plugin == plugin;
+    // What takes the place of one that says so is in a VM that stays, and says so at once, before the other takes it
+    // back: there must be no moment in which nothing seems to run.
+    if records.iter_mut().filter(others).any(|other| other.says) {
+        record.say();
+    }
+    records.iter_mut().filter(others).for_each(Record::hush);
+    records.retain(|other| other.plugin != plugin || ![record.root, NO_ROOT].contains(&other.root));
+    records.push(record);
+    rank(records, &plugin);
+}
+
+/// Tells each record of `plugin` how it stands.
+fn rank(records: &[Record], plugin: &str) {
+    let mut of = records
+        .iter()
+        .rev()
+        .filter(|record| record.plugin == plugin)
+        .filter_map(|record| Some((record, record.work.as_ref()?)));
+    let Some((current, work)) = of.next() else {
+        return;
+    };
+    current.standing.set(Standing::Current);
+    for (other, its) in of {
+        let same = match (&its.at_work, &work.at_work) {
+            (Some(one), Some(other)) => Rc::ptr_eq(one, other),
+            _ => false,
+        };
+        let standing = if same {
+            Standing::Shared
+        } else {
+            Standing::Before
+        };
+        other.standing.set(standing);
+    }
 }
 
 /// Whether one runs in any VM of this proxy: it said so, took nothing back, and was alive a moment ago. Both are asked
@@ -116,37 +213,63 @@ pub fn anywhere(plugin: &str) -> bool {
         && read(&heartbeat(plugin, role)).abs_diff(host::now()) <= ALIVE
 }
 
-/// The entries are never borrowed twice at once; if it were, an entry would be missed, and no request harmed.
-fn change(with: impl FnOnce(&mut Vec<Entry>)) {
+/// The records are never borrowed twice at once; if they were, a change would be missed, and no request harmed.
+fn change(with: impl FnOnce(&mut Vec<Record>)) {
     let _ = RUNNING.try_with(|running| {
         running
             .try_borrow_mut()
-            .map(|mut entries| with(&mut entries))
+            .map(|mut records| with(&mut records))
     });
 }
 
-impl Entry {
+impl Record {
+    fn new(root: u32, plugin: &str, work: Option<Work>, standing: &Rc<Cell<Standing>>) -> Record {
+        Record {
+            root,
+            plugin: plugin.to_owned(),
+            work,
+            refused: false,
+            standing: Rc::clone(standing),
+            says: false,
+            said: false,
+        }
+    }
+
     /// Says that it runs, once, and that it is alive.
     fn say(&mut self) {
+        let Some(work) = &self.work else { return };
         if !self.said {
             self.said = true;
-            host::remember(&role_key(&self.plugin), self.role.word());
-            host::remember(&build_key(&self.plugin), BUILD);
-            for gauge in self.gauges.iter().flatten() {
+            // Not again when it comes back: that may be in a VM of a module that was replaced, whose streams end one by one.
+            // Where all went back to that module, the main thread was configured anew.
+            host::remember(&role_key(&self.plugin), work.role.word());
+            host::remember(&build_key(&self.plugin), &build());
+        }
+        if !self.says {
+            self.says = true;
+            for gauge in work.gauges.iter().flatten() {
                 host::add(*gauge, 1);
             }
         }
-        if let Some(gauge) = self.heartbeat {
+        if let Some(gauge) = work.heartbeat {
             host::record(gauge, host::now());
         }
     }
+
+    /// Takes back that it runs.
+    fn hush(&mut self) {
+        if let Some(work) = self.work.as_ref().filter(|_| self.says) {
+            for gauge in work.gauges.iter().flatten() {
+                host::add(*gauge, -1);
+            }
+        }
+        self.says = false;
+    }
 }
 
-impl Drop for Entry {
+impl Drop for Record {
     fn drop(&mut self) {
-        for gauge in self.gauges.iter().flatten().filter(|_| self.said) {
-            host::add(*gauge, -1);
-        }
+        self.hush();
     }
 }
 
@@ -163,8 +286,15 @@ fn heartbeat(plugin: &str, role: Role) -> String {
     metric(&[("plugin", plugin), ("role", role.word())], "heartbeat")
 }
 
-/// What the module is.
-const BUILD: &str = env!("CARGO_PKG_VERSION");
+/// What the module is. `cargo filter` replaces this, which it knows (`xtask/src/filter.rs`), by a digest of the module:
+/// Envoy gives other bytes another VM, whatever version they say they are.
+#[used]
+static BUILD: [u8; 64] = *b"peer-spillover: cargo filter puts the digest of the module here.";
+
+fn build() -> String {
+    // What the compiler knows of the bytes is not what they are in the end.
+    String::from_utf8_lossy(black_box(&BUILD)).into_owned()
+}
 
 fn build_key(plugin: &str) -> String {
     metric(&[("plugin", plugin)], "build")
@@ -172,5 +302,5 @@ fn build_key(plugin: &str) -> String {
 
 /// Whether what last ran of `plugin` was this module: then the VMs in which it runs go on with it by themselves.
 pub fn same_module(plugin: &str) -> bool {
-    host::recall(&build_key(plugin)).is_some_and(|build| build == BUILD)
+    host::recall(&build_key(plugin)).is_some_and(|last| last == build())
 }

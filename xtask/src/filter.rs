@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::run::{alone, quietly};
@@ -15,6 +15,8 @@ use crate::{exports, target_dir, tools, workspace_root};
 /// Bytes that the module may have: every proxy of a mesh fetches it.
 pub const MOST_BYTES: usize = 180_000;
 const TARGET: &str = "wasm32-wasip1";
+/// What stands in a module where its build id goes (`BUILD` in `src/shell/running.rs`).
+const NO_ID: &[u8; 64] = b"peer-spillover: cargo filter puts the digest of the module here.";
 /// What Rust's target may use and every V8 that Envoy ships understands.
 const FEATURES: [&str; 6] = [
     "--enable-bulk-memory",
@@ -44,7 +46,8 @@ pub fn build() -> Result<PathBuf> {
     alone(&target_dir().join("filter.lock"), || {
         let raw = compile(&workspace_root(), &target_dir().join("filter"))?;
         let stamp = target_dir().join("filter/peer_spillover.from");
-        let from = format!("{} {:?}", sha256(&fs::read(&raw)?), exports::KEPT);
+        let kept = exports::KEPT;
+        let from = format!("{} {kept:?} with id", sha256(&fs::read(&raw)?));
         if !module.is_file()
             || fs::read_to_string(&stamp).is_ok_and(|last| last != from)
             || !stamp.is_file()
@@ -119,12 +122,31 @@ pub fn finish(raw: &Path) -> Result<Vec<u8>> {
     quietly("optimising the filter", &mut wasm_opt)?;
     let bytes =
         fs::read(&optimised).with_context(|| format!("{} cannot be read", optimised.display()))?;
+    let bytes = identify(bytes)?;
     ensure!(
         bytes.len() <= MOST_BYTES,
         "the module has {} bytes; at most {MOST_BYTES} may be shipped",
         bytes.len()
     );
     Ok(bytes)
+}
+
+/// `module` with its build id, the digest of what it is without one: as unique as its bytes, and the same wherever it is built.
+/// # Errors
+/// There is not exactly one place for it.
+pub fn identify(mut module: Vec<u8>) -> Result<Vec<u8>> {
+    let id = sha256(&module);
+    let places = module.windows(NO_ID.len()).enumerate();
+    let places = places.filter(|(_, bytes)| *bytes == NO_ID);
+    let places: Vec<usize> = places.map(|(at, _)| at).collect();
+    let [at] = places[..] else {
+        bail!(
+            "the module has {} places for its build id, not one",
+            places.len()
+        );
+    };
+    module[at..at + NO_ID.len()].copy_from_slice(id.as_bytes());
+    Ok(module)
 }
 
 /// The SHA-256 of `bytes`, in hexadecimal.

@@ -31,6 +31,21 @@ fn two_builds_give_the_same_bytes() -> Outcome {
     Ok(())
 }
 
+/// Changed anywhere, it is another one, and one that has no place for its id, or has one already, is not shipped.
+#[test]
+fn a_module_has_one_build_id_which_is_its_own() -> Outcome {
+    let shipped = fs::read(filter::ensure()?)?;
+    let before = "filter/wasm32-wasip1/filter/peer_spillover.optimised.wasm";
+    let mut before = fs::read(target_dir().join(before))?;
+    assert_eq!(filter::identify(before.clone())?, shipped);
+    // A custom section of no name.
+    before.extend([0, 1, 0]);
+    let other = filter::identify(before)?;
+    assert_ne!(other[..shipped.len()], shipped[..]);
+    assert!(filter::identify(other).is_err());
+    Ok(())
+}
+
 #[test]
 fn the_policy_makes_no_hostcall_and_passes_its_tests_without_a_host() -> Outcome {
     policy::test_on_bare_wasm()
