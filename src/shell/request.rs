@@ -166,9 +166,11 @@ impl HttpContext for Request {
                 plugin.now(),
             );
         }
-        let last_word =
-            decision != Decision::Home(Reason::Room) || !host::has_property(host::DECIDED);
-        if plugin.debug_header && service.mode == Mode::Enforce && last_word {
+        if plugin.debug_header
+            && service.mode == Mode::Enforce
+            // Where we left it at home, one behind us may have spilled it, and has said so.
+            && (decision != Decision::Home(Reason::Room) || !host::has_property(host::DECIDED))
+        {
             let (destination, reason) = service.said(decision);
             host::set_header(Map::Response, names::DEBUG, &line(destination, reason));
         }
