@@ -58,16 +58,12 @@ pub async fn run(mesh: &Mesh, load: &Load, on_second: impl FnMut(usize, Counts))
     ))
 }
 
-/// Watches what home's application has in flight, as its own sidecar sees it.
-async fn watch(mesh: Mesh, most: Arc<AtomicU64>) {
+/// Watches what home's application has in flight, and keeps the most, until it is aborted.
+pub async fn watch(mesh: Mesh, most: Arc<AtomicU64>) {
     let proxy = mesh.proxy(&HOME_APP);
     loop {
-        if let Ok(clusters) = proxy.admin("/clusters").await {
-            let active = clusters.lines().filter_map(|line| {
-                let rest = line.strip_prefix("inbound|8080||::")?;
-                rest.split_once("::rq_active::")?.1.parse::<u64>().ok()
-            });
-            most.fetch_max(active.sum(), Ordering::Relaxed);
+        if let Ok(active) = proxy.active().await {
+            most.fetch_max(active, Ordering::Relaxed);
         }
         tokio::time::sleep(SAMPLE).await;
     }
@@ -106,9 +102,7 @@ pub async fn apply_plugin(mesh: &Mesh, folder: &std::path::Path, config: &Value)
     proxy
         .wait_sum(&["peer_spillover", "configured"], |running| running > 0)
         .await?;
-    // Until then new connections are taken by the listener of before.
-    let settled = |config: &str| !config.contains("warming_state");
-    proxy.wait_config("no listener warms", settled).await
+    proxy.wait_settled().await
 }
 
 /// Both runs: as the origin had it, then with the filter and a limit of 1. `on_second` is told which run (0, 1), the

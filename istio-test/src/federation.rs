@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use envoy_test::client::Answer;
 use serde_json::{Value, json};
 use xtask::image::Variant;
@@ -57,6 +57,18 @@ pub fn manifests(mesh: &Mesh, image: &str, digest: &str) -> Result<PathBuf> {
     ];
     copy(&xtask::workspace_root().join("wasmplugin"), &to, &changes)?;
     Ok(to)
+}
+
+/// Changes a manifest of [`manifests`], as whoever copied it would.
+/// # Errors
+/// What is to be changed is not there.
+pub fn edit(file: &Path, changes: &[(&str, &str)]) -> Result<()> {
+    let mut text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    for (old, new) in changes {
+        ensure!(text.contains(old), "{old} is not in {}", file.display());
+        text = text.replace(old, new);
+    }
+    Ok(fs::write(file, text)?)
 }
 
 fn copy(from: &Path, to: &Path, changes: &[(&str, String)]) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use envoy_test::client::{Answer, empty, request};
+use envoy_test::client::{Answer, Dial, empty, request};
 use envoy_test::load::{LoadOptions, Until};
 use tokio::task::JoinHandle;
 
@@ -41,12 +41,19 @@ pub fn peer() -> String {
     hostname(Cluster::Peer)
 }
 
+/// Connections from the client's pod to service `a`.
+/// # Errors
+/// The service has no cluster address.
+pub async fn dial(mesh: &Mesh) -> Result<Dial> {
+    let address = mesh.cluster_ip(Cluster::Home, "a").await?;
+    Ok(mesh.dial(&CLIENT, &format!("{address}:80")))
+}
+
 /// Clients in the client's pod that each send one request of 100 ms after another.
 /// # Errors
 /// The service has no cluster address.
 pub async fn load(mesh: &Mesh, clients: usize, until: Until) -> Result<LoadOptions> {
-    let address = mesh.cluster_ip(Cluster::Home, "a").await?;
-    let dial = mesh.dial(&CLIENT, &format!("{address}:80"));
+    let dial = dial(mesh).await?;
     let mut load = LoadOptions::by(dial, PATH, clients, until);
     load.host = SERVICE.to_owned();
     load.served_by = answered;
@@ -57,8 +64,7 @@ pub async fn load(mesh: &Mesh, clients: usize, until: Until) -> Result<LoadOptio
 /// # Errors
 /// The connection broke.
 pub async fn get(mesh: &Mesh, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
-    let address = mesh.cluster_ip(Cluster::Home, "a").await?;
-    let dial = mesh.dial(&CLIENT, &format!("{address}:80"));
+    let dial = dial(mesh).await?;
     let mut client = dial.client(false).await?;
     client
         .send(request("GET", SERVICE, path, headers, empty())?)
@@ -78,8 +84,7 @@ impl Drop for Held {
 /// # Errors
 /// It is not counted in time.
 pub async fn hold(mesh: &Mesh, host: &str) -> Result<Held> {
-    let address = mesh.cluster_ip(Cluster::Home, "a").await?;
-    let dial = mesh.dial(&CLIENT, &format!("{address}:80"));
+    let dial = dial(mesh).await?;
     let mut client = dial.client(false).await?;
     // Longer than any test.
     let request = request("GET", host, "/?delay=10m", &[], empty())?;

@@ -103,6 +103,26 @@ impl Proxy {
         })
         .await
     }
+
+    /// Waits until no listener warms: until then new connections are taken by the listener of before.
+    /// # Errors
+    /// One still does after a while.
+    pub async fn wait_settled(&self) -> Result<()> {
+        let settled = |config: &str| !config.contains("warming_state");
+        self.wait_config("no listener warms", settled).await
+    }
+
+    /// How many requests the application of this pod has in flight, as its own sidecar sees it.
+    /// # Errors
+    /// The proxy is not there.
+    pub async fn active(&self) -> Result<u64> {
+        let clusters = self.admin("/clusters").await?;
+        let active = clusters.lines().filter_map(|line| {
+            let rest = line.strip_prefix("inbound|8080||::")?;
+            rest.split_once("::rq_active::")?.1.parse::<u64>().ok()
+        });
+        Ok(active.sum())
+    }
 }
 
 /// `GET` of `http://IP:PORT/PATH` from inside `namespace`.

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use envoy_test::client::Dial;
 use istio_test::Mesh;
 use istio_test::experiment::apply_plugin;
 use istio_test::federation::plugin_config;
@@ -22,12 +21,6 @@ use serde_json::Value;
 
 /// How long whatever a test waits for may take on a slow and busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Connections from the client's pod to service `a`.
-async fn dial(mesh: &Mesh) -> Result<Dial> {
-    let address = mesh.cluster_ip(Cluster::Home, "a").await?;
-    Ok(mesh.dial(&CLIENT, &format!("{address}:80")))
-}
 
 /// The federation as it is shipped, and the plugin with this configuration.
 async fn spilling(config: &Value) -> Result<(Mesh, PathBuf)> {
@@ -61,11 +54,4 @@ async fn choose(mesh: &Mesh, folder: &Path, word: &str) -> Result<()> {
     mesh.kube(Cluster::Home).apply_folder(&federation).await?;
     let there = |config: &str| config.contains(word);
     mesh.proxy(&CLIENT).wait_config(word, there).await
-}
-
-/// Changes a manifest of the folder, as whoever copied it would. What is to be changed must be there.
-fn edit(file: &Path, old: &str, new: &str) -> Result<()> {
-    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    assert!(text.contains(old), "{old} is not in {}", file.display());
-    Ok(fs::write(file, text.replace(old, new))?)
 }

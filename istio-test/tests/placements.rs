@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use decisions::table;
 use envoy_test::Client;
 use envoy_test::client::{Answer, Dial, empty, request};
@@ -16,7 +16,7 @@ use envoy_test::demo::result::{self, Counts, windows};
 use envoy_test::load::{Until, answered_by, closed_loop, failed};
 use envoy_test::wait::until_some;
 use istio_test::experiment::{DELAY, PATH, apply_plugin};
-use istio_test::federation::{answered, field, plugin_config, received};
+use istio_test::federation::{answered, edit, field, plugin_config, received};
 use istio_test::fixture::{self, federated, home, peer};
 use istio_test::layout::{HOME_APP, INGRESS, PEER_APP, PEER_GATEWAY, PodSpec};
 use istio_test::mesh::SERVICE;
@@ -42,16 +42,6 @@ spec:
 
 /// What Envoy's configuration has of the manifest's route to the peer alone: its match on the peer's name.
 const ROUTE: &str = "\"exact\": \"gke\"";
-
-/// Changes a manifest of the folder, as whoever copied it would. What is to be changed must be there.
-fn edit(file: &Path, changes: &[(&str, &str)]) -> Result<()> {
-    let mut text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    for (old, new) in changes {
-        assert!(text.contains(old), "{old} is not in {}", file.display());
-        text = text.replace(old, new);
-    }
-    Ok(fs::write(file, text)?)
-}
 
 /// A new ingress gateway for the federated service, with `wasmplugin/gateway` and these changes of its plugin.
 async fn ingress(changes: &[(&str, &str)]) -> Result<(Mesh, PathBuf)> {

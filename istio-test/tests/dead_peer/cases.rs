@@ -5,14 +5,14 @@ use std::time::Duration;
 use anyhow::Result;
 use envoy_test::client::Dial;
 use envoy_test::wait::until_some_by;
-use istio_test::federation::{PEER_HOST, wasmplugin};
+use istio_test::federation::{PEER_HOST, edit, wasmplugin};
 use istio_test::layout::{CLIENT, Cluster, HOME_APP, INGRESS, PEER_APP, PEER_GATEWAY, PodSpec};
 use istio_test::{Mesh, fixture, net};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::load::{Load, Sent, lost};
-use crate::{PATIENCE, RULE, choice, choose, edit, full};
+use crate::{PATIENCE, RULE, choice, choose, full};
 
 const UNREACHED: &str = "x-peer-spillover-unreached";
 
@@ -131,8 +131,8 @@ async fn by_header_at_an_ingress_gateway_too_spills_come_home() -> Result<()> {
     mesh.restart_proxy(&INGRESS).await?;
     let gateway = folder.join("gateway");
     let plugin = gateway.join("wasmplugin.yaml");
-    edit(&plugin, "http2MaxRequests: 100", "http2MaxRequests: 1")?;
-    edit(&plugin, "mode: observe", "debugHeader: true")?;
+    edit(&plugin, &[("http2MaxRequests: 100", "http2MaxRequests: 1")])?;
+    edit(&plugin, &[("mode: observe", "debugHeader: true")])?;
     let home = mesh.kube(Cluster::Home);
     home.apply(
         "{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: ingress, namespace: istio-system}, spec: {
@@ -201,10 +201,15 @@ async fn a_dead_application_whose_sidecar_says_so_costs_what_was_under_way_there
     let rule = folder.join(RULE);
     edit(
         &rule,
-        "    retries:",
-        &format!("{}    retries:", choice(UNREACHED)?),
+        &[(
+            "    retries:",
+            &format!("{}    retries:", choice(UNREACHED)?),
+        )],
     )?;
-    edit(&rule, "refused-stream", "refused-stream,retriable-headers")?;
+    edit(
+        &rule,
+        &[("refused-stream", "refused-stream,retriable-headers")],
+    )?;
     choose(&mesh, &folder, UNREACHED).await?;
     mesh.kube(Cluster::Peer)
         .apply_folder(&folder.join("receiver-unreached"))
@@ -262,8 +267,7 @@ async fn a_dead_gateway_costs_the_writes_under_way_where_reads_come_home() -> Re
     let reads = choice("method: {regex:")?;
     edit(
         &folder.join(RULE),
-        "  - route:",
-        &format!("{reads}  - route:"),
+        &[("  - route:", &format!("{reads}  - route:"))],
     )?;
     choose(&mesh, &folder, "GET|HEAD|OPTIONS").await?;
     let load = Load::of(&mesh, &FOUR).await?;

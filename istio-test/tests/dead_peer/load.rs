@@ -12,7 +12,7 @@ use istio_test::{Cluster, Mesh, fixture};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{PATIENCE, dial};
+use crate::PATIENCE;
 
 /// A request that takes longer is lost.
 const LOST: Duration = Duration::from_secs(120);
@@ -85,7 +85,7 @@ impl Load {
         methods: &[&'static str],
         calm: &[&'static str],
     ) -> Result<Load> {
-        let to = dial(mesh).await?;
+        let to = fixture::dial(mesh).await?;
         let mut load = Load::over(to, istio_test::mesh::SERVICE, methods);
         load.spawn(calm, CALM);
         Ok(load)

@@ -3,14 +3,14 @@
 use anyhow::Result;
 use envoy_test::client::{Answer, empty, full, request};
 use envoy_test::wait::until_some_by;
-use istio_test::federation::{answered, plugin_config};
+use istio_test::federation::{answered, edit, plugin_config};
 use istio_test::fixture::{self, home};
 use istio_test::layout::{Cluster, HOME_APP, PEER_APP, PEER_GATEWAY, PodSpec};
 use istio_test::mesh::SERVICE;
 use istio_test::{Mesh, fixture::peer};
 use tokio::task::JoinHandle;
 
-use crate::{PATIENCE, RULE, choose, dial, edit, spilling};
+use crate::{PATIENCE, RULE, choose, spilling};
 
 const SHIPPED: &str = "retryOn: connect-failure,refused-stream\n";
 
@@ -35,7 +35,7 @@ async fn a_write_under_way_is_sent_again_only_where_the_user_chose_so() -> Resul
     // The user's choice: it is done at the peer, and at home once more.
     let rule = folder.join(RULE);
     let again = SHIPPED.replace('\n', ",reset,503\n");
-    edit(&rule, SHIPPED, &again)?;
+    edit(&rule, &[(SHIPPED, &again)])?;
     choose(
         &mesh,
         &folder,
@@ -48,8 +48,7 @@ async fn a_write_under_way_is_sent_again_only_where_the_user_chose_so() -> Resul
     // And with a time for each try that is shorter than what the application takes: done three times, and none answers.
     edit(
         &rule,
-        &again,
-        &again.replace('\n', "\n      perTryTimeout: 1s\n"),
+        &[(&again, &again.replace('\n', "\n      perTryTimeout: 1s\n"))],
     )?;
     choose(&mesh, &folder, "\"per_try_timeout\": \"1s\"").await?;
     back(&mesh).await?;
@@ -97,12 +96,8 @@ async fn killed_under(mesh: &Mesh, path: &str) -> Result<Answer> {
     let (sender, path) = (mesh.clone(), format!("{path}?delay=5s"));
     let sent: JoinHandle<Result<Answer>> = tokio::spawn(async move { write(&sender, &path).await });
     until_some_by("the peer's application has it", PATIENCE, async || {
-        let clusters = mesh.proxy(&PEER_APP).admin("/clusters").await.ok()?;
-        let active = |line: &str| {
-            let rest = line.strip_prefix("inbound|8080||::")?;
-            rest.split_once("::rq_active::")?.1.parse::<u64>().ok()
-        };
-        (clusters.lines().filter_map(active).sum::<u64>() > 0).then_some(())
+        let active = mesh.proxy(&PEER_APP).active().await.ok()?;
+        (active > 0).then_some(())
     })
     .await?;
     mesh.kill_proxy(&PEER_GATEWAY).await?;
@@ -122,7 +117,7 @@ async fn back(mesh: &Mesh) -> Result<()> {
 }
 
 async fn write(mesh: &Mesh, path: &str) -> Result<Answer> {
-    let mut client = dial(mesh).await?.client(false).await?;
+    let mut client = fixture::dial(mesh).await?.client(false).await?;
     client
         .send(request("POST", SERVICE, path, &[], full("x"))?)
         .await

@@ -10,7 +10,7 @@ mod upgrade;
 use anyhow::Result;
 use istio_test::Cluster;
 use istio_test::federation::plugin_config;
-use istio_test::fixture::federated;
+use istio_test::fixture::{self, federated};
 use istio_test::layout::CLIENT;
 use plugin::{apply, manifest};
 use traffic::Traffic;
@@ -56,8 +56,6 @@ async fn applied_changed_and_removed() -> Result<()> {
     mesh.kube(Cluster::Home).delete(&plugin).await?;
     traffic.passes().await?;
     traffic.end().await?;
-    proxy
-        .wait_sum(&["peer_spillover", "in_flight"], |n| n == 0)
-        .await?;
+    fixture::in_flight(&mesh, 0).await?;
     Ok(())
 }

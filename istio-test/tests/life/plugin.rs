@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use envoy_test::wait::until_some_by;
 use istio_test::federation::wasmplugin;
-use istio_test::layout::CLIENT;
+use istio_test::layout::{CLIENT, REGISTRY};
 use istio_test::pod::log_name;
 use istio_test::{Cluster, Mesh};
 use serde_json::Value;
@@ -21,6 +21,12 @@ pub fn manifest(folder: &Path, config: &Value, change: impl FnOnce(&mut Value)) 
     let mut manifest = wasmplugin(&folder.join("client-sidecar"), config)?;
     change(&mut manifest["spec"]);
     Ok(manifest)
+}
+
+/// An image by its tag alone.
+pub fn by_tag(spec: &mut Value, tag: &str) {
+    spec["url"] = format!("oci://{REGISTRY}/peer-spillover:{tag}").into();
+    spec.as_object_mut().unwrap().remove("sha256");
 }
 
 /// Applies a manifest at home. Returns at once: whoever changes something sees it in what happens.

@@ -14,17 +14,11 @@ use istio_test::{control, proxy, registry};
 use serde_json::{Value, json};
 use xtask::image::Variant;
 
-use crate::plugin::{Log, apply, manifest, rename, touch};
+use crate::plugin::{Log, apply, by_tag, manifest, rename, touch};
 use crate::traffic::Traffic;
 
 const ALLOWED: [&str; 2] = ["cannot fetch Wasm module", "applying allow RBAC filter"];
 const DENIED: [&str; 2] = ["cannot fetch Wasm module", "applying deny RBAC filter"];
-
-/// An image by its tag alone.
-fn by_tag(spec: &mut Value, tag: &str) {
-    spec["url"] = format!("oci://{REGISTRY}/peer-spillover:{tag}").into();
-    spec.as_object_mut().unwrap().remove("sha256");
-}
 
 fn no_such_tag(spec: &mut Value) {
     by_tag(spec, "missing");

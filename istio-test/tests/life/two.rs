@@ -3,7 +3,7 @@
 use anyhow::Result;
 use envoy_test::load::{Outcome, Until, answered_by, closed_loop, failed};
 use istio_test::federation::{plugin_config, wasmplugin};
-use istio_test::fixture::{federated, home, load, peer};
+use istio_test::fixture::{self, federated, home, load, peer};
 use istio_test::layout::{CLIENT, Cluster, HOME_APP, PodSpec, SYSTEM};
 use istio_test::mesh::{Mesh, SERVICE};
 use serde_json::json;
@@ -43,8 +43,7 @@ async fn runs(mesh: &Mesh, pod: &PodSpec, plugin: &str) -> Result<()> {
     proxy
         .wait_sum(&[&plugin, "configured"], |running| running > 0)
         .await?;
-    let settled = |config: &str| !config.contains("warming_state");
-    proxy.wait_config("no listener warms", settled).await
+    proxy.wait_settled().await
 }
 
 /// The plugin of the root namespace, which is for all, is asked first, since its priority is higher; what it spilled, that
@@ -87,9 +86,7 @@ async fn of_the_root_namespace_and_of_its_own() -> Result<()> {
     let truly = |o: &&Outcome| (o.served_by == peer()) == o.decision.starts_with(&left);
     let told = outcomes.iter().filter(truly).count();
     assert_eq!(told, REQUESTS, "{}", shown(&outcomes));
-    mesh.proxy(&CLIENT)
-        .wait_sum(&["peer_spillover", "in_flight"], |n| n == 0)
-        .await?;
+    fixture::in_flight(&mesh, 0).await?;
     Ok(())
 }
 

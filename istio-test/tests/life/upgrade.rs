@@ -3,21 +3,18 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use anyhow::Result;
+use istio_test::experiment::watch;
 use istio_test::federation::plugin_config;
-use istio_test::fixture::federated;
-use istio_test::layout::{CLIENT, HOME_APP, REGISTRY};
+use istio_test::fixture::{self, federated};
+use istio_test::layout::{CLIENT, REGISTRY};
 use istio_test::{Mesh, registry};
 use serde_json::Value;
 use xtask::image::Variant;
 
-use crate::plugin::{apply, manifest, touch};
+use crate::plugin::{apply, by_tag, manifest, touch};
 use crate::traffic::Traffic;
-
-/// How often home's sidecar is asked: a third of what a request takes.
-const SAMPLE: Duration = Duration::from_millis(10);
 
 /// The shipped module with another custom section: it does the same, and its bytes are others.
 async fn module(word: &str) -> Result<Vec<u8>> {
@@ -46,34 +43,19 @@ async fn runs(mesh: &Mesh, digest: &str) -> Result<()> {
         .await
 }
 
-/// Watches what home's application has in flight, as its own sidecar sees it.
-async fn watch(mesh: Mesh, most: Arc<AtomicU64>) {
-    let proxy = mesh.proxy(&HOME_APP);
-    loop {
-        if let Ok(clusters) = proxy.admin("/clusters").await {
-            let active = clusters.lines().filter_map(|line| {
-                let rest = line.strip_prefix("inbound|8080||::")?;
-                rest.split_once("::rq_active::")?.1.parse::<u64>().ok()
-            });
-            most.fetch_max(active.sum(), Ordering::Relaxed);
-        }
-        tokio::time::sleep(SAMPLE).await;
-    }
-}
-
 /// Through all of it the limit holds: the new module goes on with the count of the old one.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_module() -> Result<()> {
     let (mesh, folder) = federated().await?;
     let first = push(&mesh, "first", "first", Variant::Artifact).await?;
-    let by_tag = |limit: u32, tag: &str, digest: &str| {
+    let pinned = |limit: u32, tag: &str, digest: &str| {
         manifest(&folder, &plugin_config(limit), |spec| {
             spec["url"] = format!("oci://{REGISTRY}/peer-spillover:{tag}").into();
             spec["sha256"] = digest.into();
         })
     };
     let traffic = Traffic::start(&mesh).await?;
-    apply(&mesh, &by_tag(1, "first", &first)?).await?;
+    apply(&mesh, &pinned(1, "first", &first)?).await?;
     runs(&mesh, &first).await?;
     traffic.spills().await?;
     // None is under way any more that the listener of before has taken.
@@ -82,7 +64,7 @@ async fn another_module() -> Result<()> {
     let watch = tokio::spawn(watch(mesh.clone(), most.clone()));
     for (word, variant) in [("second", Variant::Artifact), ("third", Variant::Compat)] {
         let digest = push(&mesh, word, word, variant).await?;
-        apply(&mesh, &by_tag(1, word, &digest)?).await?;
+        apply(&mesh, &pinned(1, word, &digest)?).await?;
         runs(&mesh, &digest).await?;
         traffic.spills().await?;
     }
@@ -103,10 +85,7 @@ async fn another_module() -> Result<()> {
         "the filter was never away"
     );
     assert_eq!(most.load(Ordering::Relaxed), 1, "in flight at home");
-    let proxy = mesh.proxy(&CLIENT);
-    proxy
-        .wait_sum(&["peer_spillover", "in_flight"], |n| n == 0)
-        .await?;
+    fixture::in_flight(&mesh, 0).await?;
     Ok(())
 }
 
@@ -115,9 +94,8 @@ async fn a_tag_that_moves() -> Result<()> {
     let (mesh, folder) = federated().await?;
     let moved = |limit: u32, policy: &str| {
         manifest(&folder, &plugin_config(limit), |spec: &mut Value| {
-            spec["url"] = format!("oci://{REGISTRY}/peer-spillover:moves").into();
+            by_tag(spec, "moves");
             spec["imagePullPolicy"] = policy.into();
-            spec.as_object_mut().unwrap().remove("sha256");
         })
     };
     let traffic = Traffic::start(&mesh).await?;
