@@ -49,6 +49,12 @@ impl Rule {
         reject_when_full: false,
     };
 
+    /// Whether a request of this origin can be diverted for home's errors: where it may not, or cannot, there is nothing
+    /// that errors would change.
+    pub fn heeds_errors(&self, origin: Origin) -> bool {
+        origin == Origin::Own && !self.evacuate && self.peer_open
+    }
+
     /// What to do first with a request of this origin.
     pub fn intent(&self, origin: Origin) -> Intent {
         match (origin, self.evacuate, self.limit) {
@@ -69,7 +75,8 @@ impl Rule {
         }
     }
 
-    fn beyond(&self, why: Reason) -> Decision {
+    /// The decision for a request that home is not to get, for this reason.
+    pub fn beyond(&self, why: Reason) -> Decision {
         match (self.peer_open, self.reject_when_full) {
             (true, _) => Decision::Spill(why),
             (false, true) => Decision::Reject(Reason::WhenFull),
@@ -115,6 +122,17 @@ mod tests {
                 [Decision::Home(Reason::Returned)]
             );
         }
+    }
+
+    #[test]
+    fn errors_of_home_divert_our_own_requests_alone_and_only_where_there_is_a_peer() {
+        for rule in rules() {
+            for origin in [Origin::Guest, Origin::Returned] {
+                assert!(!rule.heeds_errors(origin));
+            }
+            assert!(!rule.heeds_errors(Origin::Own) || rule.peer_open);
+        }
+        assert!(!Rule::SERVER.heeds_errors(Origin::Own));
     }
 
     #[test]

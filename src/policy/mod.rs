@@ -1,9 +1,12 @@
 //! What is decided, from plain values: no clock, no randomness, no log, no hostcall.
 
 pub mod admission;
+pub mod answer;
+pub mod attention;
 pub mod decision;
 pub mod ledger;
 pub mod origin;
+pub mod outlier;
 pub mod route;
 pub mod target;
 
@@ -11,4 +14,5 @@ pub use admission::{Admission, Admit, Step};
 pub use decision::{Decision, Intent, Rule};
 pub use ledger::{Ledger, Ticket};
 pub use origin::Origin;
+pub use outlier::Detection;
 pub use route::Route;
