@@ -10,6 +10,9 @@
 //! | `in_flight` | gauge | plugin, role, service | requests sent to the home service and not finished |
 //! | `limit` | gauge | plugin, role, service | the limit last configured; 0 where there is none |
 //! | `decisions` | counter | plugin, role, service, destination, reason | what was decided, and why |
+//! | `ejected` | gauge | plugin, role, service | 1 where home is ejected for errors, 2 in the ramp after it, else 0 |
+//! | `ejections` | counter | plugin, role, service | how often home was ejected |
+//! | `errors` | counter | plugin, role, service | home's errors that were seen while it was not ejected |
 //! | `misroutes` | counter | plugin, role, service, peer | spills undone since no route led to the peer |
 //! | `info` | gauge | plugin, role, version, mode, cluster | VMs that run this: one for each worker, and the main thread's |
 //! | `configured` | gauge | plugin, role | VMs that run a good configuration, whichever |
@@ -53,11 +56,17 @@ pub enum Reason {
     Contention,
     /// To the peer: `mode: evacuate`.
     Evacuate,
+    /// To the peer: home is ejected for its errors.
+    Ejected,
+    /// To the peer: home takes its load back after an ejection, and this request is not yet of it.
+    Ramp,
+    /// Home, beyond the limit: it tells whether home is well again.
+    Probe,
 }
 
 impl Reason {
     /// All reasons, in the order of their index.
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 12] = [
         Reason::Room,
         Reason::Guest,
         Reason::Returned,
@@ -67,6 +76,9 @@ impl Reason {
         Reason::Limit,
         Reason::Contention,
         Reason::Evacuate,
+        Reason::Ejected,
+        Reason::Ramp,
+        Reason::Probe,
     ];
 
     /// The word that users see.
@@ -81,6 +93,9 @@ impl Reason {
             Reason::Limit => "limit",
             Reason::Contention => "contention",
             Reason::Evacuate => "evacuate",
+            Reason::Ejected => "ejected",
+            Reason::Ramp => "ramp",
+            Reason::Probe => "probe",
         }
     }
 }

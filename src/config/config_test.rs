@@ -89,7 +89,7 @@ fn a_pasted_destination_rule_is_accepted_and_what_is_not_acted_on_is_named() {
     let warnings = read(&with("/services/0/trafficPolicy", pasted))
         .expect("good")
         .warnings;
-    assert_eq!(warnings.len(), 7, "{warnings:?}");
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
     let path = "services[0].trafficPolicy.connectionPool.http.maxRequestsPerConnection";
     assert!(
         warnings.contains(&format!(
@@ -148,7 +148,7 @@ fn each_complaint_names_the_path_and_the_fix() {
     );
     refused(
         &with("/services/0/overflow", json!("eject")),
-        "services[0].overflow: must be surplus, not eject",
+        "services[0].overflow: eject wants a limit to overflow and errors that eject; add trafficPolicy.connectionPool and trafficPolicy.outlierDetection, or use surplus",
     );
     refused(
         &with("/services/0/host", json!("a:80")),

@@ -9,9 +9,10 @@ pub mod reader;
 pub mod traffic_policy;
 
 use crate::names;
-use crate::policy::Rule;
+use crate::policy::{Detection, Rule};
 use node::Node;
 use reader::{At, Path};
+use traffic_policy::TrafficPolicy;
 
 pub use reader::Fault;
 
@@ -98,6 +99,8 @@ pub struct Service {
     pub routing: Option<Routing>,
     /// What decisions need.
     pub rule: Rule,
+    /// Which errors take home out; nothing where none do.
+    pub detection: Option<Detection>,
     /// Where the surplus goes; nothing where the role is server.
     pub peer: Option<Peer>,
 }
@@ -160,7 +163,7 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
 
     let (mut version, mut cluster, mut debug_header) = (None, None, false);
     let (mut role, mut mode) = (Role::Client, Mode::Enforce);
-    let (mut trust_domains, mut services, mut ignored) = (Vec::new(), None, Vec::new());
+    let (mut trust_domains, mut services, mut warnings) = (Vec::new(), None, Vec::new());
     // Services are read by the plugin's role and mode, so these come first wherever they stand.
     at.fields(TOP, |name, at| {
         match name {
@@ -179,7 +182,7 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
                 trust_domains.push(at.host()?);
                 Ok(())
             })?,
-            "services" => services = Some(read_services(at, role, mode, &mut ignored)?),
+            "services" => services = Some(read_services(at, role, mode, &mut warnings)?),
             _ => {}
         }
         Ok(true)
@@ -206,10 +209,6 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
             });
         }
     }
-    let warnings = ignored
-        .iter()
-        .map(|path| format!("{path}: accepted, and not acted on by this filter"))
-        .collect();
     Ok(Config {
         cluster,
         role,
@@ -225,7 +224,7 @@ fn read_services(
     at: At<'_>,
     role: Role,
     inherited: Mode,
-    ignored: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) -> Result<Vec<Service>, Fault> {
     let mut services: Vec<Service> = Vec::new();
     at.elements(|at| {
@@ -234,7 +233,7 @@ fn read_services(
                 "is one too many; at most {MOST_SERVICES} services in one plugin"
             )));
         }
-        let service = read_service(at, role, inherited, ignored)?;
+        let service = read_service(at, role, inherited, warnings)?;
         if services.iter().any(|other| other.host == service.host) {
             return Err(at.fault(format!(
                 "host {} is there twice; merge the two services",
@@ -257,12 +256,13 @@ fn read_service(
     at: At<'_>,
     role: Role,
     inherited: Mode,
-    ignored: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) -> Result<Service, Fault> {
     let server = role == Role::Server;
     let known = if server { SERVER_SERVICE } else { SERVICE };
     let (mut host, mut mode, mut evacuate) = (None, inherited, false);
-    let (mut routing, mut reject_when_full, mut limit, mut peer) = (None, false, None, None);
+    let (mut routing, mut reject_when_full, mut peer) = (None, false, None);
+    let (mut eject, mut policy) = (false, TrafficPolicy::default());
     at.fields(known, |name, at| {
         match name {
             _ if server && SERVICE.contains(&name) && !known.contains(&name) => {
@@ -285,9 +285,9 @@ fn read_service(
                     ("header", Routing::Header),
                 ])?);
             }
-            "overflow" => at.word(&[("surplus", ())])?,
+            "overflow" => eject = at.word(&[("surplus", false), ("eject", true)])?,
             "whenFull" => reject_when_full = at.word(&[("home", false), ("reject", true)])?,
-            "trafficPolicy" => limit = traffic_policy::limit(at, ignored)?,
+            "trafficPolicy" => policy = traffic_policy::read(at, warnings)?,
             "peers" => peer = Some(read_peers(at)?),
             _ => return Ok(false),
         }
@@ -305,8 +305,14 @@ fn read_service(
             mode,
             routing: None,
             rule: Rule::SERVER,
+            detection: None,
             peer: None,
         });
+    }
+    if eject && (policy.limit.is_none() || policy.detection.is_none()) {
+        let mut fault = at.fault("eject wants a limit to overflow and errors that eject; add trafficPolicy.connectionPool and trafficPolicy.outlierDetection, or use surplus");
+        fault.path.push_str(".overflow");
+        return Err(fault);
     }
     let (peer, peer_open) = peer.ok_or_else(|| missing("peers", "a list with one peer"))?;
     if peer.host == host {
@@ -320,11 +326,15 @@ fn read_service(
         mode,
         routing,
         rule: Rule {
-            limit,
+            limit: policy.limit,
             evacuate,
             peer_open,
             reject_when_full,
         },
+        detection: policy.detection.map(|detection| Detection {
+            overflow: eject,
+            ..detection
+        }),
         peer: Some(peer),
     })
 }

@@ -1,13 +1,15 @@
 //! The Proxy-Wasm filter: the only room that knows Envoy.
 //!
-//! [`host`] makes the hostcalls, [`plugin`] is one configuration in one VM, [`service`] one of its services, [`request`]
-//! one request; [`running`] tells whether a good configuration runs.
+//! [`host`] makes the hostcalls, [`plugin`] is one configuration in one VM, [`service`] one of its services, [`errors`] what
+//! its answers say of it, [`request`] one request; [`running`] tells whether a good configuration runs.
 
+mod errors;
 mod host;
 mod plugin;
 mod request;
 mod running;
 mod service;
+mod worker;
 
 use proxy_wasm::types::LogLevel;
 

@@ -11,6 +11,7 @@ use super::host::{self, Kind, Level};
 use super::request::Request;
 use super::running::{self, Standing};
 use super::service::Service;
+use super::worker;
 use crate::config::{self, Config, Fault, Mode, Role, Routing};
 use crate::names::{self, metric};
 use crate::policy::{Ledger, Ticket};
@@ -40,6 +41,7 @@ pub struct Plugin {
 
 impl Plugin {
     fn new(config: Config, name: &str, default_routing: Routing) -> Result<Plugin, Fault> {
+        worker::prepare();
         let mut services = Vec::with_capacity(config.services.len());
         for (index, service) in config.services.into_iter().enumerate() {
             services.push(Service::new(
@@ -137,6 +139,7 @@ impl Plugin {
     /// path pays nothing for it.
     fn sweep(&self, root: u32) {
         for service in &self.services {
+            service.tick();
             let Some(limit) = service.rule.limit else {
                 continue;
             };

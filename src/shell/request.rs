@@ -1,19 +1,26 @@
 //! One request: what must be read of it, what the policy decides, and how that is carried out.
 
+use core::mem;
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
+use super::errors::Errors;
 use super::host::{self, Map};
 use super::plugin::Plugin;
 use super::service::Service;
+use super::worker;
 use crate::config::{Mode, Routing};
 use crate::names::{self, Reason};
+use crate::policy::answer::{self, Failure};
+use crate::policy::attention::Look;
+use crate::policy::outlier::Course;
 use crate::policy::target::{self, Named};
 use crate::policy::{Decision, Intent, Origin, Ticket, origin};
 
 const AUTHORITY: &str = ":authority";
+const GRPC_STATUS: &str = "grpc-status";
 
 /// The context of a request.
 pub struct Request {
@@ -24,6 +31,22 @@ pub struct Request {
     said: Option<(usize, Decision)>,
     /// Home's cluster, where the request was sent to the peer.
     left: Option<String>,
+    /// It is home's probe, and nothing is known of its end.
+    probe: bool,
+    watch: Watch,
+}
+
+/// What is still to be seen of home's answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    /// Nothing.
+    Nothing,
+    /// It began well. Its trailers may say otherwise.
+    Trailers,
+    /// It began well. Its trailers or its end may say otherwise.
+    End,
+    /// It is gRPC: only its trailers tell.
+    Grpc,
 }
 
 impl Request {
@@ -34,18 +57,37 @@ impl Request {
             ticket: None,
             said: None,
             left: None,
+            probe: false,
+            watch: Watch::Nothing,
         }
     }
 
     /// The decision for a request of `service`, carried out as far as the count is concerned.
     fn decide(&mut self, plugin: &Plugin, service: &Service, origin: Origin) -> Decision {
-        let decision = match service.rule.intent(origin) {
-            Intent::Decided(decision) => decision,
-            Intent::Ask(limit) => match service.admit(limit) {
-                Some(admission) => service.rule.settle(admission),
-                None => return Decision::Home(Reason::Uncounted),
+        let errors = service
+            .errors
+            .as_ref()
+            .filter(|_| service.rule.heeds_errors(origin));
+        let decision = match errors.map_or(Course::Home, |errors| errors.course(self.owner())) {
+            Course::Away { ramp: false } => return service.rule.beyond(Reason::Ejected),
+            Course::Away { ramp: true } => return service.rule.beyond(Reason::Ramp),
+            Course::Probe => {
+                self.probe = true;
+                Decision::Home(Reason::Probe)
+            }
+            Course::Home | Course::Back => match service.rule.intent(origin) {
+                Intent::Decided(decision) => decision,
+                Intent::Ask(limit) => match service.admit(limit) {
+                    Some(admission) => service.rule.settle(admission),
+                    None => return Decision::Home(Reason::Uncounted),
+                },
             },
         };
+        if let Some(errors) = errors.filter(|errors| errors.detection.overflow)
+            && let Decision::Spill(Reason::Limit | Reason::Contention) = decision
+        {
+            errors.failed(answer::BROKEN, "no room");
+        }
         match decision {
             Decision::Home(Reason::Room) if service.rule.limit.is_some() => {
                 self.ticket = plugin.hold(service, self.id);
@@ -54,6 +96,11 @@ impl Request {
             Decision::Home(_) => self.home_uninvited(plugin, service, decision),
             Decision::Spill(_) | Decision::Reject(_) => decision,
         }
+    }
+
+    /// Who this is as a probe, among all requests of the proxy.
+    fn owner(&self) -> u64 {
+        u64::from(worker::id()) << 32 | u64::from(self.id)
     }
 
     /// A request that goes home without a slot is in flight there all the same.
@@ -152,13 +199,16 @@ impl HttpContext for Request {
         }
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        let (Some(plugin), Some((index, decision))) = (&self.plugin, self.said) else {
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        let (Some(plugin), Some((index, decision))) = (self.plugin.clone(), self.said) else {
             return Action::Continue;
         };
         let Some(service) = plugin.service(index) else {
             return Action::Continue;
         };
+        if let (Some(errors), Decision::Home(_)) = (&service.errors, decision) {
+            self.judge(errors, end_of_stream);
+        }
         if let Some(home) = self.left.take() {
             service.answered(
                 &home,
@@ -176,12 +226,113 @@ impl HttpContext for Request {
         }
         Action::Continue
     }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        if self.watch != Watch::Nothing {
+            self.with_errors(Request::judge_trailers);
+        }
+        Action::Continue
+    }
+}
+
+impl Request {
+    /// What the beginning of home's answer says of home.
+    fn judge(&mut self, errors: &Errors, end_of_stream: bool) {
+        let look = if self.probe {
+            Look::ToTheEnd
+        } else {
+            errors.look()
+        };
+        if look == Look::Away {
+            return;
+        }
+        let header = |name| host::header(Map::Response, name);
+        let mut status = header(":status")
+            .and_then(|status| status.parse().ok())
+            .unwrap_or(0);
+        let mut what = "status";
+        if end_of_stream && let Some(grpc) = header(GRPC_STATUS) {
+            status = answer::grpc_to_http(&grpc);
+            what = "gRPC, as status";
+        }
+        if let Some(failure) = answer::failure(status) {
+            let flags = host::number(host::RESPONSE_FLAGS);
+            let details = host::property(host::CODE_DETAILS).unwrap_or_default();
+            if answer::is_homes(flags, &details, errors.detection.overflow) {
+                self.failed(errors, failure, &format!("{what} {status} ({details})"));
+            } else {
+                self.end_probe(errors, None);
+            }
+        } else if end_of_stream {
+            self.succeeded(errors);
+        } else if (self.probe || !errors.calm())
+            && header("content-type").is_some_and(|kind| kind.starts_with("application/grpc"))
+        {
+            self.watch = Watch::Grpc;
+        } else {
+            self.succeeded(errors);
+            self.watch = if look == Look::ToTheEnd {
+                Watch::End
+            } else {
+                Watch::Trailers
+            };
+        }
+    }
+
+    fn judge_trailers(&mut self, errors: &Errors) {
+        let only_now = mem::replace(&mut self.watch, Watch::Nothing) == Watch::Grpc;
+        let grpc = host::header(Map::ResponseTrailers, GRPC_STATUS);
+        let status = grpc.map_or(200, |status| answer::grpc_to_http(&status));
+        match answer::failure(status) {
+            Some(failure) => self.failed(errors, failure, &format!("gRPC, as status {status}")),
+            None if only_now => self.succeeded(errors),
+            None => {}
+        }
+    }
+
+    /// Sees to an answer that home broke off, and to a probe that told nothing.
+    fn judge_end(&mut self, errors: &Errors) {
+        let to_the_end = matches!(self.watch, Watch::End | Watch::Grpc);
+        if to_the_end && answer::broke_off(host::number(host::RESPONSE_FLAGS)) {
+            self.failed(errors, answer::BROKEN, "broken off");
+        }
+        self.end_probe(errors, None);
+    }
+
+    fn succeeded(&mut self, errors: &Errors) {
+        errors.succeeded();
+        self.end_probe(errors, Some(true));
+    }
+
+    fn failed(&mut self, errors: &Errors, failure: Failure, what: &str) {
+        errors.failed(failure, what);
+        self.end_probe(errors, Some(false));
+    }
+
+    fn end_probe(&mut self, errors: &Errors, well: Option<bool>) {
+        if mem::take(&mut self.probe) {
+            errors.probe_ended(self.owner(), well);
+        }
+    }
+
+    fn with_errors(&mut self, judge: impl FnOnce(&mut Request, &Errors)) {
+        let plugin = self.plugin.clone();
+        let service = self
+            .said
+            .and_then(|(index, _)| plugin.as_ref()?.service(index));
+        if let Some(errors) = service.and_then(|service| service.errors.as_ref()) {
+            judge(self, errors);
+        }
+    }
 }
 
 /// **Invariant: a ticket is released once, whatever path ended the request**: Envoy deletes the context after an answer,
 /// an abort, a reset and a timeout alike.
 impl Drop for Request {
     fn drop(&mut self) {
+        if self.probe || matches!(self.watch, Watch::End | Watch::Grpc) {
+            self.with_errors(Request::judge_end);
+        }
         if let (Some(plugin), Some(ticket)) = (&self.plugin, self.ticket.take()) {
             plugin.release(ticket);
         }

@@ -2,6 +2,7 @@
 
 use core::cell::Cell;
 
+use super::errors::{self, Errors};
 use super::host::{self, Kind, Level, Metric};
 use crate::config::{self, Fault, Mode, Peer, Role, Routing};
 use crate::names::{self, Reason, metric};
@@ -21,13 +22,16 @@ pub struct Service {
     /// Nothing where the role is server, whose rule sends nobody away.
     pub peer: Option<Peer>,
     pub index: usize,
-    labels: [(&'static str, String); 3],
+    /// Nothing where errors eject nobody.
+    pub errors: Option<Errors>,
+    labels: Labels,
     in_flight: Metric,
     /// The last request of this worker found room: the next need not look before it adds itself.
     expect_room: Cell<bool>,
     decisions: [Cell<Option<Metric>>; 3 * Reason::ALL.len()],
     misroutes: Cell<Option<Metric>>,
     route: Cell<Route>,
+    ticked: Cell<bool>,
 }
 
 impl Service {
@@ -47,13 +51,12 @@ impl Service {
             ("service", config.host),
         ];
         let name = metric(&pairs(&labels), "in_flight");
-        let in_flight = host::metric(Kind::Gauge, &name).filter(|gauge| counts(*gauge)).ok_or_else(|| Fault {
-            path: "stats_matcher".to_owned(),
-            problem: format!(
-                "drops wasmcustom.{name}, without which nothing can be counted; include the prefix wasmcustom.{} (Istio: proxyStatsMatcher.inclusionPrefixes)",
-                names::PREFIX
-            ),
-        })?;
+        let in_flight = host::metric(Kind::Gauge, &name)
+            .filter(|gauge| counts(*gauge))
+            .ok_or_else(|| dropped(&name))?;
+        let peer = config.peer.as_ref().map_or("", |peer| &peer.name);
+        let errors = config.detection.map(|d| Errors::new(d, &labels, peer));
+        let errors = errors.transpose().map_err(|name| dropped(&name))?;
         if let Some(gauge) = host::metric(Kind::Gauge, &metric(&pairs(&labels), "limit")) {
             host::record(gauge, config.rule.limit.unwrap_or(0).into());
         }
@@ -63,17 +66,29 @@ impl Service {
             rule: config.rule,
             peer: config.peer,
             index,
+            errors,
             labels,
             in_flight,
             expect_room: Cell::new(true),
             decisions: [const { Cell::new(None) }; 3 * Reason::ALL.len()],
             misroutes: Cell::new(None),
             route: Cell::default(),
+            ticked: Cell::default(),
         };
         if let Some(peer) = &service.peer {
             host::prepare_first_time(&service.misroute_key(peer));
         }
         Ok(service)
+    }
+
+    /// What there is to do without requests.
+    pub fn tick(&self) {
+        match &self.errors {
+            Some(errors) => errors.tick(),
+            // Not while it is configured, which may be a trial.
+            None if !self.ticked.replace(true) => errors::forget(&self.labels),
+            None => {}
+        }
     }
 
     /// The service's host, or `*`.
@@ -223,15 +238,29 @@ fn count(cell: &Cell<Option<Metric>>, name: impl FnOnce() -> String) {
     }
 }
 
-fn pairs<'a>(labels: &'a [(&'static str, String); 3]) -> [(&'static str, &'a str); 3] {
+/// The labels that all metrics of a service have.
+pub type Labels = [(&'static str, String); 3];
+
+/// Labels in the form that [`metric`] takes.
+pub fn pairs(labels: &Labels) -> [(&'static str, &str); 3] {
     labels
         .each_ref()
         .map(|(label, value)| (*label, value.as_str()))
 }
 
+fn dropped(name: &str) -> Fault {
+    Fault {
+        path: "stats_matcher".to_owned(),
+        problem: format!(
+            "drops wasmcustom.{name}, without which nothing can be counted; include the prefix wasmcustom.{} (Istio: proxyStatsMatcher.inclusionPrefixes)",
+            names::PREFIX
+        ),
+    }
+}
+
 /// Whether Envoy keeps this gauge. A stats matcher that drops it makes it read 0 for ever, silently, and then a limit
 /// admits everything.
-fn counts(gauge: Metric) -> bool {
+pub fn counts(gauge: Metric) -> bool {
     if host::read(gauge).is_some_and(|value| value != 0) {
         return true;
     }

@@ -8,36 +8,17 @@
 // The one place that needs it: the ABI is C.
 #![allow(unsafe_code)]
 
+mod abi;
+mod property;
+
 use core::ptr::null_mut;
 use std::time::Duration;
 
+use abi::*;
+pub use property::*;
+
 /// Id of a metric, in this VM.
 pub type Metric = u32;
-
-/// A property's path, its parts separated by NUL as the ABI wants them.
-#[derive(Clone, Copy)]
-pub struct Property(&'static str);
-
-/// The resolved upstream cluster. Asking selects the route, anew after a header was changed.
-pub const CLUSTER: Property = Property("xds\0cluster_name");
-/// Present once the upstream has finished its answer.
-pub const BACKEND_LATENCY: Property = Property("response\0backend_latency");
-/// Present once an upstream host was chosen.
-pub const UPSTREAM_ADDRESS: Property = Property("upstream\0address");
-/// First URI SAN of the downstream's certificate.
-pub const PEER_SAN: Property = Property("connection\0uri_san_peer_certificate");
-/// First URI SAN of our certificate on the downstream connection.
-pub const OWN_SAN: Property = Property("connection\0uri_san_local_certificate");
-/// Name of the plugin, in Istio `NAMESPACE.NAME` of the WasmPlugin.
-pub const PLUGIN_NAME: Property = Property("plugin_name");
-/// On a waypoint, whose connection is an internal one: the identities at the tunnel's end, which Istio hands on
-/// (`connect_authority`). No client can set them.
-pub const TUNNEL_PEER_SAN: Property = Property("filter_state\0io.istio.peer_principal");
-pub const TUNNEL_OWN_SAN: Property = Property("filter_state\0io.istio.local_principal");
-/// Istio: `sidecar~…`, `router~…`, `waypoint~…`.
-pub const NODE_ID: Property = Property("xds\0node\0id");
-/// What an instance of this filter decided on this stream (see [`crate::names::LOG_FIELD`]).
-pub const DECIDED: Property = Property(crate::names::LOG_FIELD);
 
 /// Which header map.
 #[derive(Clone, Copy)]
@@ -47,6 +28,8 @@ pub enum Map {
     Request = 0,
     /// Of the response.
     Response = 2,
+    /// What came after its body.
+    ResponseTrailers = 3,
 }
 
 /// Kind of a metric.
@@ -63,6 +46,8 @@ pub enum Kind {
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum Level {
+    /// Something that is as it should be.
+    Info = 2,
     /// Something that works otherwise than written.
     Warn = 3,
     /// Something that does not work.
@@ -75,83 +60,6 @@ const OK: u32 = 0;
 const BAD_ARGUMENT: u32 = 2;
 const INTERNAL_FAILURE: u32 = 10;
 const PLUGIN_CONFIGURATION: u32 = 7;
-
-#[link(wasm_import_module = "env")]
-unsafe extern "C" {
-    fn proxy_log(level: u32, text: *const u8, len: usize) -> u32;
-    fn proxy_get_buffer_bytes(
-        kind: u32,
-        start: usize,
-        max: usize,
-        data: *mut *mut u8,
-        len: *mut usize,
-    ) -> u32;
-    fn proxy_get_header_map_value(
-        map: u32,
-        key: *const u8,
-        len: usize,
-        value: *mut *mut u8,
-        size: *mut usize,
-    ) -> u32;
-    fn proxy_replace_header_map_value(
-        map: u32,
-        key: *const u8,
-        len: usize,
-        value: *const u8,
-        size: usize,
-    ) -> u32;
-    fn proxy_remove_header_map_value(map: u32, key: *const u8, len: usize) -> u32;
-    fn proxy_get_property(
-        path: *const u8,
-        len: usize,
-        value: *mut *mut u8,
-        size: *mut usize,
-    ) -> u32;
-    fn proxy_set_property(path: *const u8, len: usize, value: *const u8, size: usize) -> u32;
-    fn proxy_get_shared_data(
-        key: *const u8,
-        len: usize,
-        value: *mut *mut u8,
-        size: *mut usize,
-        cas: *mut u32,
-    ) -> u32;
-    fn proxy_set_shared_data(
-        key: *const u8,
-        len: usize,
-        value: *const u8,
-        size: usize,
-        cas: u32,
-    ) -> u32;
-    fn proxy_define_metric(kind: u32, name: *const u8, len: usize, id: *mut u32) -> u32;
-    fn proxy_get_metric(id: u32, value: *mut u64) -> u32;
-    fn proxy_record_metric(id: u32, value: u64) -> u32;
-    fn proxy_increment_metric(id: u32, offset: i64) -> u32;
-    fn proxy_set_effective_context(id: u32) -> u32;
-    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
-    fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
-    fn proxy_http_call(
-        cluster: *const u8,
-        cluster_len: usize,
-        headers: *const u8,
-        headers_len: usize,
-        body: *const u8,
-        body_len: usize,
-        trailers: *const u8,
-        trailers_len: usize,
-        timeout: u32,
-        token: *mut u32,
-    ) -> u32;
-    fn proxy_send_local_response(
-        status: u32,
-        details: *const u8,
-        details_len: usize,
-        body: *const u8,
-        body_len: usize,
-        headers: *const u8,
-        headers_len: usize,
-        grpc_status: i32,
-    ) -> u32;
-}
 
 /// Bytes that the host had this VM allocate, by `call(&mut data, &mut len) == OK`.
 fn bytes(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<Vec<u8>> {
@@ -222,6 +130,15 @@ pub fn property(property: Property) -> Option<String> {
         .map(text)
 }
 
+/// A property that is a number; 0 where it is absent.
+pub fn number(property: Property) -> u64 {
+    let path = property.0;
+    // SAFETY: as above.
+    bytes(|value, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), value, size) })
+        .and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)))
+        .unwrap_or(0)
+}
+
 /// Whether a property is there.
 pub fn has_property(property: Property) -> bool {
     let path = property.0;
@@ -259,7 +176,8 @@ pub fn recall(key: &str) -> Option<String> {
     shared(key).map(|(value, _)| text(value))
 }
 
-fn shared(key: &str) -> Option<(Vec<u8>, u32)> {
+/// The value under a shared key, and the number by which [`set_shared`] knows whether it changed meanwhile.
+pub fn shared(key: &str) -> Option<(Vec<u8>, u32)> {
     let mut cas = 0;
     // SAFETY: pointer and length are of one live string; `cas` is a live variable; the others are `bytes`'s own.
     let value = bytes(|value, size| unsafe {
@@ -268,7 +186,9 @@ fn shared(key: &str) -> Option<(Vec<u8>, u32)> {
     Some((value, cas))
 }
 
-fn set_shared(key: &str, value: &[u8], cas: u32) -> bool {
+/// Writes a shared value if it is still that of `cas`; over whatever is there where `cas` is 0. False where it was not
+/// written.
+pub fn set_shared(key: &str, value: &[u8], cas: u32) -> bool {
     // SAFETY: pointers and lengths are of live slices.
     OK == unsafe {
         proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas)
@@ -325,6 +245,15 @@ pub fn now() -> u64 {
     } else {
         0
     }
+}
+
+/// Milliseconds of a clock that only goes forward, the same for all workers; 0 where the host has none.
+pub fn monotonic() -> u64 {
+    const MONOTONIC: u32 = 1;
+    let mut nanos = 0;
+    // SAFETY: `nanos` is a live variable.
+    let status = unsafe { clock_time_get(MONOTONIC, 0, &raw mut nanos) };
+    if status == 0 { nanos / 1_000_000 } else { 0 }
 }
 
 /// Whether Envoy knows a cluster of this name, or nothing where it cannot be told.

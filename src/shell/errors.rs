@@ -1,0 +1,230 @@
+//! Error detection of one service in one VM: what its answers say, and what that does to home.
+//!
+//! What all workers know is one record under a shared key, changed by compare-and-swap. What every request must know, whether
+//! there is anything to know at all, is the gauge `ejected`; it is moved by increments, one for each change of the record,
+//! so it is right whatever the order in which the workers come to it.
+
+use core::cell::Cell;
+
+use super::host::{self, Kind, Level, Metric};
+use super::service::{Labels, counts, pairs};
+use crate::names::metric;
+use crate::policy::answer::Failure;
+use crate::policy::attention::{Attention, Look};
+use crate::policy::outlier::{Course, Detection, Phase, Record};
+
+/// Attempts to change the record. Each that fails is one in which another worker changed it.
+const TRIES: u8 = 32;
+/// Between two numbers of the sequence of draws (Weyl's, by the golden ratio): even over any stretch.
+const STEP: u32 = 0x9E37_79B9;
+
+/// Error detection at work.
+pub struct Errors {
+    pub detection: Detection,
+    /// For log lines.
+    host: String,
+    peer: String,
+    key: String,
+    ejected: Metric,
+    witness: Metric,
+    ejections: Metric,
+    errors: Metric,
+    attention: Cell<Attention>,
+    draw: Cell<u32>,
+    /// The record as last read, and what the gauge was then.
+    last: Cell<Option<(u64, Record)>>,
+}
+
+impl Errors {
+    /// Detection for a service of these labels.
+    /// # Errors
+    /// The name of a metric that Envoy does not keep.
+    pub fn new(detection: Detection, labels: &Labels, peer: &str) -> Result<Errors, String> {
+        let gauge = |name: &str| {
+            let name = metric(&pairs(labels), name);
+            let gauge = host::metric(Kind::Gauge, &name);
+            gauge.filter(|gauge| counts(*gauge)).ok_or(name)
+        };
+        let counter = |name: &str| {
+            let name = metric(&pairs(labels), name);
+            host::metric(Kind::Counter, &name).ok_or(name)
+        };
+        let key = key(labels);
+        let errors = Errors {
+            detection,
+            host: labels
+                .last()
+                .map(|(_, host)| host.clone())
+                .unwrap_or_default(),
+            peer: peer.to_owned(),
+            ejected: gauge("ejected")?,
+            witness: gauge("good_answers")?,
+            ejections: counter("ejections")?,
+            errors: counter("errors")?,
+            attention: Cell::default(),
+            draw: Cell::default(),
+            last: Cell::default(),
+            key,
+        };
+        // The first write of a shared value is blind, so it is made while the main thread configures.
+        if host::shared(&errors.key).is_none() {
+            host::set_shared(&errors.key, &Record::default().to_bytes(), 0);
+        }
+        Ok(errors)
+    }
+
+    /// What to do with a request; `owner` is who it would be as a probe.
+    pub fn course(&self, owner: u64) -> Course {
+        let gauge = host::read(self.ejected).unwrap_or(0);
+        if gauge == 0 {
+            return Course::Home;
+        }
+        let now = host::monotonic();
+        let draw = self.draw.get().wrapping_add(STEP);
+        self.draw.set(draw);
+        let known = self.last.get().filter(|(seen, _)| *seen == gauge);
+        let record = known.map_or_else(|| self.read(gauge), |(_, record)| record);
+        let mut course = record.course(&self.detection, now, draw);
+        if known.is_some() && course == Course::Probe {
+            course = self.read(gauge).course(&self.detection, now, draw);
+        }
+        match course {
+            Course::Probe if self.change(|r| r.probed_by(owner, now)).is_none() => {
+                // Another was faster.
+                self.read(gauge).course(&self.detection, now, draw)
+            }
+            Course::Back => {
+                self.back(now);
+                Course::Home
+            }
+            course => course,
+        }
+    }
+
+    /// How to look at the next answer.
+    pub fn look(&self) -> Look {
+        let mut attention = self.attention.get();
+        let look = attention.next(self.detection.every());
+        self.attention.set(attention);
+        look
+    }
+
+    /// Whether only some answers are looked at.
+    pub fn calm(&self) -> bool {
+        self.attention.get().calm()
+    }
+
+    /// A good answer of home's.
+    pub fn succeeded(&self) {
+        self.saw(true);
+        host::add(self.witness, 1);
+    }
+
+    /// An error of home's: `what` it was, in a few words.
+    pub fn failed(&self, failure: Failure, what: &str) {
+        self.saw(false);
+        host::add(self.errors, 1);
+        let witness = host::read(self.witness).unwrap_or(0);
+        let now = host::monotonic();
+        let detection = &self.detection;
+        let changed = self.change(|record| record.failed(failure, detection, witness, now));
+        if let Some(after) = changed.filter(|after| matches!(after.phase, Phase::Ejected(_))) {
+            self.say_ejected(&after, now, what);
+        }
+    }
+
+    /// The probe of `owner` ended, as in [`Record::probe_ended`].
+    pub fn probe_ended(&self, owner: u64, well: Option<bool>) {
+        let now = host::monotonic();
+        let ended = self.change(|record| record.probe_ended(owner, well, &self.detection, now));
+        let Some(after) = ended else { return };
+        match well {
+            Some(true) => {
+                let (host, ms) = (&self.host, self.detection.interval);
+                host::log(
+                    Level::Info,
+                    &format!(
+                        "peer-spillover: service {host}: a probe was answered; home takes its load back within {ms} ms"
+                    ),
+                );
+            }
+            Some(false) => self.say_ejected(&after, now, "the probe failed"),
+            None => {}
+        }
+    }
+
+    /// Ends a ramp that is over, whether or not a request comes.
+    pub fn tick(&self) {
+        let gauge = host::read(self.ejected).unwrap_or(0);
+        if gauge != 0 && matches!(self.read(gauge).phase, Phase::Ramp(_)) {
+            self.back(host::monotonic());
+        }
+    }
+
+    fn back(&self, now: u64) {
+        self.change(|record| record.back(&self.detection, now));
+    }
+
+    fn saw(&self, well: bool) {
+        let mut attention = self.attention.get();
+        attention.saw(well);
+        self.attention.set(attention);
+    }
+
+    fn read(&self, gauge: u64) -> Record {
+        let record = host::shared(&self.key)
+            .map_or_else(Record::default, |(bytes, _)| Record::from_bytes(&bytes));
+        self.last.set(Some((gauge, record)));
+        record
+    }
+
+    fn change(&self, to: impl Fn(&Record) -> Option<Record>) -> Option<Record> {
+        change(&self.key, self.ejected, to)
+    }
+
+    fn say_ejected(&self, after: &Record, now: u64, why: &str) {
+        host::add(self.ejections, 1);
+        let (host, peer, ms) = (&self.host, &self.peer, after.lasts(now));
+        host::log(
+            Level::Warn,
+            &format!(
+                "peer-spillover: service {host}: home is ejected for {ms} ms and its requests go to {peer}; the last of its errors: {why}"
+            ),
+        );
+    }
+}
+
+/// Changes the record under `key`, and the gauge with it: what it is now. Nothing where `to` says that there is nothing to
+/// change, or where others changed it [`TRIES`] times.
+fn change(key: &str, gauge: Metric, to: impl Fn(&Record) -> Option<Record>) -> Option<Record> {
+    for _ in 0..TRIES {
+        let (bytes, cas) = host::shared(key)?;
+        let before = Record::from_bytes(&bytes);
+        let after = to(&before)?;
+        if host::set_shared(key, &after.to_bytes(), cas) {
+            let moved = after.phase.shown().saturating_sub(before.phase.shown());
+            if moved != 0 {
+                host::add(gauge, moved);
+            }
+            return Some(after);
+        }
+    }
+    None
+}
+
+/// Makes home available where it was ejected and errors eject nobody any more.
+pub fn forget(labels: &Labels) {
+    let Some(gauge) = host::metric(Kind::Gauge, &metric(&pairs(labels), "ejected")) else {
+        return;
+    };
+    if host::read(gauge).is_some_and(|value| value != 0) {
+        change(&key(labels), gauge, |record| {
+            (record.phase.shown() != 0).then(Record::default)
+        });
+    }
+}
+
+/// Shared data is one space for all plugins of a proxy, so the key says whose it is.
+fn key(labels: &Labels) -> String {
+    metric(&pairs(labels), "errors")
+}
