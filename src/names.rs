@@ -16,7 +16,11 @@
 //! | `misroutes` | counter | plugin, role, service, peer | spills undone since no route led to the peer |
 //! | `info` | gauge | plugin, role, version, mode, cluster | VMs that run this: one for each worker, and the main thread's |
 //! | `configured` | gauge | plugin, role | VMs that run a good configuration, whichever |
+//! | `workers` | gauge | plugin, role | those of them that are alive, less the main thread's |
 //! | `heartbeat` | gauge | plugin, role | Unix second at which one of them was last seen alive |
+//! | `good_answers` | gauge | plugin, role, service | home's answers that were read and were no errors |
+//! | `beats` | gauge | worker | grows while that VM lives; `worker` is the process's beginning and a slot in it |
+//! | `held`, `runs`, `shows` | gauge | worker, and others | that VM's share of `in_flight`, `configured`, `info` |
 //! | `config_rejected` | counter | plugin | configurations refused, counted by each VM that was given one |
 
 /// Set on a spilled request, and believed only from a peer that proves who it is.

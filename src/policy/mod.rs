@@ -7,6 +7,7 @@ pub mod decision;
 pub mod ledger;
 pub mod origin;
 pub mod outlier;
+pub mod roster;
 pub mod route;
 pub mod target;
 
@@ -15,4 +16,5 @@ pub use decision::{Decision, Intent, Rule};
 pub use ledger::{Ledger, Ticket};
 pub use origin::Origin;
 pub use outlier::Detection;
+pub use roster::Roster;
 pub use route::Route;

@@ -8,13 +8,13 @@ use core::cell::Cell;
 
 use super::host::{self, Kind, Level, Metric};
 use super::service::{Labels, counts, pairs};
+use super::worker;
 use crate::names::metric;
 use crate::policy::answer::Failure;
 use crate::policy::attention::{Attention, Look};
 use crate::policy::outlier::{Course, Detection, Phase, Record};
+use crate::policy::roster::Vm;
 
-/// Attempts to change the record. Each that fails is one in which another worker changed it.
-const TRIES: u8 = 32;
 /// Between two numbers of the sequence of draws (Weyl's, by the golden ratio): even over any stretch.
 const STEP: u32 = 0x9E37_79B9;
 
@@ -66,10 +66,7 @@ impl Errors {
             last: Cell::default(),
             key,
         };
-        // The first write of a shared value is blind, so it is made while the main thread configures.
-        if host::shared(&errors.key).is_none() {
-            host::set_shared(&errors.key, &Record::default().to_bytes(), 0);
-        }
+        host::prepare(&errors.key, &Record::default().to_bytes());
         Ok(errors)
     }
 
@@ -153,11 +150,16 @@ impl Errors {
         }
     }
 
-    /// Ends a ramp that is over, whether or not a request comes.
+    /// Ends a ramp that is over, whether or not a request comes, and a probe whose VM is dead.
     pub fn tick(&self) {
         let gauge = host::read(self.ejected).unwrap_or(0);
-        if gauge != 0 && matches!(self.read(gauge).phase, Phase::Ramp(_)) {
-            self.back(host::monotonic());
+        if gauge == 0 {
+            return;
+        }
+        match self.read(gauge).phase {
+            Phase::Ramp(_) => self.back(host::monotonic()),
+            Phase::Probing(owner) if worker::buried(vm_of(owner)) => self.probe_ended(owner, None),
+            _ => {}
         }
     }
 
@@ -172,8 +174,8 @@ impl Errors {
     }
 
     fn read(&self, gauge: u64) -> Record {
-        let record = host::shared(&self.key)
-            .map_or_else(Record::default, |(bytes, _)| Record::from_bytes(&bytes));
+        let bytes = host::recall_bytes(&self.key).unwrap_or_default();
+        let record = Record::from_bytes(&bytes);
         self.last.set(Some((gauge, record)));
         record
     }
@@ -195,21 +197,18 @@ impl Errors {
 }
 
 /// Changes the record under `key`, and the gauge with it: what it is now. Nothing where `to` says that there is nothing to
-/// change, or where others changed it [`TRIES`] times.
+/// change.
 fn change(key: &str, gauge: Metric, to: impl Fn(&Record) -> Option<Record>) -> Option<Record> {
-    for _ in 0..TRIES {
-        let (bytes, cas) = host::shared(key)?;
-        let before = Record::from_bytes(&bytes);
+    let (before, after) = host::exchange(key, |bytes| {
+        let before = Record::from_bytes(bytes);
         let after = to(&before)?;
-        if host::set_shared(key, &after.to_bytes(), cas) {
-            let moved = after.phase.shown().saturating_sub(before.phase.shown());
-            if moved != 0 {
-                host::add(gauge, moved);
-            }
-            return Some(after);
-        }
+        Some((after.to_bytes().to_vec(), (before, after)))
+    })?;
+    let moved = after.phase.shown().saturating_sub(before.phase.shown());
+    if moved != 0 {
+        host::add(gauge, moved);
     }
-    None
+    Some(after)
 }
 
 /// Makes home available where it was ejected and errors eject nobody any more.
@@ -227,4 +226,14 @@ pub fn forget(labels: &Labels) {
 /// Shared data is one space for all plugins of a proxy, so the key says whose it is.
 fn key(labels: &Labels) -> String {
     metric(&pairs(labels), "errors")
+}
+
+/// Who a stream of this VM is as a probe, among all of the proxy.
+pub fn owner(stream: u32) -> u64 {
+    u64::from(worker::id()) << 32 | u64::from(stream)
+}
+
+fn vm_of(owner: u64) -> Vm {
+    // The upper half of 64 bits has 32.
+    (owner >> 32) as Vm
 }

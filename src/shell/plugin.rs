@@ -278,6 +278,7 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         running::stop(self.id);
+        worker::left(self.id);
     }
 }
 
@@ -300,6 +301,7 @@ impl RootContext for Root {
             self.ticks_fast = false;
             host::set_tick_period(TICK);
         }
+        worker::tick(self.id);
         match self.standing.get() {
             Standing::Current => running::beat(self.id),
             Standing::Shared => return,

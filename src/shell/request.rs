@@ -6,11 +6,10 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
-use super::errors::Errors;
+use super::errors::{Errors, owner};
 use super::host::{self, Map};
 use super::plugin::Plugin;
 use super::service::Service;
-use super::worker;
 use crate::config::{Mode, Routing};
 use crate::names::{self, Reason};
 use crate::policy::answer::{self, Failure};
@@ -68,7 +67,7 @@ impl Request {
             .errors
             .as_ref()
             .filter(|_| service.rule.heeds_errors(origin));
-        let decision = match errors.map_or(Course::Home, |errors| errors.course(self.owner())) {
+        let decision = match errors.map_or(Course::Home, |errors| errors.course(owner(self.id))) {
             Course::Away { ramp: false } => return service.rule.beyond(Reason::Ejected),
             Course::Away { ramp: true } => return service.rule.beyond(Reason::Ramp),
             Course::Probe => {
@@ -96,11 +95,6 @@ impl Request {
             Decision::Home(_) => self.home_uninvited(plugin, service, decision),
             Decision::Spill(_) | Decision::Reject(_) => decision,
         }
-    }
-
-    /// Who this is as a probe, among all requests of the proxy.
-    fn owner(&self) -> u64 {
-        u64::from(worker::id()) << 32 | u64::from(self.id)
     }
 
     /// A request that goes home without a slot is in flight there all the same.
@@ -311,7 +305,7 @@ impl Request {
 
     fn end_probe(&mut self, errors: &Errors, well: Option<bool>) {
         if mem::take(&mut self.probe) {
-            errors.probe_ended(self.owner(), well);
+            errors.probe_ended(owner(self.id), well);
         }
     }
 

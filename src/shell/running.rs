@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::host::{self, Kind, Metric};
 use super::plugin::Plugin;
+use super::worker::{self, Account};
 use crate::config::{Mode, Role};
 use crate::names::metric;
 
@@ -31,8 +32,10 @@ pub enum Standing {
 #[derive(Clone)]
 struct Work {
     role: Role,
-    gauges: [Option<Metric>; 2],
+    /// `info`, then `configured`.
+    gauges: [Option<Rc<Account>>; 2],
     heartbeat: Option<Metric>,
+    workers: Option<Metric>,
     at_work: Option<Rc<Plugin>>,
 }
 
@@ -74,11 +77,18 @@ pub fn start(
         ("mode", mode.word()),
         ("cluster", cluster),
     ];
-    let gauges = [metric(&info, "info"), configured(plugin, role)];
+    let account = |labels: &[(&str, &str)], name: &str, share: &str| {
+        let total = host::metric(Kind::Gauge, &metric(labels, name))?;
+        Some(worker::account(labels, name, share, total))
+    };
     let work = Work {
         role,
-        gauges: gauges.map(|name| host::metric(Kind::Gauge, &name)),
+        gauges: [
+            account(&info, "info", "shows"),
+            account(&info[..2], "configured", "runs"),
+        ],
         heartbeat: host::metric(Kind::Gauge, &heartbeat(plugin, role)),
+        workers: host::metric(Kind::Gauge, &workers(plugin, role)),
         at_work,
     };
     let record = Record::new(root, plugin, Some(work), standing);
@@ -247,20 +257,25 @@ impl Record {
         }
         if !self.says {
             self.says = true;
-            for gauge in work.gauges.iter().flatten() {
-                host::add(*gauge, 1);
+            for account in work.gauges.iter().flatten() {
+                account.add(1);
             }
         }
         if let Some(gauge) = work.heartbeat {
             host::record(gauge, host::now());
+        }
+        if let (Some(workers), [_, Some(configured)]) = (work.workers, &work.gauges) {
+            // One of the VMs is the main thread's.
+            let vms = host::read(configured.total()).unwrap_or(0);
+            host::record(workers, vms.saturating_sub(1));
         }
     }
 
     /// Takes back that it runs.
     fn hush(&mut self) {
         if let Some(work) = self.work.as_ref().filter(|_| self.says) {
-            for gauge in work.gauges.iter().flatten() {
-                host::add(*gauge, -1);
+            for account in work.gauges.iter().flatten() {
+                account.release(1);
             }
         }
         self.says = false;
@@ -280,6 +295,10 @@ fn role_key(plugin: &str) -> String {
 
 fn configured(plugin: &str, role: Role) -> String {
     metric(&[("plugin", plugin), ("role", role.word())], "configured")
+}
+
+fn workers(plugin: &str, role: Role) -> String {
+    metric(&[("plugin", plugin), ("role", role.word())], "workers")
 }
 
 fn heartbeat(plugin: &str, role: Role) -> String {

@@ -1,9 +1,11 @@
 //! One service in one VM: its count, its decisions in numbers, what is known of the way to its peer.
 
 use core::cell::Cell;
+use std::rc::Rc;
 
 use super::errors::{self, Errors};
 use super::host::{self, Kind, Level, Metric};
+use super::worker::{self, Account};
 use crate::config::{self, Fault, Mode, Peer, Role, Routing};
 use crate::names::{self, Reason, metric};
 use crate::policy::route::{self, Trial};
@@ -25,7 +27,7 @@ pub struct Service {
     /// Nothing where errors eject nobody.
     pub errors: Option<Errors>,
     labels: Labels,
-    in_flight: Metric,
+    in_flight: Rc<Account>,
     /// The last request of this worker found room: the next need not look before it adds itself.
     expect_room: Cell<bool>,
     decisions: [Cell<Option<Metric>>; 3 * Reason::ALL.len()],
@@ -54,6 +56,7 @@ impl Service {
         let in_flight = host::metric(Kind::Gauge, &name)
             .filter(|gauge| counts(*gauge))
             .ok_or_else(|| dropped(&name))?;
+        let in_flight = worker::account(&pairs(&labels), "in_flight", "held", in_flight);
         let peer = config.peer.as_ref().map_or("", |peer| &peer.name);
         let errors = config.detection.map(|d| Errors::new(d, &labels, peer));
         let errors = errors.transpose().map_err(|name| dropped(&name))?;
@@ -99,7 +102,7 @@ impl Service {
 
     /// The count of requests in flight at home: the gauge's lower half, signed.
     pub fn count(&self) -> Option<i64> {
-        host::read(self.in_flight).map(|value| i64::from(value as u32 as i32))
+        host::read(self.in_flight.total()).map(|value| i64::from(value as u32 as i32))
     }
 
     /// Asks for a slot. Nothing where Envoy would not count.
@@ -110,15 +113,19 @@ impl Service {
             let before = admit;
             let carried_out = match admit.step(seen) {
                 Step::Done(admission) => {
-                    self.expect_room.set(admission == Admission::Admitted);
+                    let admitted = admission == Admission::Admitted;
+                    self.expect_room.set(admitted);
+                    if admitted {
+                        self.in_flight.hold(1);
+                    }
                     return Some(admission);
                 }
-                Step::Add(n) => host::add(self.in_flight, n),
+                Step::Add(n) => host::add(self.in_flight.total(), n),
                 Step::Read => self.count().map(|n| seen = n).is_some(),
             };
             if !carried_out {
                 if before.holds() {
-                    host::add(self.in_flight, -1);
+                    host::add(self.in_flight.total(), -1);
                 }
                 return None;
             }
@@ -127,12 +134,12 @@ impl Service {
 
     /// Counts a request that goes home without asking. False where Envoy would not count.
     pub fn count_in(&self) -> bool {
-        host::add(self.in_flight, 1)
+        self.in_flight.add(1)
     }
 
     /// Takes requests off the count.
     pub fn count_out(&self, n: u32) {
-        host::add(self.in_flight, i64::from(n).saturating_neg());
+        self.in_flight.release(n.into());
     }
 
     /// What users see of a decision: the destination and the reason.

@@ -1,43 +1,345 @@
-//! Who this VM is among those of the process.
+//! This VM among those of the process: its slot in the roster, its shares of the counts, and what it sees of the others.
+//! The invariants are kept, and told, in [`crate::policy::roster`].
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
+use std::rc::Rc;
 
-use super::host;
+use super::host::{self, Kind, Level, Metric};
+use super::service::counts;
+use crate::names;
+use crate::policy::roster::{Roster, Vm, Watch};
 
-/// Attempts to get a number. Each that fails is one in which another VM got one.
-const TRIES: u8 = 32;
-const NUMBERS: &str = "peer_spillover_vms";
+/// The roster, under one key for all plugins of the process: a VM may run several.
+const ROSTER: &str = "peer_spillover_roster";
+/// Shares that are looked at in a tick, of those that nothing is known to have happened to.
+const AT_LEISURE: usize = 8;
+/// Dead VMs that are remembered, for whom they left a probe to.
+const REMEMBERED: usize = 64;
 
-thread_local! {
-    static ID: Cell<u32> = const { Cell::new(0) };
+/// A count of the whole process, and this VM's part of it.
+pub struct Account {
+    /// Of the total.
+    name: String,
+    /// Of a share, without the prefix that all metrics have.
+    share_name: String,
+    total: Metric,
+    own: Cell<i64>,
+    /// In the slot that this VM has.
+    share: Cell<Option<Metric>>,
 }
 
-/// This VM's number, of which no other has the same; 0 where the host gives none.
-pub fn id() -> u32 {
-    let known = ID.get();
-    if known != 0 {
-        return known;
+impl Account {
+    /// The total.
+    pub fn total(&self) -> Metric {
+        self.total
     }
-    let id = next().unwrap_or(0);
-    ID.set(id);
-    id
+
+    /// Adds to the total and to our share. False where Envoy would not: nothing was added.
+    pub fn add(&self, n: i64) -> bool {
+        let added = host::add(self.total, n);
+        if added {
+            self.hold(n);
+        }
+        added
+    }
+
+    /// Takes off what was added. It is not held any more even where Envoy would not: then our share shows it, and is mended.
+    pub fn release(&self, n: i64) {
+        let less = n.saturating_neg();
+        self.own.set(self.own.get().saturating_add(less));
+        if host::add(self.total, less)
+            && let Some(share) = self.share.get()
+        {
+            host::add(share, less);
+        }
+    }
+
+    /// Adds to our share what was added to the total.
+    pub fn hold(&self, n: i64) {
+        if self.share.get().is_none() {
+            with(Worker::settle);
+        }
+        self.own.set(self.own.get().saturating_add(n));
+        if let Some(share) = self.share.get() {
+            host::add(share, n);
+        }
+    }
+
+    /// Moves a share, and the total with it, from what it is to `held`.
+    fn drive(&self, share: Metric, held: i64) -> i64 {
+        let Some(is) = host::read(share).map(u64::cast_signed) else {
+            return 0;
+        };
+        let by = held.saturating_sub(is);
+        if by != 0 && host::add(share, by) {
+            host::add(self.total, by);
+        }
+        by
+    }
+
+    fn share_of(&self, process: u32, slot: usize) -> Option<Metric> {
+        host::metric(Kind::Gauge, &label(process, slot, &self.share_name))
+    }
+}
+
+/// What this VM is.
+struct Place {
+    vm: Vm,
+    slot: usize,
+    process: u32,
+    beat: Option<Metric>,
+}
+
+#[derive(Default)]
+struct Worker {
+    place: Option<Place>,
+    accounts: Vec<Rc<Account>>,
+    /// The slots of dead VMs, until their shares are at 0.
+    inherited: Vec<usize>,
+    buried: Vec<Vm>,
+    watch: Watch,
+    /// The root context whose ticks are this VM's.
+    driver: Option<u32>,
+    next: usize,
+}
+
+thread_local! {
+    static WORKER: RefCell<Worker> = RefCell::default();
+}
+
+/// It is never borrowed twice at once; if it were, a share would be mended a tick later, and no request harmed.
+fn with<T: Default>(f: impl FnOnce(&mut Worker) -> T) -> T {
+    WORKER
+        .try_with(|worker| worker.try_borrow_mut().map(|mut worker| f(&mut worker)))
+        .ok()
+        .and_then(Result::ok)
+        .unwrap_or_default()
 }
 
 /// Makes the first write, which is blind, while the main thread configures.
 pub fn prepare() {
-    if host::shared(NUMBERS).is_none() {
-        host::set_shared(NUMBERS, &0u32.to_le_bytes(), 0);
+    let seconds = u32::try_from(host::now()).unwrap_or(0);
+    host::prepare(ROSTER, &Roster::new(seconds).to_bytes());
+}
+
+/// This VM's account of the total that is this metric, of these labels and name. Its shares are called `share`.
+pub fn account(labels: &[(&str, &str)], name: &str, share: &str, total: Metric) -> Rc<Account> {
+    let name = names::metric(labels, name);
+    let found = with(|worker| {
+        let known = worker.accounts.iter().find(|account| account.name == name);
+        known.map(Rc::clone)
+    });
+    found.unwrap_or_else(|| {
+        let share = names::metric(labels, share);
+        let account = Rc::new(Account {
+            name,
+            share_name: share
+                .strip_prefix(names::PREFIX)
+                .unwrap_or(&share)
+                .to_owned(),
+            total,
+            own: Cell::default(),
+            share: Cell::default(),
+        });
+        with(|worker| worker.open(&account));
+        account
+    })
+}
+
+/// This VM's number; 0 where it has none.
+pub fn id() -> Vm {
+    with(|worker| {
+        worker.settle();
+        worker.place.as_ref().map_or(0, |place| place.vm)
+    })
+}
+
+/// Whether this VM has found that one dead.
+pub fn buried(vm: Vm) -> bool {
+    with(|worker| worker.buried.contains(&vm))
+}
+
+/// A tick of the root context `root`.
+pub fn tick(root: u32) {
+    with(|worker| worker.tick(root));
+}
+
+/// The root context `root` ended. A VM without any is found to be gone by the others.
+pub fn left(root: u32) {
+    with(|worker| {
+        if worker.driver == Some(root) {
+            worker.driver = None;
+        }
+    });
+}
+
+impl Worker {
+    fn open(&mut self, account: &Rc<Account>) {
+        if let Some(place) = &self.place {
+            place.give_share(account);
+        }
+        self.accounts.push(Rc::clone(account));
+    }
+
+    /// Takes a slot, if there is none yet.
+    fn settle(&mut self) {
+        if self.place.is_none() {
+            self.join(None);
+        }
+    }
+
+    fn join(&mut self, wanted: Option<usize>) {
+        let joined = host::exchange(ROSTER, |bytes| {
+            let (roster, vm, slot) = Roster::from_bytes(bytes)?.join(wanted)?;
+            Some((roster.to_bytes(), (vm, slot, roster.process)))
+        });
+        let Some((vm, slot, process)) = joined else {
+            return;
+        };
+        let place = Place::new(vm, slot, process);
+        for account in &self.accounts {
+            place.give_share(account);
+        }
+        self.place = Some(place);
+    }
+
+    fn tick(&mut self, root: u32) {
+        if *self.driver.get_or_insert(root) != root {
+            return;
+        }
+        self.settle();
+        let Some(beat) = self.place.as_ref().and_then(|place| place.beat) else {
+            return;
+        };
+        host::add(beat, 1);
+        let Some(roster) = host::recall_bytes(ROSTER).and_then(|bytes| Roster::from_bytes(&bytes))
+        else {
+            return;
+        };
+        self.keep_place(&roster);
+        self.drain();
+        self.observe(&roster);
+        self.mend();
+    }
+
+    /// Finds another slot where ours was taken over: this VM stood still for so long that it was taken for dead.
+    fn keep_place(&mut self, roster: &Roster) {
+        let Some(place) = &self.place else { return };
+        if roster.owners().get(place.slot) == Some(&place.vm) {
+            return;
+        }
+        let wanted = place.slot;
+        self.join(Some(wanted));
+        host::log(
+            Level::Warn,
+            "peer-spillover: this worker stood still for so long that others took what it counts off the counts; it is counted again",
+        );
+    }
+
+    /// Looks for VMs that are dead, and takes their slots over.
+    fn observe(&mut self, roster: &Roster) {
+        let Some(place) = &self.place else { return };
+        for (slot, owner) in roster.owners().iter().copied().enumerate() {
+            if owner == 0 || owner == place.vm || slot == place.slot {
+                continue;
+            }
+            let beat = beat(roster.process, slot).and_then(host::read);
+            if !beat.is_some_and(|beat| self.watch.dead(slot, owner, beat)) {
+                continue;
+            }
+            if hand(slot, owner, place.vm) {
+                self.inherited.push(slot);
+                self.buried.push(owner);
+                let many = self.buried.len().saturating_sub(REMEMBERED);
+                self.buried.drain(..many);
+            }
+        }
+        self.drain();
+    }
+
+    /// Drives the shares in the slots of dead VMs to 0, and gives a slot back in which they are.
+    fn drain(&mut self) {
+        let Some(place) = &self.place else { return };
+        let (process, vm) = (place.process, place.vm);
+        let accounts = &self.accounts;
+        self.inherited.retain(|slot| {
+            let mut gone: i64 = 0;
+            for account in accounts {
+                let share = account.share_of(process, *slot);
+                gone = gone.saturating_add(share.map_or(0, |share| account.drive(share, 0)));
+            }
+            if gone != 0 {
+                host::log(
+                    Level::Warn,
+                    &format!("peer-spillover: a VM of this proxy is dead; what it counted is taken off the counts ({gone})"),
+                );
+                return true;
+            }
+            // Where this fails the slot stays ours without a beat, and another VM takes it over.
+            hand(*slot, vm, 0);
+            false
+        });
+    }
+
+    /// Drives our own shares to what we hold: a VM that was taken for dead may have released into a slot that is ours now.
+    fn mend(&mut self) {
+        let most = AT_LEISURE.min(self.accounts.len());
+        for _ in 0..most {
+            self.next = self
+                .next
+                .checked_add(1)
+                .filter(|next| *next < self.accounts.len())
+                .unwrap_or(0);
+            let Some(account) = self.accounts.get(self.next) else {
+                continue;
+            };
+            if let Some(share) = account.share.get() {
+                account.drive(share, account.own.get());
+            }
+            // Of a service that is configured no more.
+            if Rc::strong_count(account) == 1 && account.own.get() == 0 {
+                self.accounts.swap_remove(self.next);
+            }
+        }
     }
 }
 
-fn next() -> Option<u32> {
-    for _ in 0..TRIES {
-        let (bytes, cas) = host::shared(NUMBERS)?;
-        let last = u32::from_le_bytes(bytes.try_into().ok()?);
-        let next = last.checked_add(1)?;
-        if host::set_shared(NUMBERS, &next.to_le_bytes(), cas) {
-            return Some(next);
+impl Place {
+    fn new(vm: Vm, slot: usize, process: u32) -> Place {
+        Place {
+            vm,
+            slot,
+            process,
+            beat: beat(process, slot).filter(|beat| counts(*beat)),
         }
     }
-    None
+
+    /// Our share in this slot, driven to what we hold: what a VM before us has left there goes. None where Envoy would not
+    /// keep it: then the total is kept all the same, and survives no crash.
+    fn give_share(&self, account: &Account) {
+        let share = account
+            .share_of(self.process, self.slot)
+            .filter(|share| counts(*share));
+        account.share.set(share);
+        if let Some(share) = share {
+            account.drive(share, account.own.get());
+        }
+    }
+}
+
+fn hand(slot: usize, from: Vm, to: Vm) -> bool {
+    let handed = host::exchange(ROSTER, |bytes| {
+        let roster = Roster::from_bytes(bytes)?.hand(slot, from, to)?;
+        Some((roster.to_bytes(), ()))
+    });
+    handed.is_some()
+}
+
+fn beat(process: u32, slot: usize) -> Option<Metric> {
+    host::metric(Kind::Gauge, &label(process, slot, "beats"))
+}
+
+/// Metrics of one slot say whose they are: `peer_spillover_worker=.=PROCESS-SLOT;.;` and then `name`.
+fn label(process: u32, slot: usize, name: &str) -> String {
+    names::metric(&[("worker", &format!("{process}-{slot}"))], name)
 }

@@ -114,7 +114,7 @@ pub fn finish(raw: &Path) -> Result<Vec<u8>> {
     fs::write(&pruned, exports::prune(&fs::read(raw)?)?)?;
     let mut wasm_opt = tools::wasm_opt()?;
     wasm_opt
-        .args(["-O3", "--strip-debug", "--strip-producers"])
+        .args(["-Oz", "--strip-debug", "--strip-producers"])
         .args(FEATURES)
         .arg(&pruned)
         .arg("-o")

@@ -48,6 +48,7 @@ impl Side<'_> {
             "version",
             "peer",
             "cluster",
+            "worker",
         ]
         .iter()
         .map(|tag| format!("- {{tag_name: {tag}, regex: '({tag}=\\.=(.*?);\\.;)'}}\n"))

@@ -56,6 +56,8 @@ pub enum Level {
 
 /// Milliseconds: enough for a connection over mTLS to another region, so that no timeout is held against the peer.
 const LOOK_TIMEOUT: u32 = 5000;
+/// Each that fails is one in which another worker changed the value, and most proxies have fewer workers.
+const TRIES: u8 = 32;
 const OK: u32 = 0;
 const BAD_ARGUMENT: u32 = 2;
 const INTERNAL_FAILURE: u32 = 10;
@@ -153,12 +155,17 @@ pub fn set_property(name: &str, value: &str) {
     let _ = unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
 }
 
-/// Writes a first value under a shared key, so that [`first_time`] finds it. Not atomic (a first write never is in this
-/// ABI): call it while the main thread configures, before any worker serves.
-pub fn prepare_first_time(key: &str) {
+/// Writes a first value under a shared key, where there is none. Not atomic (a first write never is in this ABI): call it
+/// while the main thread configures, before any worker serves.
+pub fn prepare(key: &str, value: &[u8]) {
     if shared(key).is_none() {
-        set_shared(key, b"0", 0);
+        set_shared(key, value, 0);
     }
+}
+
+/// Prepares a key for [`first_time`].
+pub fn prepare_first_time(key: &str) {
+    prepare(key, b"0");
 }
 
 /// True for exactly one caller in the process, ever, of all that name this key, once it was prepared.
@@ -171,13 +178,18 @@ pub fn remember(key: &str, value: &str) {
     set_shared(key, value.as_bytes(), 0);
 }
 
+/// The bytes under a shared key, or nothing where there are none.
+pub fn recall_bytes(key: &str) -> Option<Vec<u8>> {
+    shared(key).map(|(value, _)| value)
+}
+
 /// The text under a shared key, or nothing where there is none.
 pub fn recall(key: &str) -> Option<String> {
     shared(key).map(|(value, _)| text(value))
 }
 
 /// The value under a shared key, and the number by which [`set_shared`] knows whether it changed meanwhile.
-pub fn shared(key: &str) -> Option<(Vec<u8>, u32)> {
+fn shared(key: &str) -> Option<(Vec<u8>, u32)> {
     let mut cas = 0;
     // SAFETY: pointer and length are of one live string; `cas` is a live variable; the others are `bytes`'s own.
     let value = bytes(|value, size| unsafe {
@@ -188,7 +200,7 @@ pub fn shared(key: &str) -> Option<(Vec<u8>, u32)> {
 
 /// Writes a shared value if it is still that of `cas`; over whatever is there where `cas` is 0. False where it was not
 /// written.
-pub fn set_shared(key: &str, value: &[u8], cas: u32) -> bool {
+fn set_shared(key: &str, value: &[u8], cas: u32) -> bool {
     // SAFETY: pointers and lengths are of live slices.
     OK == unsafe {
         proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas)
@@ -245,6 +257,20 @@ pub fn now() -> u64 {
     } else {
         0
     }
+}
+
+/// Changes a shared value that was once written, whatever other workers do to it meanwhile: `to` gives the new value for
+/// the old, and what to return; it may be asked again. Nothing where it gives nothing, or where others changed the value
+/// [`TRIES`] times.
+pub fn exchange<T>(key: &str, mut to: impl FnMut(&[u8]) -> Option<(Vec<u8>, T)>) -> Option<T> {
+    for _ in 0..TRIES {
+        let (before, cas) = shared(key)?;
+        let (after, result) = to(&before)?;
+        if set_shared(key, &after, cas) {
+            return Some(result);
+        }
+    }
+    None
 }
 
 /// Milliseconds of a clock that only goes forward, the same for all workers; 0 where the host has none.

@@ -1,0 +1,200 @@
+//! Who counts what, so that a count survives the death of a worker's VM.
+//!
+//! Each VM owns a slot, and each count (`total`) that it adds to is mirrored by a share of that slot: whatever it adds to the
+//! total it adds to its share. A VM that traps is never called again, and what it counted would stay for ever; so the VMs
+//! watch each other, and one that finds another dead takes its slot over and drives its shares to 0.
+//!
+//! **Invariant: a total is the sum of its shares.** Both are only ever moved by the same increments, never set, so the
+//! order in which VMs come to them does not matter.
+//! **Invariant: a slot has one owner**, by compare-and-swap on the roster, and only its owner drives its shares: to what
+//! it holds itself, or to 0 in a slot that it took over. So a VM that was taken for dead and was not (a worker that
+//! stood still) finds its slot lost, takes another, and adds there what it holds: the total is right again.
+//! **Invariant: nobody is dead by a clock.** A VM is stale by the observer's own ticks: where the whole process stood still,
+//! so did the observer.
+//!
+//! What a VM does between two hostcalls cannot trap; it dies between callbacks. (A trap between the two increments of one
+//! change would leave them apart by that change.)
+
+/// An observer's ticks without a beat of another VM after which that is dead: 2.4 seconds, at five ticks a second, so that
+/// with a tick to notice and one to mend a count is right after 3.
+pub const STALE: u32 = 12;
+/// Most slots; a proxy has one for each worker, one for its main thread, and some that end.
+const MOST: usize = 4096;
+
+/// The number of a VM; no other of the process ever has the same. 0 is nobody's.
+pub type Vm = u32;
+
+/// Who owns which slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roster {
+    /// Tells the gauges of this process from those of one before, which a hot restart adds to ours.
+    pub process: u32,
+    last: Vm,
+    owners: Vec<Vm>,
+}
+
+impl Roster {
+    /// An empty one, of a process that began about this Unix second.
+    pub fn new(process: u32) -> Roster {
+        Roster {
+            process,
+            last: 0,
+            owners: Vec::new(),
+        }
+    }
+
+    /// The owners by slot; 0 where it is free.
+    pub fn owners(&self) -> &[Vm] {
+        &self.owners
+    }
+
+    /// With a new VM in a slot: `wanted` if that is free. Nothing where there are no more.
+    pub fn join(&self, wanted: Option<usize>) -> Option<(Roster, Vm, usize)> {
+        let mut next = self.clone();
+        next.last = self.last.checked_add(1)?;
+        let free = |slot: &usize| self.owners.get(*slot) == Some(&0);
+        let slot = wanted
+            .filter(free)
+            .or_else(|| self.owners.iter().position(|owner| *owner == 0))
+            .unwrap_or(self.owners.len());
+        if slot >= MOST {
+            return None;
+        }
+        match next.owners.get_mut(slot) {
+            Some(owner) => *owner = next.last,
+            None => next.owners.push(next.last),
+        }
+        Some((next.clone(), next.last, slot))
+    }
+
+    /// With `slot` handed from one owner to another, 0 for nobody. Nothing where `from` does not own it.
+    pub fn hand(&self, slot: usize, from: Vm, to: Vm) -> Option<Roster> {
+        let mut next = self.clone();
+        let owner = next.owners.get_mut(slot).filter(|owner| **owner == from)?;
+        *owner = to;
+        Some(next)
+    }
+
+    /// The roster as bytes, for shared data.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let words = [self.process, self.last];
+        let words = words.iter().chain(&self.owners);
+        words.flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    /// The roster that these bytes are.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Roster> {
+        let (words, []) = bytes.as_chunks() else {
+            return None;
+        };
+        let mut words = words.iter().map(|word| u32::from_le_bytes(*word));
+        Some(Roster {
+            process: words.next()?,
+            last: words.next()?,
+            owners: words.take(MOST).collect(),
+        })
+    }
+}
+
+/// What a VM has seen of the others.
+#[derive(Debug, Default)]
+pub struct Watch {
+    seen: Vec<Seen>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    owner: Vm,
+    beat: u64,
+    ticks: u32,
+}
+
+impl Watch {
+    /// Looks at `slot`, once in each tick of the observer: whether its owner is dead, for which its beat must not have
+    /// moved in [`STALE`] ticks.
+    pub fn dead(&mut self, slot: usize, owner: Vm, beat: u64) -> bool {
+        if self.seen.len() <= slot {
+            self.seen.resize(slot.saturating_add(1), Seen::default());
+        }
+        let Some(seen) = self.seen.get_mut(slot) else {
+            return false;
+        };
+        if seen.owner != owner || seen.beat != beat {
+            *seen = Seen {
+                owner,
+                beat,
+                ticks: 0,
+            };
+        }
+        seen.ticks = seen.ticks.saturating_add(1);
+        seen.ticks > STALE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn of(n: usize) -> Roster {
+        (0..n).fold(Roster::new(7), |roster, _| {
+            roster.join(None).expect("there is room").0
+        })
+    }
+
+    #[test]
+    fn each_vm_has_a_number_and_a_slot_of_its_own() {
+        let roster = of(3);
+        assert_eq!(roster.owners(), [1, 2, 3]);
+        let roster = roster.hand(1, 2, 0).expect("it owns it");
+        let (roster, vm, slot) = roster.join(None).expect("there is room");
+        assert_eq!(
+            (vm, slot),
+            (4, 1),
+            "the slot is used again, the number is not"
+        );
+        assert_eq!(roster.owners(), [1, 4, 3]);
+    }
+
+    #[test]
+    fn a_vm_gets_its_old_slot_back_where_that_is_free() {
+        let roster = of(3).hand(0, 1, 0).and_then(|r| r.hand(2, 3, 0));
+        let roster = roster.expect("they own them");
+        assert_eq!(roster.join(Some(2)).expect("room").2, 2);
+        assert_eq!(roster.join(Some(1)).expect("room").2, 0, "it is another's");
+        assert_eq!(roster.join(Some(99)).expect("room").2, 0);
+    }
+
+    #[test]
+    fn a_slot_has_one_owner() {
+        let roster = of(2);
+        assert_eq!(roster.hand(0, 2, 2), None);
+        assert_eq!(roster.hand(5, 0, 2), None);
+        let taken = roster.hand(0, 1, 2).expect("1 owns it");
+        assert_eq!(taken.hand(0, 1, 3), None, "the second comes too late");
+    }
+
+    #[test]
+    fn a_roster_survives_its_bytes_and_other_bytes_are_none() {
+        let roster = of(3);
+        assert_eq!(Roster::from_bytes(&roster.to_bytes()), Some(roster));
+        for bytes in [&b""[..], b"0", &[0; 4], &[0; 9]] {
+            assert_eq!(Roster::from_bytes(bytes), None);
+        }
+    }
+
+    #[test]
+    fn only_an_observers_own_ticks_make_a_vm_stale() {
+        let mut watch = Watch::default();
+        for _ in 0..STALE {
+            assert!(!watch.dead(3, 9, 100));
+        }
+        assert!(watch.dead(3, 9, 100));
+        assert!(!watch.dead(3, 9, 101), "it beats");
+        for _ in 1..STALE {
+            assert!(!watch.dead(3, 9, 101));
+        }
+        assert!(!watch.dead(3, 10, 101), "another VM's slot");
+    }
+}
