@@ -9,6 +9,7 @@ mod plugin;
 mod request;
 mod running;
 mod service;
+mod trap;
 mod worker;
 
 use proxy_wasm::types::LogLevel;

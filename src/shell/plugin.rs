@@ -11,13 +11,17 @@ use super::host::{self, Kind, Level};
 use super::request::Request;
 use super::running::{self, Standing};
 use super::service::Service;
+use super::trap;
 use super::worker;
 use crate::config::{self, Config, Fault, Mode, Role, Routing};
 use crate::names::{self, metric};
+use crate::policy::roster::STALE;
 use crate::policy::{Ledger, Ticket};
 
 /// Between two sweeps for streams whose client does not read, and between two heartbeats.
 const TICK: Duration = Duration::from_millis(200);
+// With the tick that finds a VM dead and the one before its first, a count is right again within three seconds.
+const _: () = assert!(TICK.as_millis() * (STALE as u128 + 2) <= 3000);
 /// Until the first tick, at which a configuration is known to run.
 const FIRST_TICK: Duration = Duration::from_millis(1);
 /// Streams of a service that is not full that are looked at in a tick. Each costs about 12k instructions, so this is
@@ -286,6 +290,7 @@ impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
+        trap::at("configure");
         let name = names::label_value(&host::property(host::PLUGIN_NAME).unwrap_or_default());
         // Also where nothing runs yet, since it may go on with what comes later.
         self.ticks_fast = true;
@@ -297,6 +302,7 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
+        trap::at("tick");
         if self.ticks_fast {
             self.ticks_fast = false;
             host::set_tick_period(TICK);
@@ -314,6 +320,7 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        trap::at("context");
         if self.standing.get() != Standing::Current {
             self.come_back();
         }

@@ -10,6 +10,7 @@ use super::errors::{Errors, owner};
 use super::host::{self, Map};
 use super::plugin::Plugin;
 use super::service::Service;
+use super::trap;
 use crate::config::{Mode, Routing};
 use crate::names::{self, Reason};
 use crate::policy::answer::{self, Failure};
@@ -187,13 +188,17 @@ impl Context for Request {}
 
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        match self.plugin.clone() {
+        trap::read();
+        let action = match self.plugin.clone() {
             Some(plugin) => self.run(&plugin),
             None => Action::Continue,
-        }
+        };
+        trap::at("request-headers");
+        action
     }
 
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        trap::at("response-headers");
         let (Some(plugin), Some((index, decision))) = (self.plugin.clone(), self.said) else {
             return Action::Continue;
         };
@@ -222,6 +227,7 @@ impl HttpContext for Request {
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        trap::at("response-trailers");
         if self.watch != Watch::Nothing {
             self.with_errors(Request::judge_trailers);
         }
@@ -324,6 +330,7 @@ impl Request {
 /// an abort, a reset and a timeout alike.
 impl Drop for Request {
     fn drop(&mut self) {
+        trap::at("delete");
         if self.probe || matches!(self.watch, Watch::End | Watch::Grpc) {
             self.with_errors(Request::judge_end);
         }

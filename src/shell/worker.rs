@@ -271,7 +271,7 @@ impl Worker {
             if gone != 0 {
                 host::log(
                     Level::Warn,
-                    &format!("peer-spillover: a VM of this proxy is dead; what it counted is taken off the counts ({gone})"),
+                    &format!("peer-spillover: a VM of this proxy is dead; what it counted is taken off the counts: {} in all", gone.saturating_neg()),
                 );
                 return true;
             }

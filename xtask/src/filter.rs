@@ -38,14 +38,37 @@ pub fn ensure() -> Result<PathBuf> {
         .map_err(|error| anyhow!(error))
 }
 
+/// Where the module is that traps where a request asks for it (feature `trap`), for tests. Once per process.
+/// # Errors
+/// It cannot be built.
+pub fn ensure_with_traps() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || {
+        make(
+            "peer_spillover_with_traps.wasm",
+            "filter-with-traps",
+            &["trap"],
+        )
+    };
+    BUILT
+        .get_or_init(|| build().map_err(|error| format!("{error:#}")))
+        .clone()
+        .map_err(|error| anyhow!(error))
+}
+
 /// Builds the module.
 /// # Errors
 /// It cannot be built, or is larger than [`MOST_BYTES`].
 pub fn build() -> Result<PathBuf> {
-    let module = target_dir().join("peer_spillover.wasm");
-    alone(&target_dir().join("filter.lock"), || {
-        let raw = compile(&workspace_root(), &target_dir().join("filter"))?;
-        let stamp = target_dir().join("filter/peer_spillover.from");
+    make("peer_spillover.wasm", "filter", &[])
+}
+
+fn make(name: &str, dir: &str, features: &[&str]) -> Result<PathBuf> {
+    let module = target_dir().join(name);
+    let dir = target_dir().join(dir);
+    alone(&dir.with_extension("lock"), || {
+        let raw = compile(&workspace_root(), &dir, features)?;
+        let stamp = dir.join("peer_spillover.from");
         let kept = exports::KEPT;
         let from = format!("{} {kept:?} with id", sha256(&fs::read(&raw)?));
         if !module.is_file()
@@ -64,10 +87,10 @@ pub fn build() -> Result<PathBuf> {
     Ok(module)
 }
 
-/// Compiles the root package of `root` for Envoy; the same bytes wherever `root` is.
+/// Compiles the root package of `root` for Envoy, with these features; the same bytes wherever `root` is.
 /// # Errors
 /// It does not compile.
-pub fn compile(root: &Path, target: &Path) -> Result<PathBuf> {
+pub fn compile(root: &Path, target: &Path, features: &[&str]) -> Result<PathBuf> {
     let mut rustup = Command::new("rustup");
     rustup.args(["target", "add", TARGET]).current_dir(root);
     if tools::on_path("rustup").is_some() && !has_target(root) {
@@ -96,6 +119,8 @@ pub fn compile(root: &Path, target: &Path) -> Result<PathBuf> {
         TARGET,
     ]);
     cargo
+        .arg("--features")
+        .arg(features.join(","))
         .arg("--target-dir")
         .arg(target)
         .current_dir(root)

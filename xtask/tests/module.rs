@@ -23,11 +23,20 @@ fn the_module_is_small_enough_to_ship() -> Outcome {
 #[test]
 fn two_builds_give_the_same_bytes() -> Outcome {
     let shipped = fs::read(filter::ensure()?)?;
-    let again = filter::compile(&workspace_root(), &target_dir().join("filter-again"))?;
+    let again = filter::compile(&workspace_root(), &target_dir().join("filter-again"), &[])?;
     assert_eq!(
         filter::sha256(&shipped),
         filter::sha256(&filter::finish(&again)?)
     );
+    Ok(())
+}
+
+/// What traps on demand is in its own build, and nowhere else.
+#[test]
+fn what_is_shipped_does_not_trap_on_demand() -> Outcome {
+    let asks = |module: &[u8]| module.windows(6).any(|bytes| bytes == b"x-trap");
+    assert!(asks(&fs::read(filter::ensure_with_traps()?)?));
+    assert!(!asks(&fs::read(filter::ensure()?)?));
     Ok(())
 }
 

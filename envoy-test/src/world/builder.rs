@@ -91,6 +91,7 @@ pub struct Builder {
     pub(super) plugins: Vec<(String, String)>,
     pub(super) peer_plugin: Option<String>,
     pub(super) module: Option<PathBuf>,
+    pub(super) failure_policy: String,
     pub(super) filters_before: String,
     pub(super) filters_after: String,
     pub(super) workers: u32,
@@ -117,6 +118,7 @@ impl Default for Builder {
             plugins: vec![(PLUGIN.to_owned(), super::plugin_config(1).to_string())],
             peer_plugin: None,
             module: None,
+            failure_policy: "FAIL_OPEN".to_owned(),
             filters_before: String::new(),
             filters_after: String::new(),
             workers: 1,
@@ -156,6 +158,12 @@ impl Builder {
     /// Another module than the one that is shipped.
     pub fn module(mut self, wasm: &Path) -> Self {
         self.module = Some(wasm.to_owned());
+        self
+    }
+
+    /// What Envoy does where the module's VM is dead. Without: `FAIL_OPEN`.
+    pub fn failure_policy(mut self, policy: &str) -> Self {
+        self.failure_policy = policy.to_owned();
         self
     }
 

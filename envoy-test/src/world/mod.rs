@@ -71,6 +71,7 @@ pub struct World {
     leaves: [Leaf; 2],
     url: String,
     module: PathBuf,
+    failure_policy: String,
     plugins: Vec<Ecds>,
     names: Vec<String>,
     peer_plugins: Vec<Ecds>,
@@ -166,7 +167,7 @@ impl World {
             plugin.ok_or_else(|| anyhow::anyhow!("there is no plugin {index} in this world"))?;
         ecds.update(
             &self.envoy,
-            &start::wasm(module, name, config.into().text()),
+            &start::wasm(module, &self.failure_policy, name, config.into().text()),
         )
         .await
     }
@@ -181,7 +182,12 @@ impl World {
             .ok_or_else(|| anyhow::anyhow!("the peer has no plugin in this world"))?;
         ecds.update(
             &self.gateway,
-            &start::wasm(&self.module, PLUGIN, config.into().text()),
+            &start::wasm(
+                &self.module,
+                &self.failure_policy,
+                PLUGIN,
+                config.into().text(),
+            ),
         )
         .await
     }

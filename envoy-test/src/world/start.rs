@@ -53,9 +53,7 @@ impl Builder {
             ecds(
                 &dir.path().join("peer"),
                 "peer-spillover",
-                &module,
-                PLUGIN,
-                config,
+                &wasm(&module, &self.failure_policy, PLUGIN, config),
             )
         });
         let peer_ecds = peer_ecds.collect::<Result<Vec<_>>>()?;
@@ -98,9 +96,7 @@ impl Builder {
             plugins.push(ecds(
                 &dir.path().join("home"),
                 &name,
-                &module,
-                plugin,
-                config,
+                &wasm(&module, &self.failure_policy, plugin, config),
             )?);
         }
         let home_side = Side {
@@ -142,6 +138,7 @@ impl Builder {
             leaves,
             url,
             module,
+            failure_policy: self.failure_policy,
             plugins,
             names,
             peer_plugins: peer_ecds,
@@ -151,11 +148,12 @@ impl Builder {
 }
 
 /// The typed configuration of the Wasm filter.
-pub(super) fn wasm(module: &Path, plugin: &str, config: &str) -> String {
+pub(super) fn wasm(module: &Path, failure_policy: &str, plugin: &str, config: &str) -> String {
     fill(
         include_str!("templates/wasm.yaml"),
         &[
             ("plugin_name", plugin),
+            ("failure_policy", failure_policy),
             ("module", &module.display().to_string()),
             // A JSON string is a YAML string.
             ("config", &Value::from(config).to_string()),
@@ -163,9 +161,9 @@ pub(super) fn wasm(module: &Path, plugin: &str, config: &str) -> String {
     )
 }
 
-fn ecds(dir: &Path, name: &str, module: &Path, plugin: &str, config: &str) -> Result<Ecds> {
+fn ecds(dir: &Path, name: &str, typed_config: &str) -> Result<Ecds> {
     std::fs::create_dir_all(dir)?;
-    Ecds::new(dir, name, &wasm(module, plugin, config))
+    Ecds::new(dir, name, typed_config)
 }
 
 fn entries(plugins: &[Ecds]) -> String {

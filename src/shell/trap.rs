@@ -1,0 +1,69 @@
+//! Traps on demand, in a build for tests alone (feature `trap`): the shipped module has none of this.
+//!
+//! A request's header `x-trap` names a callback, and this VM traps there: at the next call of it, whoever's it is.
+//! `other-tick` is the next tick of a VM that serves no requests, which is the main thread's. `x-stall-ms: N` makes the
+//! worker stand still for so long, in the callback of that request.
+
+/// Traps if `callback` is the one that was named.
+#[cfg(feature = "trap")]
+pub fn at(callback: &str) {
+    armed::at(callback);
+}
+
+/// Reads what a request asks for.
+#[cfg(feature = "trap")]
+pub fn read() {
+    armed::read();
+}
+
+/// Nothing.
+#[cfg(not(feature = "trap"))]
+#[inline(always)]
+pub fn at(_callback: &str) {}
+
+/// Nothing.
+#[cfg(not(feature = "trap"))]
+#[inline(always)]
+pub fn read() {}
+
+#[cfg(feature = "trap")]
+mod armed {
+    use core::cell::{Cell, RefCell};
+
+    use super::super::host::{self, Map};
+
+    const OTHER: &str = "peer_spillover_trap";
+
+    thread_local! {
+        static CALLBACK: RefCell<String> = const { RefCell::new(String::new()) };
+        static SERVES: Cell<bool> = const { Cell::new(false) };
+    }
+
+    pub fn read() {
+        SERVES.set(true);
+        if let Some(callback) = host::header(Map::Request, "x-trap") {
+            host::remember(OTHER, &callback);
+            CALLBACK.set(callback);
+        }
+        let stall =
+            host::header(Map::Request, "x-stall-ms").and_then(|millis| millis.parse::<u64>().ok());
+        if let Some(millis) = stall {
+            let end = host::monotonic().saturating_add(millis);
+            while host::monotonic() < end {}
+        }
+    }
+
+    pub fn at(callback: &str) {
+        let mine = CALLBACK.with_borrow(|named| named == callback);
+        let other = callback == "tick"
+            && !SERVES.get()
+            && host::recall(OTHER).is_some_and(|named| named == "other-tick");
+        if mine || other {
+            if other {
+                host::remember(OTHER, "");
+            }
+            #[cfg(target_arch = "wasm32")]
+            core::arch::wasm32::unreachable();
+        }
+    }
+}
