@@ -16,7 +16,7 @@
 pub const TRIES: u8 = 16;
 
 /// The outcome for one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Admission {
     /// It holds a slot: the count includes it.
     Admitted,
@@ -37,7 +37,7 @@ pub enum Step {
     Done(Admission),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
     Look,
     Looked,
@@ -48,7 +48,7 @@ enum State {
 }
 
 /// One request's way to a slot.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Admit {
     limit: i64,
     tries: u8,

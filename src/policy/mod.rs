@@ -18,3 +18,6 @@ pub use origin::Origin;
 pub use outlier::Detection;
 pub use roster::Roster;
 pub use route::Route;
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod explore;

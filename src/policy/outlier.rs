@@ -43,7 +43,7 @@ impl Detection {
 }
 
 /// How home stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// It gets what it has room for, since this moment.
     Available(u64),
@@ -67,7 +67,7 @@ impl Phase {
 }
 
 /// What is known of home in one proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
     /// How it stands.
     pub phase: Phase,

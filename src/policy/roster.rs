@@ -9,6 +9,8 @@
 //! **Invariant: a slot has one owner**, by compare-and-swap on the roster, and only its owner drives its shares: to what
 //! it holds itself, or to 0 in a slot that it took over. So a VM that was taken for dead and was not (a worker that
 //! stood still) finds its slot lost, takes another, and adds there what it holds: the total is right again.
+//! **Invariant: a slot that was used is never without an owner.** Whoever took it over keeps it at 0 until a new VM takes it,
+//! since one that was wrongly taken for dead may still add to it until it notices.
 //! **Invariant: nobody is dead by a clock.** A VM is stale by the observer's own ticks: where the whole process stood still,
 //! so did the observer.
 //!
@@ -21,16 +23,24 @@ pub const STALE: u32 = 12;
 /// Most slots; a proxy has one for each worker, one for its main thread, and some that end.
 const MOST: usize = 4096;
 
+/// The mark of a slot that its owner keeps at 0 for whoever wants it.
+const FREE: u32 = 1 << 31;
+
+/// The VM that owns a slot, and whether another may have it.
+pub fn owner_of(word: u32) -> (Vm, bool) {
+    (word & !FREE, word & FREE != 0)
+}
+
 /// The number of a VM; no other of the process ever has the same. 0 is nobody's.
 pub type Vm = u32;
 
 /// Who owns which slot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Roster {
     /// Tells the gauges of this process from those of one before, which a hot restart adds to ours.
     pub process: u32,
     last: Vm,
-    owners: Vec<Vm>,
+    owners: Vec<u32>,
 }
 
 impl Roster {
@@ -43,19 +53,24 @@ impl Roster {
         }
     }
 
-    /// The owners by slot; 0 where it is free.
-    pub fn owners(&self) -> &[Vm] {
+    /// The owners by slot, as [`owner_of`] reads them.
+    pub fn owners(&self) -> &[u32] {
         &self.owners
     }
 
-    /// With a new VM in a slot: `wanted` if that is free. Nothing where there are no more.
+    /// Whether `vm` is in a slot of its own, or drains one.
+    pub fn has(&self, vm: Vm) -> bool {
+        self.owners.contains(&vm)
+    }
+
+    /// With a new VM in a slot: in `wanted` if that is free. Nothing where there are no more.
     pub fn join(&self, wanted: Option<usize>) -> Option<(Roster, Vm, usize)> {
         let mut next = self.clone();
-        next.last = self.last.checked_add(1)?;
-        let free = |slot: &usize| self.owners.get(*slot) == Some(&0);
+        next.last = self.last.checked_add(1).filter(|vm| *vm < FREE)?;
+        let free = |owner: &u32| owner_of(*owner).1;
         let slot = wanted
-            .filter(free)
-            .or_else(|| self.owners.iter().position(|owner| *owner == 0))
+            .filter(|slot| self.owners.get(*slot).is_some_and(free))
+            .or_else(|| self.owners.iter().position(free))
             .unwrap_or(self.owners.len());
         if slot >= MOST {
             return None;
@@ -67,8 +82,17 @@ impl Roster {
         Some((next.clone(), next.last, slot))
     }
 
-    /// With `slot` handed from one owner to another, 0 for nobody. Nothing where `from` does not own it.
-    pub fn hand(&self, slot: usize, from: Vm, to: Vm) -> Option<Roster> {
+    /// With `slot` taken over by another VM. Nothing where its owner is not this one.
+    pub fn take(&self, slot: usize, from: u32, to: Vm) -> Option<Roster> {
+        self.hand(slot, from, to)
+    }
+
+    /// With the drained `slot` of `vm` free for a VM that comes. Nothing where it is not its.
+    pub fn free(&self, slot: usize, vm: Vm) -> Option<Roster> {
+        self.hand(slot, vm, vm | FREE)
+    }
+
+    fn hand(&self, slot: usize, from: u32, to: u32) -> Option<Roster> {
         let mut next = self.clone();
         let owner = next.owners.get_mut(slot).filter(|owner| **owner == from)?;
         *owner = to;
@@ -97,12 +121,19 @@ impl Roster {
 }
 
 /// What a VM has seen of the others.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Watch {
+    stale: u32,
     seen: Vec<Seen>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+impl Default for Watch {
+    fn default() -> Self {
+        Watch::new(STALE)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Seen {
     owner: Vm,
     beat: u64,
@@ -110,8 +141,16 @@ struct Seen {
 }
 
 impl Watch {
+    /// For which a VM is dead after so many ticks without a beat.
+    pub fn new(stale: u32) -> Watch {
+        Watch {
+            stale,
+            seen: Vec::new(),
+        }
+    }
+
     /// Looks at `slot`, once in each tick of the observer: whether its owner is dead, for which its beat must not have
-    /// moved in [`STALE`] ticks.
+    /// moved in [`STALE`] ticks, or what it was made for.
     pub fn dead(&mut self, slot: usize, owner: Vm, beat: u64) -> bool {
         if self.seen.len() <= slot {
             self.seen.resize(slot.saturating_add(1), Seen::default());
@@ -127,7 +166,7 @@ impl Watch {
             };
         }
         seen.ticks = seen.ticks.saturating_add(1);
-        seen.ticks > STALE
+        seen.ticks > self.stale
     }
 }
 
@@ -147,7 +186,13 @@ mod tests {
     fn each_vm_has_a_number_and_a_slot_of_its_own() {
         let roster = of(3);
         assert_eq!(roster.owners(), [1, 2, 3]);
-        let roster = roster.hand(1, 2, 0).expect("it owns it");
+        let roster = roster.take(1, 2, 3).and_then(|r| r.free(1, 3));
+        let roster = roster.expect("they own it");
+        assert_eq!(
+            owner_of(roster.owners()[1]),
+            (3, true),
+            "it stays 3's until then"
+        );
         let (roster, vm, slot) = roster.join(None).expect("there is room");
         assert_eq!(
             (vm, slot),
@@ -159,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_vm_gets_its_old_slot_back_where_that_is_free() {
-        let roster = of(3).hand(0, 1, 0).and_then(|r| r.hand(2, 3, 0));
+        let roster = of(3).free(0, 1).and_then(|r| r.free(2, 3));
         let roster = roster.expect("they own them");
         assert_eq!(roster.join(Some(2)).expect("room").2, 2);
         assert_eq!(roster.join(Some(1)).expect("room").2, 0, "it is another's");
@@ -169,10 +214,11 @@ mod tests {
     #[test]
     fn a_slot_has_one_owner() {
         let roster = of(2);
-        assert_eq!(roster.hand(0, 2, 2), None);
-        assert_eq!(roster.hand(5, 0, 2), None);
-        let taken = roster.hand(0, 1, 2).expect("1 owns it");
-        assert_eq!(taken.hand(0, 1, 3), None, "the second comes too late");
+        assert_eq!(roster.take(0, 2, 2), None);
+        assert_eq!(roster.take(5, 0, 2), None);
+        let taken = roster.take(0, 1, 2).expect("1 owns it");
+        assert_eq!(taken.take(0, 1, 3), None, "the second comes too late");
+        assert!(!taken.has(1) && taken.has(2));
     }
 
     #[test]

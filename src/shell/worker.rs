@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::host::{self, Kind, Level, Metric};
 use super::service::counts;
 use crate::names;
-use crate::policy::roster::{Roster, Vm, Watch};
+use crate::policy::roster::{Roster, Vm, Watch, owner_of};
 
 /// The roster, under one key for all plugins of the process: a VM may run several.
 const ROSTER: &str = "peer_spillover_roster";
@@ -94,8 +94,8 @@ struct Place {
 struct Worker {
     place: Option<Place>,
     accounts: Vec<Rc<Account>>,
-    /// The slots of dead VMs, until their shares are at 0.
-    inherited: Vec<usize>,
+    /// The slots of dead VMs, and whether their shares were seen at 0: from then on a new VM may have them.
+    inherited: Vec<(usize, bool)>,
     buried: Vec<Vm>,
     watch: Watch,
     /// The root context whose ticks are this VM's.
@@ -225,30 +225,41 @@ impl Worker {
     /// Finds another slot where ours was taken over: this VM stood still for so long that it was taken for dead.
     fn keep_place(&mut self, roster: &Roster) {
         let Some(place) = &self.place else { return };
-        if roster.owners().get(place.slot) == Some(&place.vm) {
-            return;
+        let vm = place.vm;
+        if roster.owners().get(place.slot) != Some(&vm) {
+            let wanted = place.slot;
+            // What it had inherited is its no more.
+            self.inherited.clear();
+            self.join(Some(wanted));
+            host::log(
+                Level::Warn,
+                "peer-spillover: this worker stood still for so long that others took what it counts off the counts; it is counted again",
+            );
         }
-        let wanted = place.slot;
-        self.join(Some(wanted));
-        host::log(
-            Level::Warn,
-            "peer-spillover: this worker stood still for so long that others took what it counts off the counts; it is counted again",
-        );
+        self.inherited.retain(|(slot, _)| {
+            let owner = roster.owners().get(*slot);
+            owner.is_some_and(|owner| owner_of(*owner).0 == vm)
+        });
     }
 
     /// Looks for VMs that are dead, and takes their slots over.
     fn observe(&mut self, roster: &Roster) {
         let Some(place) = &self.place else { return };
-        for (slot, owner) in roster.owners().iter().copied().enumerate() {
-            if owner == 0 || owner == place.vm || slot == place.slot {
+        let (vm, process) = (place.vm, place.process);
+        for (slot, word) in roster.owners().iter().copied().enumerate() {
+            let (owner, free) = owner_of(word);
+            if owner == vm {
                 continue;
             }
-            let beat = beat(roster.process, slot).and_then(host::read);
-            if !beat.is_some_and(|beat| self.watch.dead(slot, owner, beat)) {
-                continue;
-            }
-            if hand(slot, owner, place.vm) {
-                self.inherited.push(slot);
+            let dead = if free {
+                // It has no beat, and lives as long as the VM that keeps it does.
+                !roster.has(owner)
+            } else {
+                let beat = beat(process, slot).and_then(host::read);
+                beat.is_some_and(|beat| self.watch.dead(slot, owner, beat))
+            };
+            if dead && change(|roster| roster.take(slot, word, vm)) {
+                self.inherited.push((slot, false));
                 self.buried.push(owner);
                 let many = self.buried.len().saturating_sub(REMEMBERED);
                 self.buried.drain(..many);
@@ -257,48 +268,57 @@ impl Worker {
         self.drain();
     }
 
-    /// Drives the shares in the slots of dead VMs to 0, and gives a slot back in which they are.
+    /// Drives the shares in the slots of dead VMs to 0, and sets those slots free in which they are.
     fn drain(&mut self) {
         let Some(place) = &self.place else { return };
         let (process, vm) = (place.process, place.vm);
-        let accounts = &self.accounts;
-        self.inherited.retain(|slot| {
+        for (slot, free) in self.inherited.iter_mut().filter(|(_, free)| !free) {
             let mut gone: i64 = 0;
-            for account in accounts {
+            for account in &self.accounts {
                 let share = account.share_of(process, *slot);
                 gone = gone.saturating_add(share.map_or(0, |share| account.drive(share, 0)));
             }
-            if gone != 0 {
+            if gone == 0 {
+                *free = change(|roster| roster.free(*slot, vm));
+            } else {
+                let count = gone.saturating_neg();
                 host::log(
                     Level::Warn,
-                    &format!("peer-spillover: a VM of this proxy is dead; what it counted is taken off the counts: {} in all", gone.saturating_neg()),
+                    &format!(
+                        "peer-spillover: a VM of this proxy is dead; what it counted is taken off the counts: {count} in all"
+                    ),
                 );
-                return true;
             }
-            // Where this fails the slot stays ours without a beat, and another VM takes it over.
-            hand(*slot, vm, 0);
-            false
-        });
+        }
     }
 
-    /// Drives our own shares to what we hold: a VM that was taken for dead may have released into a slot that is ours now.
+    /// Drives shares in our slot to what we hold, and in inherited ones to 0: a VM that was taken for dead may have changed
+    /// them before it noticed.
     fn mend(&mut self) {
-        let most = AT_LEISURE.min(self.accounts.len());
-        for _ in 0..most {
-            self.next = self
-                .next
-                .checked_add(1)
-                .filter(|next| *next < self.accounts.len())
-                .unwrap_or(0);
-            let Some(account) = self.accounts.get(self.next) else {
+        let slots = self.inherited.len().saturating_add(1);
+        let all = slots.saturating_mul(self.accounts.len());
+        for _ in 0..AT_LEISURE.min(all) {
+            self.next = self.next.checked_add(1).filter(|n| *n < all).unwrap_or(0);
+            let turn = self.next.checked_div(slots).unwrap_or(0);
+            let (Some(account), Some(place)) = (self.accounts.get(turn), &self.place) else {
                 continue;
             };
+            let slot = self
+                .next
+                .checked_rem(slots)
+                .and_then(|n| self.inherited.get(n));
+            if let Some((slot, _)) = slot {
+                if let Some(share) = account.share_of(place.process, *slot) {
+                    account.drive(share, 0);
+                }
+                continue;
+            }
             if let Some(share) = account.share.get() {
                 account.drive(share, account.own.get());
             }
             // Of a service that is configured no more.
             if Rc::strong_count(account) == 1 && account.own.get() == 0 {
-                self.accounts.swap_remove(self.next);
+                self.accounts.swap_remove(turn);
             }
         }
     }
@@ -327,12 +347,12 @@ impl Place {
     }
 }
 
-fn hand(slot: usize, from: Vm, to: Vm) -> bool {
-    let handed = host::exchange(ROSTER, |bytes| {
-        let roster = Roster::from_bytes(bytes)?.hand(slot, from, to)?;
+fn change(to: impl Fn(&Roster) -> Option<Roster>) -> bool {
+    let changed = host::exchange(ROSTER, |bytes| {
+        let roster = to(&Roster::from_bytes(bytes)?)?;
         Some((roster.to_bytes(), ()))
     });
-    handed.is_some()
+    changed.is_some()
 }
 
 fn beat(process: u32, slot: usize) -> Option<Metric> {
