@@ -32,12 +32,26 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub struct Figure<'a> {
     /// Names of the home and of the peer cluster, for the legend
     pub clusters: (&'a str, &'a str),
-    /// Parallel connections in each phase
-    pub clients: &'a [u32],
-    /// Length of a phase, in seconds
-    pub seconds: u32,
+    /// What the legend says of requests that neither of them answered well
+    pub failed: &'a str,
+    /// In the order of time
+    pub phases: &'a [Phase],
+    /// What a bar stands for, in seconds
+    pub bar: f64,
+    /// The same in words, for the axis
+    pub per_bar: &'a str,
     /// From left to right
     pub panels: &'a [Panel<'a>],
+}
+
+/// A stretch of time between two transitions.
+pub struct Phase {
+    /// What it is
+    pub label: String,
+    /// The same where there is little room
+    pub short: String,
+    /// Length
+    pub seconds: u32,
 }
 
 /// One run.
@@ -46,8 +60,40 @@ pub struct Panel<'a> {
     pub title: &'a str,
     /// What it came to
     pub outcome: &'a str,
-    /// Requests in each second
-    pub per_second: &'a [Counts],
+    /// Requests in the time of each bar
+    pub bars: &'a [Counts],
+    /// What became of home, behind the bars
+    pub spans: &'a [Span],
+}
+
+/// A stretch of time that is shaded, in seconds from the start.
+pub struct Span {
+    /// Where it begins
+    pub from: f64,
+    /// Where it ends
+    pub until: f64,
+    /// What it is; left out where there is no room for it
+    pub label: String,
+    /// Its colour
+    pub shade: Shade,
+}
+
+/// What a shaded stretch is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Shade {
+    /// Home is ejected
+    Ejected,
+    /// Home takes its load back
+    Ramp,
+}
+
+impl Shade {
+    fn color(self) -> RGBColor {
+        match self {
+            Shade::Ejected => RGBColor(252, 238, 208),
+            Shade::Ramp => RGBColor(218, 234, 246),
+        }
+    }
 }
 
 /// Draws the figure as an SVG document.
@@ -97,26 +143,30 @@ fn draw(figure: &Figure, document: &mut String) -> Result<()> {
     Ok(())
 }
 
-/// The same for all panels: the highest second of any, and a little air.
+/// The same for all panels: the highest bar of any, and a little air, or some for the labels of spans.
 fn top_of_axis(panels: &[Panel]) -> f64 {
-    let highest = panels
-        .iter()
-        .flat_map(|p| p.per_second)
-        .map(Counts::sum)
-        .max()
-        .unwrap_or(0);
-    (highest.max(1) as f64 * 1.06).ceil()
+    let highest = panels.iter().flat_map(|p| p.bars).map(Counts::sum).max();
+    let spans = panels.iter().any(|p| !p.spans.is_empty());
+    let air = if spans { 1.16 } else { 1.06 };
+    (highest.unwrap_or(0).max(1) as f64 * air).ceil()
 }
 
 fn draw_panel(figure: &Figure, panel: &Panel, top: f64, area: &Area) -> Result<()> {
     let (head, plot) = area.split_vertically(82);
-    let end = f64::from(figure.seconds) * figure.clients.len() as f64;
+    let transitions = transitions(figure.phases);
+    let end = transitions.last().copied().unwrap_or(1.0);
     let mut chart = ChartBuilder::on(&plot)
         .margin_right(24)
         .margin_left(10)
         .x_label_area_size(46)
         .y_label_area_size(52)
         .build_cartesian_2d(0.0..end, 0.0..top)?;
+    let corners = |span: &Span| [(span.from, 0.0), (span.until.min(end), top)];
+    let shades = panel
+        .spans
+        .iter()
+        .map(|span| Rectangle::new(corners(span), span.shade.color().filled()));
+    chart.draw_series(shades)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
@@ -130,16 +180,15 @@ fn draw_panel(figure: &Figure, panel: &Panel, top: f64, area: &Area) -> Result<(
         .label_style((FONT, 15).into_font().color(&INK))
         .axis_desc_style((FONT, 16).into_font().color(&INK))
         .x_desc("time (s)")
-        .y_desc("requests per second")
+        .y_desc(figure.per_bar)
         .draw()?;
     let bars = panel
-        .per_second
+        .bars
         .iter()
         .enumerate()
-        .flat_map(|(second, counts)| bars(second as f64, counts));
+        .flat_map(|(nth, counts)| bars(nth as f64 * figure.bar, figure.bar, counts));
     chart.draw_series(bars.map(|(corners, color)| Rectangle::new(corners, color.filled())))?;
-    for transition in 1..figure.clients.len() {
-        let at = transition as f64 * f64::from(figure.seconds);
+    for &at in transitions.iter().rev().skip(1) {
         chart.draw_series(DashedLineSeries::new(
             [(at, 0.0), (at, top)],
             7,
@@ -149,6 +198,18 @@ fn draw_panel(figure: &Figure, panel: &Panel, top: f64, area: &Area) -> Result<(
     }
 
     let (plot_x, _) = chart.plotting_area().get_pixel_range();
+    let scale = f64::from(plot_x.end - plot_x.start) / end;
+    let small = (FONT, 13)
+        .into_font()
+        .color(&INK)
+        .pos(Pos::new(HPos::Center, VPos::Center));
+    // About as wide as the font.
+    let fits =
+        |span: &&Span| (span.until - span.from) * scale > 6.5 * span.label.chars().count() as f64;
+    chart.draw_series(panel.spans.iter().filter(fits).map(|span| {
+        let middle = (span.from + span.until) / 2.0;
+        Text::new(span.label.clone(), (middle, top * 0.95), small.clone())
+    }))?;
     let (area_x, _) = area.get_pixel_range();
     let x = (plot_x.start - area_x.start)..(plot_x.end - area_x.start);
     let left = Pos::new(HPos::Left, VPos::Center);
@@ -166,35 +227,41 @@ fn draw_panel(figure: &Figure, panel: &Panel, top: f64, area: &Area) -> Result<(
         (x.start, 44),
         (FONT, 16).into_font().color(&INK).pos(left),
     ))?;
-    draw_phases(figure.clients, x, &head)
+    draw_phases(figure.phases, x, &head)
 }
 
-/// The number of connections over each phase, above the plot, where no data is.
-fn draw_phases(clients: &[u32], x: Range<i32>, head: &Area) -> Result<()> {
-    let width = (x.end - x.start) as f64 / clients.len() as f64;
-    // With many phases only the numbers fit.
-    let roomy = width > 130.0;
-    for (phase, &n) in clients.iter().enumerate() {
-        let text = match (roomy, n) {
-            (false, _) => n.to_string(),
-            (true, 1) => "1 connection".to_owned(),
-            (true, _) => format!("{n} connections"),
-        };
-        let middle = x.start + ((phase as f64 + 0.5) * width) as i32;
+/// Where phases end, in seconds from the start.
+fn transitions(phases: &[Phase]) -> Vec<f64> {
+    let ends = phases.iter().scan(0, |end, phase| {
+        *end += phase.seconds;
+        Some(f64::from(*end))
+    });
+    ends.collect()
+}
+
+/// What each phase is, above the plot, where no data is.
+fn draw_phases(phases: &[Phase], x: Range<i32>, head: &Area) -> Result<()> {
+    let ends = transitions(phases);
+    let scale = f64::from(x.end - x.start) / ends.last().copied().unwrap_or(1.0);
+    for (phase, end) in phases.iter().zip(ends) {
+        let width = f64::from(phase.seconds) * scale;
+        let roomy = width > 9.0 * phase.label.chars().count() as f64;
+        let text = if roomy { &phase.label } else { &phase.short };
+        let middle = x.start + (end * scale - width / 2.0) as i32;
         let style = (FONT, 14)
             .into_font()
             .color(&AXIS)
             .pos(Pos::new(HPos::Center, VPos::Center));
-        head.draw(&Text::new(text, (middle, 70), style))?;
+        head.draw(&Text::new(text.as_str(), (middle, 70), style))?;
     }
     Ok(())
 }
 
 type Bar = ([(f64, f64); 2], RGBColor);
 
-/// One second's requests on top of each other: home, peer, failed. A count of 0 has no bar.
-fn bars(second: f64, counts: &Counts) -> impl Iterator<Item = Bar> + use<> {
-    let (left, right) = (second + 0.07, second + 0.93);
+/// The requests of a stretch of time on top of each other: home, peer, failed. A count of 0 has no bar.
+fn bars(from: f64, width: f64, counts: &Counts) -> impl Iterator<Item = Bar> + use<> {
+    let (left, right) = (from + 0.07 * width, from + 0.93 * width);
     let stack = [
         (counts.home, HOME),
         (counts.peer, PEER),
@@ -212,15 +279,21 @@ fn bars(second: f64, counts: &Counts) -> impl Iterator<Item = Bar> + use<> {
 
 fn draw_legend(figure: &Figure, area: &Area) -> Result<()> {
     let (home, peer) = figure.clusters;
-    let entries = [
+    let mut entries = vec![
         (Some(HOME), format!("answered by {home} (home)")),
         (Some(PEER), format!("answered by {peer} (peer)")),
-        (Some(FAILED), "failed".to_owned()),
-        (None, "transition".to_owned()),
+        (Some(FAILED), figure.failed.to_owned()),
     ];
+    let mut gap = 44;
+    if figure.panels.iter().any(|panel| !panel.spans.is_empty()) {
+        gap = 28;
+        for (shade, text) in [(Shade::Ejected, "home ejected"), (Shade::Ramp, "ramp")] {
+            entries.push((Some(shade.color()), text.to_owned()));
+        }
+    }
+    entries.push((None, "transition".to_owned()));
     // About as wide as the font: close enough to centre the whole.
-    let width = |text: &str| 30 + 9 * text.chars().count() as i32;
-    let gap = 44;
+    let width = |text: &str| 30 + 15 * text.chars().count() as i32 / 2;
     let total: i32 = entries.iter().map(|(_, text)| width(text) + gap).sum();
     let style = (FONT, 16)
         .into_font()
@@ -247,87 +320,5 @@ fn draw_legend(figure: &Figure, area: &Area) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn counts(home: u64, peer: u64, failed: u64) -> Counts {
-        Counts { home, peer, failed }
-    }
-
-    fn example(clients: &[u32]) -> String {
-        let filter: Vec<_> = (0..3 * clients.len())
-            .map(|s| counts(10, if s / 3 == 1 { 20 } else { 0 }, 0))
-            .collect();
-        let origin: Vec<_> = (0..3 * clients.len())
-            .map(|s| counts(10, 0, if s / 3 == 1 { 5 } else { 0 }))
-            .collect();
-        let panel = |title, per_second| Panel {
-            title,
-            outcome: "<what it came to> & more",
-            per_second,
-        };
-        let panels = [
-            panel("(a) with", &filter[..]),
-            panel("(b) without", &origin[..]),
-        ];
-        svg(&Figure {
-            clusters: ("iotcloudserve", "gke"),
-            clients,
-            seconds: 3,
-            panels: &panels,
-        })
-        .unwrap()
-    }
-
-    #[test]
-    fn bars_stand_on_each_other_and_nothing_is_no_bar() {
-        let bars: Vec<_> = bars(4.0, &counts(10, 0, 5)).collect();
-        assert_eq!(bars.len(), 2);
-        assert_eq!((bars[0].0[0].1, bars[0].0[1].1), (0.0, 10.0));
-        assert_eq!(
-            (bars[1].0[0].1, bars[1].0[1].1, bars[1].1),
-            (10.0, 15.0, FAILED)
-        );
-    }
-
-    #[test]
-    fn panels_share_the_axis_of_the_highest() {
-        let (low, high) = ([counts(10, 0, 0)], [counts(10, 20, 0)]);
-        let panel = |per_second| Panel {
-            title: "",
-            outcome: "",
-            per_second,
-        };
-        assert_eq!(top_of_axis(&[panel(&low), panel(&high)]), 32.0);
-        assert_eq!(top_of_axis(&[panel(&[])]), 2.0);
-    }
-
-    #[test]
-    fn the_svg_says_who_and_when() {
-        let svg = example(&[1, 3, 1]);
-        for text in [
-            "iotcloudserve (home)",
-            "gke (peer)",
-            "\nfailed\n",
-            "3 connections",
-            "time (s)",
-            "&amp; more",
-        ] {
-            assert!(svg.contains(text), "{text}");
-        }
-        let of = |color: &str| svg.matches(&format!("fill=\"{color}\"")).count();
-        // A bar for each second that has one, and the legend's.
-        assert_eq!(
-            (of("#0072B2"), of("#F0AD28"), of("#141414")),
-            (18 + 1, 3 + 1, 3 + 1)
-        );
-    }
-
-    #[test]
-    fn the_png_has_text_without_the_machines_fonts() {
-        let with = png(&example(&[1, 3, 1])).unwrap();
-        let without = png(&example(&[1, 3, 1]).replace("3 connections", "")).unwrap();
-        assert_eq!(with[..8], *b"\x89PNG\r\n\x1a\n");
-        assert_ne!(with, without, "text leaves no mark");
-    }
-}
+#[path = "figure_test.rs"]
+mod tests;

@@ -1,6 +1,10 @@
-//! The demo's own claims, on a short run of it: only the surplus leaves, nothing fails, and without the filter it did not.
+//! The demo's own claims, on short runs of it: only the surplus leaves, nothing fails, and without the filter it did not; a
+//! home that is ejected, for being full or for its errors, comes back.
+
+use std::path::Path;
 
 use clap::Parser;
+use envoy_test::demo::errors::errors;
 use envoy_test::demo::options::Options;
 use envoy_test::demo::report;
 use envoy_test::demo::run::experiment;
@@ -56,6 +60,82 @@ async fn only_the_surplus_leaves_by_authority() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_surplus_leaves_by_header() {
     claims_hold(&["--routing", "header", "--workers", "4"]).await;
+}
+
+/// A home that is full gets nothing, all of it is at the peer, and it comes back by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_home_is_ejected_as_a_whole_and_comes_back() {
+    let arguments = "demo --overflow eject --clients 3,1 --seconds 2 --ejection 2s";
+    let options = Options::parse_from(arguments.split(' '));
+    let options = options.check().unwrap();
+    let done = experiment(&options).await.unwrap();
+    let (report, eject) = (&done.report, done.eject.as_ref().unwrap());
+    assert_eq!(report.broken_promise(), None, "{report:?}");
+    assert_eq!(eject.broken, None, "{eject:?}");
+
+    let [over, after] = &report.filter.phases[..] else {
+        panic!("{report:?}")
+    };
+    // With the surplus alone leaving, home would have a third.
+    assert!(over.counts.peer > 10 * over.counts.home, "{report:?}");
+    assert!(after.counts.home > 0, "{report:?}");
+    let [ejection] = &eject.course.ejections[..] else {
+        panic!("{eject:?}")
+    };
+    assert_eq!((ejection.probe, eject.course.ramps.len()), (Some(200), 1));
+    assert!(!eject.witnesses.is_empty());
+    assert!(report.without_filter.totals.counts.failed > 0, "{report:?}");
+
+    let dir = temp_dir("demo").unwrap();
+    report::write_eject(report, eject, dir.path()).unwrap();
+    let json = written(dir.path(), "eject");
+    assert_eq!(json["totals"]["failed"], 0);
+    assert_eq!(json["course"]["ejections"][0]["probe"], 200);
+    assert_eq!(json["without_filter"]["totals"]["peer"], 0);
+    assert!(
+        eject
+            .summary("gke")
+            .contains("home was full: home is ejected")
+    );
+}
+
+/// The clients see the errors that it takes, one more for each probe that fails, and nothing else fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_fails_is_ejected_probed_and_takes_its_load_back() {
+    let arguments = ["demo", "--errors", "--seconds", "2", "--ejection", "1s"];
+    let options = Options::parse_from(arguments).check().unwrap();
+    let report = errors(&options).await.unwrap().report;
+    assert_eq!(report.broken, None, "{report:?}");
+
+    let [well, failing, again] = &report.phases[..] else {
+        panic!("{report:?}")
+    };
+    assert!(well.counts.home > 0 && well.counts.peer == 0, "{report:?}");
+    assert!(failing.counts.peer > 0, "{report:?}");
+    assert!(again.counts.peer > 0 && again.counts.home > 0, "{report:?}");
+    assert!(report.failed_before_ejection >= 5, "{report:?}");
+    let failed = report.failed_before_ejection + report.course.failed_probes() as u64;
+    assert_eq!(report.totals.failed, failed, "{report:?}");
+    assert!(report.course.failed_probes() > 0, "{report:?}");
+    assert_eq!(report.course.ramps.len(), 1, "{report:?}");
+
+    let dir = temp_dir("demo").unwrap();
+    report::write_errors(&report, dir.path()).unwrap();
+    let json = written(dir.path(), "errors");
+    assert_eq!(json["phases"][1]["fails"], true);
+    assert_eq!(json["failed_by_status"]["500"], failed);
+    assert_eq!(json["course"]["ejections"][0]["probe"], 500);
+    assert!(report.summary().contains("the probe was answered"));
+}
+
+/// The result in `dir`, beside which its figure must be.
+fn written(dir: &Path, name: &str) -> serde_json::Value {
+    for figure in ["svg", "png"] {
+        let path = dir.join(name).with_extension(figure);
+        assert!(path.is_file(), "{}", path.display());
+    }
+    let json = std::fs::read_to_string(dir.join(name).with_extension("json")).unwrap();
+    serde_json::from_str(&json).unwrap()
 }
 
 /// The comparison is fair: the peer is there for the set-up of 2020, and one error of home sends everything to it. Only

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::result::{Answer, Counts, Sample, Window};
+use super::result::Window;
+use super::sample::{Answer, Counts, Reason, Sample};
 use crate::client::{self, Dial};
 
 /// A request that takes longer has failed.
@@ -99,7 +100,7 @@ impl Load {
         sent
     }
 
-    fn ended(&self, sent: Duration, answer: Answer) {
+    fn ended(&self, sent: Duration, (answer, reason): (Answer, Reason)) {
         let mut log = self.log();
         if let Some(at) = log.open.iter().position(|&other| other == sent) {
             log.open.swap_remove(at);
@@ -108,6 +109,7 @@ impl Load {
             sent,
             ended: self.start.elapsed(),
             answer,
+            reason,
         });
     }
 
@@ -139,10 +141,13 @@ async fn connection(load: Arc<Load>, window: Window) -> Result<()> {
         let sent = load.sent();
         let request = client::request("GET", host, path, &[], client::empty())?;
         let answer = match tokio::time::timeout(TIMEOUT, client.send(request)).await {
-            Ok(Ok(answer)) => load.who(answer.status, &(load.target.served_by)(&answer)),
+            Ok(Ok(answer)) => (
+                load.who(answer.status, &(load.target.served_by)(&answer)),
+                Reason::of(answer.header("x-peer-spillover")),
+            ),
             Ok(Err(_)) | Err(_) => {
                 client = load.target.dial.client(false).await?;
-                Answer::Failed(0)
+                (Answer::Failed(0), Reason::Unsaid)
             }
         };
         load.ended(sent, answer);

@@ -1,7 +1,12 @@
-//! What `cargo demo` is made of: its options, its two runs, what they came to, and how that is said.
+//! What `cargo demo` is made of: its options, its runs, what they came to, and how that is said.
 
+pub mod course;
 pub mod drive;
+pub mod eject;
+pub mod errors;
 pub mod options;
 pub mod report;
 pub mod result;
 pub mod run;
+pub mod sample;
+pub mod witness;

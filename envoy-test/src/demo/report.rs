@@ -1,12 +1,16 @@
 //! What `cargo demo` prints, writes and draws of its runs.
 
+use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::course::Course;
+use super::eject::{Eject, EjectReport};
+use super::errors::ErrorsReport;
 use super::result::{Counts, Report, Run};
-use crate::figure::{self, Figure, Panel};
+use crate::figure::{self, Figure, Panel, Phase, Shade, Span};
 
 /// Characters of the longest bar of a second.
 const BAR: u64 = 40;
@@ -15,6 +19,8 @@ const BAR: u64 = 40;
 pub struct Table {
     peer: String,
     per_char: u64,
+    /// Titles of the second column and of the last number.
+    titles: [&'static str; 2],
 }
 
 impl Table {
@@ -23,24 +29,32 @@ impl Table {
         Table {
             peer: peer.to_owned(),
             per_char: most.div_ceil(BAR).max(1),
+            titles: ["connections", "failed"],
+        }
+    }
+
+    /// A table for a home that may fail.
+    pub fn of_errors(peer: &str, most: u64) -> Self {
+        Table {
+            titles: ["home is", "500"],
+            ..Table::new(peer, most)
         }
     }
 
     /// The line above the rows.
     pub fn header(&self) -> String {
-        format!(
-            "second  connections  home {:>5}  failed   █ home  ░ {}  × failed",
-            self.peer, self.peer
-        )
+        let (peer, [what, failed]) = (&self.peer, self.titles);
+        format!("second  {what:>11}  home {peer:>5}  {failed:>6}   █ home  ░ {peer}  × {failed}")
     }
 
-    /// Who answered the requests of one second, counted from 1.
-    pub fn row(&self, second: usize, clients: u32, counts: Counts) -> String {
+    /// Who answered the requests of one second, counted from 1; `what` is how many connections there were, or how home was.
+    pub fn row(&self, second: usize, what: impl Display, counts: Counts) -> String {
         let bar: String = [("█", counts.home), ("░", counts.peer), ("×", counts.failed)]
             .map(|(char, n)| char.repeat(n.div_ceil(self.per_char) as usize))
             .concat();
         let Counts { home, peer, failed } = counts;
-        format!("{second:>6}  {clients:>11}  {home:>4} {peer:>5}  {failed:>6}   {bar}")
+        let what = what.to_string();
+        format!("{second:>6}  {what:>11}  {home:>4} {peer:>5}  {failed:>6}   {bar}")
             .trim_end()
             .to_owned()
     }
@@ -73,24 +87,65 @@ pub fn summary(report: &Report) -> String {
 /// # Errors
 /// A file cannot be written.
 pub fn write(report: &Report, dir: &Path) -> Result<()> {
+    let json = serde_json::to_string_pretty(report)?;
+    files(dir, ("result", json), ("spillover", draw(report, None)?))
+}
+
+/// Writes `eject.json`, `eject.svg` and `eject.png`, as [`write`] does.
+/// # Errors
+/// A file cannot be written.
+pub fn write_eject(runs: &Report, eject: &Eject, dir: &Path) -> Result<()> {
+    let json = serde_json::to_string_pretty(&EjectReport { runs, eject })?;
+    files(dir, ("eject", json), ("eject", draw(runs, Some(eject))?))
+}
+
+/// Writes `errors.json`, `errors.svg` and `errors.png`, as [`write`] does.
+/// # Errors
+/// A file cannot be written.
+pub fn write_errors(report: &ErrorsReport, dir: &Path) -> Result<()> {
+    let json = serde_json::to_string_pretty(report)?;
+    files(dir, ("errors", json), ("errors", report.draw()?))
+}
+
+fn files(dir: &Path, (result, json): (&str, String), (name, svg): (&str, String)) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let svg = draw(report)?;
-    let files = [
-        (
-            "result.json",
-            serde_json::to_string_pretty(report)?.into_bytes(),
-        ),
-        ("spillover.png", figure::png(&svg)?),
-        ("spillover.svg", svg.into_bytes()),
-    ];
-    for (name, content) in files {
+    for (name, content) in [
+        (format!("{result}.json"), json.into_bytes()),
+        (format!("{name}.png"), figure::png(&svg)?),
+        (format!("{name}.svg"), svg.into_bytes()),
+    ] {
         let path = dir.join(name);
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
 
-fn draw(report: &Report) -> Result<String> {
+/// So many connections.
+pub(super) fn connections(n: u32) -> String {
+    match n {
+        1 => "1 connection".to_owned(),
+        n => format!("{n} connections"),
+    }
+}
+
+/// How the figure shows when home was ejected, and when it took its load back.
+pub(super) fn spans(course: &Course) -> Vec<Span> {
+    let ejected = course.ejections.iter().map(|ejection| Span {
+        from: ejection.from.as_secs_f64(),
+        until: ejection.until.as_secs_f64(),
+        label: format!("ejected {:.1} s", ejection.lasted().as_secs_f64()),
+        shade: Shade::Ejected,
+    });
+    let ramps = course.ramps.iter().map(|ramp| Span {
+        from: ramp.from.as_secs_f64(),
+        until: ramp.until.as_secs_f64(),
+        label: "ramp".to_owned(),
+        shade: Shade::Ramp,
+    });
+    ejected.chain(ramps).collect()
+}
+
+fn draw(report: &Report, eject: Option<&Eject>) -> Result<String> {
     let outcome = |run: &Run| {
         let Counts { home, peer, failed } = run.totals.counts;
         let statuses: Vec<String> = run
@@ -110,31 +165,37 @@ fn draw(report: &Report) -> Result<String> {
         )
     };
     let (with, without) = (outcome(&report.filter), outcome(&report.without_filter));
-    let clients: Vec<u32> = report
+    let phases: Vec<Phase> = report
         .filter
         .phases
         .iter()
-        .map(|phase| phase.clients)
+        .map(|phase| Phase {
+            label: connections(phase.clients),
+            short: phase.clients.to_string(),
+            seconds: phase.seconds,
+        })
         .collect();
-    let seconds = report
-        .filter
-        .phases
-        .first()
-        .map_or(0, |phase| phase.seconds);
     figure::svg(&Figure {
         clusters: (&report.home, &report.peer),
-        clients: &clients,
-        seconds,
+        failed: "failed",
+        phases: &phases,
+        bar: 1.0,
+        per_bar: "requests per second",
         panels: &[
             Panel {
-                title: "(a) With peer-spillover",
+                title: match eject {
+                    Some(_) => "(a) With peer-spillover, overflow: eject",
+                    None => "(a) With peer-spillover",
+                },
                 outcome: &with,
-                per_second: &report.filter.per_second,
+                bars: &report.filter.per_second,
+                spans: &eject.map(|eject| spans(&eject.course)).unwrap_or_default(),
             },
             Panel {
                 title: "(b) The set-up of 2020, without the filter",
                 outcome: &without,
-                per_second: &report.without_filter.per_second,
+                bars: &report.without_filter.per_second,
+                spans: &[],
             },
         ],
     })

@@ -5,62 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// Who answered a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// 2xx by the home cluster's service
-    Home,
-    /// 2xx by the peer cluster's service
-    Peer,
-    /// Another status, or 0: no whole answer
-    Failed(u16),
-}
-
-/// One request of a run. Both times count from the start of the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sample {
-    /// When it was sent
-    pub sent: Duration,
-    /// When its answer was complete, or it had failed
-    pub ended: Duration,
-    /// Who answered
-    pub answer: Answer,
-}
-
-/// How many requests each cluster answered, and how many failed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Answered by home
-    pub home: u64,
-    /// Answered by the peer
-    pub peer: u64,
-    /// Not answered with 2xx
-    pub failed: u64,
-}
-
-impl Counts {
-    /// Of these requests.
-    pub fn of<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Self {
-        let mut counts = Counts::default();
-        for sample in samples {
-            counts.add(sample.answer);
-        }
-        counts
-    }
-
-    fn add(&mut self, answer: Answer) {
-        match answer {
-            Answer::Home => self.home += 1,
-            Answer::Peer => self.peer += 1,
-            Answer::Failed(_) => self.failed += 1,
-        }
-    }
-
-    /// All requests.
-    pub fn sum(&self) -> u64 {
-        self.home + self.peer + self.failed
-    }
-}
+pub use super::sample::{Answer, Counts, Sample};
 
 /// A stretch of the run with a constant number of connections. A request belongs to the phase in which it was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -152,20 +97,9 @@ pub fn run(
     limit: u32,
     most_in_flight_at_home: u64,
 ) -> Run {
-    let mut per_second = vec![Counts::default(); clients.len() * seconds as usize];
-    let last = per_second.len().saturating_sub(1);
-    for sample in samples {
-        // A request sent a moment after the end of the run is the last second's.
-        if let Some(counts) = per_second.get_mut((sample.sent.as_secs() as usize).min(last)) {
-            counts.add(sample.answer);
-        }
-    }
-    let mut failed_by_status = BTreeMap::new();
-    for sample in samples {
-        if let Answer::Failed(status) = sample.answer {
-            *failed_by_status.entry(status).or_default() += 1;
-        }
-    }
+    let all = clients.len() * seconds as usize;
+    let per_second = Counts::over_time(samples, all, Duration::from_secs(1));
+    let failed_by_status = failed_by_status(samples);
     let phases = clients
         .iter()
         .zip(per_second.chunks(seconds.max(1) as usize))
@@ -186,6 +120,17 @@ pub fn run(
         totals,
         per_second,
     }
+}
+
+/// The failed ones by their status; 0 where there was no whole answer.
+pub fn failed_by_status(samples: &[Sample]) -> BTreeMap<u16, u64> {
+    let mut by_status = BTreeMap::new();
+    for sample in samples {
+        if let Answer::Failed(status) = sample.answer {
+            *by_status.entry(status).or_default() += 1;
+        }
+    }
+    by_status
 }
 
 fn sum(counts: &[Counts]) -> Counts {
@@ -252,6 +197,7 @@ pub fn windows(clients: &[u32], seconds: u32) -> Vec<Window> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sample::Reason;
     use super::*;
 
     fn sample(sent_ms: u64, answer: Answer) -> Sample {
@@ -260,6 +206,7 @@ mod tests {
             sent,
             ended: sent + Duration::from_millis(100),
             answer,
+            reason: Reason::Unsaid,
         }
     }
 

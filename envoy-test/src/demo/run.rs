@@ -1,4 +1,4 @@
-//! The two runs of the demo, each in a world of its own.
+//! The two runs of the demo, each in a world of its own, and what its other runs share with them.
 
 use std::time::Duration;
 
@@ -7,11 +7,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::drive::{Target, drive};
-use super::options::Options;
+use super::eject::Eject;
+use super::options::{EJECT_INTERVAL, Options};
 use super::report::Table;
-use super::result::{self, Report, Run, windows};
+use super::result::{self, Report, Run, Window, windows};
+use super::sample::Sample;
 use crate::client::Dial;
-use crate::world::{HOME, HOST, PEER, PEER_HOST, World};
+use crate::world::{Builder, HOME, HOST, PEER, PEER_HOST, World};
 
 /// How long either service takes for a request.
 pub const DELAY: Duration = Duration::from_millis(100);
@@ -20,6 +22,8 @@ pub const DELAY: Duration = Duration::from_millis(100);
 pub struct Experiment {
     /// What they came to
     pub report: Report,
+    /// What became of home, with `--overflow eject`
+    pub eject: Option<Eject>,
     /// Home's proxy has the filter
     pub filter: World,
     /// The set-up of 2020
@@ -31,19 +35,31 @@ pub struct Experiment {
 /// # Errors
 /// A tool is missing, the filter does not build, or an Envoy does not start. A request that fails is in the report.
 pub async fn experiment(options: &Options) -> Result<Experiment> {
-    // Both have their own progress, and take a while on a fresh machine.
-    tokio::task::spawn_blocking(|| xtask::tools::envoy().and_then(|_| xtask::filter::ensure()))
-        .await??;
-
+    begin().await?;
     println!(
         "{HOME} (home, limit {}) and {PEER} (peer, behind its mTLS gateway), 100 ms a request\n",
         options.limit
     );
-    println!("With peer-spillover, routing: {}", options.routing.word());
-    let builder = World::builder().filter(plugin_config(options));
-    let (filter, with) = world_and_run(builder, options).await?;
+    let overflow = match options.ejects() {
+        true => format!(
+            ", overflow: eject, baseEjectionTime: {}",
+            options.ejection()
+        ),
+        false => String::new(),
+    };
+    println!(
+        "With peer-spillover, routing: {}{overflow}",
+        options.routing.word()
+    );
+    let filter = start(World::builder().filter(plugin_config(options)), options).await?;
+    let (with, samples) = run(&filter, options).await?;
+    let eject = match options.ejects() {
+        true => Some(Eject::of(&filter, &samples, options).await?),
+        false => None,
+    };
     println!("\nThe set-up of 2020 (its limits are 1) on the same Envoy, without the filter");
-    let (origin, without) = world_and_run(World::builder().origin_of_2020(), options).await?;
+    let origin = start(World::builder().origin_of_2020(), options).await?;
+    let (without, _) = run(&origin, options).await?;
     println!();
 
     let report = Report {
@@ -57,13 +73,42 @@ pub async fn experiment(options: &Options) -> Result<Experiment> {
     };
     Ok(Experiment {
         report,
+        eject,
         filter,
         origin,
     })
 }
 
+/// Sees to it that what is needed is there.
+pub(super) async fn begin() -> Result<()> {
+    // Both have their own progress, and take a while on a fresh machine.
+    tokio::task::spawn_blocking(|| xtask::tools::envoy().and_then(|_| xtask::filter::ensure()))
+        .await??;
+    Ok(())
+}
+
 /// The filter's configuration, written as the DestinationRule of 2020 was.
 pub fn plugin_config(options: &Options) -> Value {
+    let mut config = service(options);
+    let service = &mut config["services"][0];
+    service["trafficPolicy"] = json!({"connectionPool": {
+        "tcp": {"maxConnections": options.limit},
+        "http": {"http2MaxRequests": options.limit},
+    }});
+    if options.ejects() {
+        service["overflow"] = "eject".into();
+        service["trafficPolicy"]["outlierDetection"] = json!({
+            "consecutiveErrors": 1,
+            "interval": format!("{EJECT_INTERVAL}s"),
+            "baseEjectionTime": options.ejection().to_string(),
+            "maxEjectionPercent": 100,
+        });
+    }
+    config
+}
+
+/// The filter's configuration without a `trafficPolicy`.
+pub(super) fn service(options: &Options) -> Value {
     json!({
         "version": 1,
         "cluster": HOME,
@@ -73,16 +118,13 @@ pub fn plugin_config(options: &Options) -> Value {
         "services": [{
             "host": HOST,
             "routing": options.routing.word(),
-            "trafficPolicy": {"connectionPool": {
-                "tcp": {"maxConnections": options.limit},
-                "http": {"http2MaxRequests": options.limit},
-            }},
             "peers": [{"name": PEER, "host": PEER_HOST}],
         }],
     })
 }
 
-async fn world_and_run(builder: crate::world::Builder, options: &Options) -> Result<(World, Run)> {
+/// Starts both clusters.
+pub(super) async fn start(builder: Builder, options: &Options) -> Result<World> {
     let starting = ProgressBar::new_spinner().with_message("starting both clusters");
     starting.enable_steady_tick(DELAY);
     let world = builder
@@ -91,26 +133,40 @@ async fn world_and_run(builder: crate::world::Builder, options: &Options) -> Res
         .start()
         .await;
     starting.finish_and_clear();
-    let world = world?;
-    let run = run(&world, options).await?;
-    Ok((world, run))
+    world
 }
 
-async fn run(world: &World, options: &Options) -> Result<Run> {
-    let Options {
-        clients, seconds, ..
-    } = options;
-    let progress = ProgressBar::new(clients.len() as u64 * u64::from(*seconds)).with_style(
+async fn run(world: &World, options: &Options) -> Result<(Run, Vec<Sample>)> {
+    let (clients, seconds) = (options.clients(), options.seconds());
+    let most = clients.iter().copied().max().unwrap_or(0);
+    let table = Table::new(PEER, u64::from(most) * 1000 / DELAY.as_millis() as u64);
+    let length = clients.len() as u32 * seconds;
+    let connections = |second: usize| {
+        let clients = clients.get(second / seconds as usize);
+        clients.copied().unwrap_or(0).to_string()
+    };
+    world.home.reset_max();
+    let windows = windows(&clients, seconds);
+    let samples = shown(world, &windows, length, &table, connections).await?;
+    let most = world.home.max_in_flight() as u64;
+    let run = result::run(&samples, &clients, seconds, options.limit, most);
+    Ok((run, samples))
+}
+
+/// Runs a load of so many seconds and prints a row for each; `what` is said of a second in the row's second column.
+pub(super) async fn shown(
+    world: &World,
+    windows: &[Window],
+    length: u32,
+    table: &Table,
+    what: impl Fn(usize) -> String,
+) -> Result<Vec<Sample>> {
+    let progress = ProgressBar::new(length.into()).with_style(
         ProgressStyle::with_template("{bar:40} {pos}/{len} s")
             .context("the progress bar's template")?,
     );
-    let per_second =
-        u64::from(clients.iter().copied().max().unwrap_or(0)) * 1000 / DELAY.as_millis() as u64;
-    let table = Table::new(PEER, per_second);
     progress.suspend(|| println!("{}", table.header()));
     progress.tick();
-
-    world.home.reset_max();
     let target = Target {
         dial: Dial::to(world.addr()),
         url: (HOST.to_owned(), "/".to_owned()),
@@ -118,22 +174,11 @@ async fn run(world: &World, options: &Options) -> Result<Run> {
         clusters: (HOME.to_owned(), PEER.to_owned()),
         pace: DELAY,
     };
-    let samples = drive(target, &windows(clients, *seconds), |second, counts| {
-        let clients = clients
-            .get(second / *seconds as usize)
-            .copied()
-            .unwrap_or(0);
-        progress.suspend(|| println!("{}", table.row(second + 1, clients, counts)));
+    let samples = drive(target, windows, |second, counts| {
+        progress.suspend(|| println!("{}", table.row(second + 1, what(second), counts)));
         progress.inc(1);
     })
     .await;
     progress.finish_and_clear();
-    let most = world.home.max_in_flight() as u64;
-    Ok(result::run(
-        &samples?,
-        clients,
-        *seconds,
-        options.limit,
-        most,
-    ))
+    samples
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hyper::HeaderMap;
+use hyper::{HeaderMap, StatusCode};
 use tokio::sync::watch;
 
 use super::EchoOptions;
@@ -51,6 +51,8 @@ pub(super) struct Shared {
     max_in_flight: AtomicUsize,
     next_id: AtomicUsize,
     received: Mutex<Vec<Received>>,
+    /// The status of every answer, where one is set.
+    fails: Mutex<Option<StatusCode>>,
 }
 
 impl Shared {
@@ -62,6 +64,7 @@ impl Shared {
             max_in_flight: AtomicUsize::new(0),
             next_id: AtomicUsize::new(0),
             received: Mutex::default(),
+            fails: Mutex::default(),
         }
     }
 
@@ -75,6 +78,10 @@ impl Shared {
 
     pub fn reset_max(&self) {
         self.max_in_flight.store(self.in_flight(), Ordering::SeqCst);
+    }
+
+    pub fn fails(&self) -> MutexGuard<'_, Option<StatusCode>> {
+        self.fails.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The requests received. A test that panicked while it held them has not harmed them.

@@ -7,10 +7,11 @@ mod body;
 mod count;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
+use hyper::StatusCode;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -49,7 +50,7 @@ impl EchoOptions {
 pub struct Echo {
     addr: SocketAddr,
     shared: Arc<Shared>,
-    server: JoinHandle<()>,
+    server: Mutex<JoinHandle<()>>,
 }
 
 impl Echo {
@@ -64,8 +65,33 @@ impl Echo {
         Ok(Echo {
             addr,
             shared,
-            server,
+            server: Mutex::new(server),
         })
+    }
+
+    /// Stops listening and closes all connections, as a service that is gone: nobody can connect until [`Echo::reopen`].
+    /// # Errors
+    /// That is not so by [`crate::DEADLINE`].
+    pub async fn close(&self) -> Result<()> {
+        self.server().abort();
+        // Its connections are tasks of their own, each gone a moment later.
+        crate::until("the echo is closed", || {
+            self.server().is_finished() && Arc::strong_count(&self.shared) == 1
+        })
+        .await
+    }
+
+    /// Listens again, on the same port.
+    /// # Errors
+    /// Another has taken it.
+    pub async fn reopen(&self) -> Result<()> {
+        let listener = TcpListener::bind(self.addr).await?;
+        *self.server() = tokio::spawn(serve(listener, self.shared.clone()));
+        Ok(())
+    }
+
+    fn server(&self) -> MutexGuard<'_, JoinHandle<()>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where it listens.
@@ -124,6 +150,12 @@ impl Echo {
             .send_modify(|releases| releases.all = true);
     }
 
+    /// Every answer to a request that comes from now on has this status, whatever the request asks for; or again the one that
+    /// it asks for.
+    pub fn fail(&self, status: Option<StatusCode>) {
+        *self.shared.fails() = status;
+    }
+
     /// Waits until exactly `n` requests are open.
     /// # Errors
     /// That is not so by [`crate::DEADLINE`].
@@ -136,7 +168,7 @@ impl Echo {
 
 impl Drop for Echo {
     fn drop(&mut self) {
-        self.server.abort();
+        self.server().abort();
     }
 }
 
@@ -152,7 +184,15 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let _ = stream.set_nodelay(true);
         let shared = shared.clone();
         connections.spawn(async move {
-            let service = service_fn(move |request| answer::answer(shared.clone(), request));
+            let service = service_fn(move |request| {
+                let shared = shared.clone();
+                async move {
+                    let fails = *shared.fails();
+                    let mut answer = answer::answer(shared, request).await?;
+                    *answer.status_mut() = fails.unwrap_or(answer.status());
+                    anyhow::Ok(answer)
+                }
+            });
             let mut builder = auto::Builder::new(TokioExecutor::new());
             builder
                 .http2()
