@@ -216,3 +216,7 @@ fn ignore(
     );
     Ok(true)
 }
+
+#[cfg(test)]
+#[path = "traffic_policy_test.rs"]
+mod tests;

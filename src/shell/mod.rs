@@ -1,8 +1,10 @@
 //! The Proxy-Wasm filter: the only room that knows Envoy.
 //!
 //! [`host`] makes the hostcalls, [`plugin`] is one configuration in one VM, [`service`] one of its services, [`errors`] what
-//! its answers say of it, [`request`] one request; [`running`] tells whether a good configuration runs.
+//! its answers say of it, [`request`] one request; [`running`] tells whether a good configuration runs, [`worker`] which VMs
+//! live, [`account`] what they count together. [`trap`] is for tests.
 
+mod account;
 mod errors;
 mod host;
 mod plugin;

@@ -4,9 +4,10 @@ use core::cell::{Cell, RefCell};
 use core::hint::black_box;
 use std::rc::Rc;
 
+use super::account::Account;
 use super::host::{self, Kind, Metric};
 use super::plugin::Plugin;
-use super::worker::{self, Account};
+use super::worker;
 use crate::config::{Mode, Role};
 use crate::names::metric;
 

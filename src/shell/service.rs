@@ -3,9 +3,10 @@
 use core::cell::Cell;
 use std::rc::Rc;
 
+use super::account::Account;
 use super::errors::{self, Errors};
 use super::host::{self, Kind, Level, Metric};
-use super::worker::{self, Account};
+use super::worker;
 use crate::config::{self, Fault, Mode, Peer, Role, Routing};
 use crate::names::{self, Reason, metric};
 use crate::policy::route::{self, Trial};

@@ -4,6 +4,7 @@
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use super::account::Account;
 use super::host::{self, Kind, Level, Metric};
 use super::service::counts;
 use crate::names;
@@ -11,76 +12,12 @@ use crate::policy::roster::{Roster, Vm, Watch, owner_of};
 
 /// The roster, under one key for all plugins of the process: a VM may run several.
 const ROSTER: &str = "peer_spillover_roster";
+/// Counts the changes of the roster, so that it is read only after one.
+const CHANGES: &str = "roster_changes";
 /// Shares that are looked at in a tick, of those that nothing is known to have happened to.
-const AT_LEISURE: usize = 8;
+const AT_LEISURE: usize = 2;
 /// Dead VMs that are remembered, for whom they left a probe to.
 const REMEMBERED: usize = 64;
-
-/// A count of the whole process, and this VM's part of it.
-pub struct Account {
-    /// Of the total.
-    name: String,
-    /// Of a share, without the prefix that all metrics have.
-    share_name: String,
-    total: Metric,
-    own: Cell<i64>,
-    /// In the slot that this VM has.
-    share: Cell<Option<Metric>>,
-}
-
-impl Account {
-    /// The total.
-    pub fn total(&self) -> Metric {
-        self.total
-    }
-
-    /// Adds to the total and to our share. False where Envoy would not: nothing was added.
-    pub fn add(&self, n: i64) -> bool {
-        let added = host::add(self.total, n);
-        if added {
-            self.hold(n);
-        }
-        added
-    }
-
-    /// Takes off what was added. It is not held any more even where Envoy would not: then our share shows it, and is mended.
-    pub fn release(&self, n: i64) {
-        let less = n.saturating_neg();
-        self.own.set(self.own.get().saturating_add(less));
-        if host::add(self.total, less)
-            && let Some(share) = self.share.get()
-        {
-            host::add(share, less);
-        }
-    }
-
-    /// Adds to our share what was added to the total.
-    pub fn hold(&self, n: i64) {
-        if self.share.get().is_none() {
-            with(Worker::settle);
-        }
-        self.own.set(self.own.get().saturating_add(n));
-        if let Some(share) = self.share.get() {
-            host::add(share, n);
-        }
-    }
-
-    /// Moves a share, and the total with it, from what it is to `held`.
-    fn drive(&self, share: Metric, held: i64) -> i64 {
-        let Some(is) = host::read(share).map(u64::cast_signed) else {
-            return 0;
-        };
-        let by = held.saturating_sub(is);
-        if by != 0 && host::add(share, by) {
-            host::add(self.total, by);
-        }
-        by
-    }
-
-    fn share_of(&self, process: u32, slot: usize) -> Option<Metric> {
-        host::metric(Kind::Gauge, &label(process, slot, &self.share_name))
-    }
-}
 
 /// What this VM is.
 struct Place {
@@ -98,6 +35,11 @@ struct Worker {
     inherited: Vec<(usize, bool)>,
     buried: Vec<Vm>,
     watch: Watch,
+    /// The beats of all slots, once they were asked for.
+    beats: Vec<Option<Metric>>,
+    changes: Option<Metric>,
+    /// The roster, after so many changes.
+    roster: Option<(u64, Roster)>,
     /// The root context whose ticks are this VM's.
     driver: Option<u32>,
     next: usize,
@@ -144,6 +86,11 @@ pub fn account(labels: &[(&str, &str)], name: &str, share: &str, total: Metric) 
         with(|worker| worker.open(&account));
         account
     })
+}
+
+/// Takes a slot for this VM, if it has none yet.
+pub fn settle() {
+    with(Worker::settle);
 }
 
 /// This VM's number; 0 where it has none.
@@ -196,6 +143,7 @@ impl Worker {
         let Some((vm, slot, process)) = joined else {
             return;
         };
+        changed();
         let place = Place::new(vm, slot, process);
         for account in &self.accounts {
             place.give_share(account);
@@ -212,14 +160,41 @@ impl Worker {
             return;
         };
         host::add(beat, 1);
-        let Some(roster) = host::recall_bytes(ROSTER).and_then(|bytes| Roster::from_bytes(&bytes))
-        else {
+        let Some(roster) = self.read_roster() else {
             return;
         };
         self.keep_place(&roster);
         self.drain();
         self.observe(&roster);
         self.mend();
+    }
+
+    fn read_roster(&mut self) -> Option<Roster> {
+        if self.changes.is_none() {
+            self.changes = changes();
+        }
+        let changes = self.changes.and_then(host::read).filter(|n| *n > 0);
+        if let Some((last, roster)) = &self.roster
+            && Some(*last) == changes
+        {
+            return Some(roster.clone());
+        }
+        let roster = Roster::from_bytes(&host::recall_bytes(ROSTER)?)?;
+        // Where Envoy does not keep that gauge it is 0, and the roster is read each time.
+        self.roster = changes.map(|changes| (changes, roster.clone()));
+        Some(roster)
+    }
+
+    /// The beat of a slot, which is defined once.
+    fn beat_of(&mut self, process: u32, slot: usize) -> Option<u64> {
+        if self.beats.len() <= slot {
+            self.beats.resize(slot.saturating_add(1), None);
+        }
+        let known = self.beats.get_mut(slot)?;
+        if known.is_none() {
+            *known = beat(process, slot);
+        }
+        known.and_then(host::read)
     }
 
     /// Finds another slot where ours was taken over: this VM stood still for so long that it was taken for dead.
@@ -255,7 +230,7 @@ impl Worker {
                 // It has no beat, and lives as long as the VM that keeps it does.
                 !roster.has(owner)
             } else {
-                let beat = beat(process, slot).and_then(host::read);
+                let beat = self.beat_of(process, slot);
                 beat.is_some_and(|beat| self.watch.dead(slot, owner, beat))
             };
             if dead && change(|roster| roster.take(slot, word, vm)) {
@@ -275,7 +250,7 @@ impl Worker {
         for (slot, free) in self.inherited.iter_mut().filter(|(_, free)| !free) {
             let mut gone: i64 = 0;
             for account in &self.accounts {
-                let share = account.share_of(process, *slot);
+                let share = share_of(account, process, *slot);
                 gone = gone.saturating_add(share.map_or(0, |share| account.drive(share, 0)));
             }
             if gone == 0 {
@@ -308,7 +283,7 @@ impl Worker {
                 .checked_rem(slots)
                 .and_then(|n| self.inherited.get(n));
             if let Some((slot, _)) = slot {
-                if let Some(share) = account.share_of(place.process, *slot) {
+                if let Some(share) = share_of(account, place.process, *slot) {
                     account.drive(share, 0);
                 }
                 continue;
@@ -337,9 +312,7 @@ impl Place {
     /// Our share in this slot, driven to what we hold: what a VM before us has left there goes. None where Envoy would not
     /// keep it: then the total is kept all the same, and survives no crash.
     fn give_share(&self, account: &Account) {
-        let share = account
-            .share_of(self.process, self.slot)
-            .filter(|share| counts(*share));
+        let share = share_of(account, self.process, self.slot).filter(|share| counts(*share));
         account.share.set(share);
         if let Some(share) = share {
             account.drive(share, account.own.get());
@@ -347,12 +320,30 @@ impl Place {
     }
 }
 
+fn share_of(account: &Account, process: u32, slot: usize) -> Option<Metric> {
+    host::metric(Kind::Gauge, &label(process, slot, &account.share_name))
+}
+
 fn change(to: impl Fn(&Roster) -> Option<Roster>) -> bool {
     let changed = host::exchange(ROSTER, |bytes| {
         let roster = to(&Roster::from_bytes(bytes)?)?;
         Some((roster.to_bytes(), ()))
     });
+    if changed.is_some() {
+        self::changed();
+    }
     changed.is_some()
+}
+
+/// Says that the roster was changed.
+fn changed() {
+    if let Some(changes) = changes() {
+        host::add(changes, 1);
+    }
+}
+
+fn changes() -> Option<Metric> {
+    host::metric(Kind::Gauge, &names::metric(&[], CHANGES))
 }
 
 fn beat(process: u32, slot: usize) -> Option<Metric> {

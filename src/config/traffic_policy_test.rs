@@ -1,0 +1,199 @@
+//! `outlierDetection`, and `overflow: eject` with it.
+
+use super::*;
+use crate::config;
+use serde_json::{Value, json};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+const PATH: &str = "services[0].trafficPolicy.outlierDetection";
+
+/// A service with a limit of 3 and this `outlierDetection`: what it detects, and the warnings.
+fn read(detection: Value) -> Result<(Option<Detection>, Vec<String>), String> {
+    whole(json!({
+        "trafficPolicy": {
+            "connectionPool": {"http": {"http2MaxRequests": 3}},
+            "outlierDetection": detection,
+        },
+    }))
+}
+
+/// A service with these fields besides those that are required.
+fn whole(mut service: Value) -> Result<(Option<Detection>, Vec<String>), String> {
+    service["host"] = json!("a.istio.svc.cluster.local");
+    service["peers"] = json!([{"name": "gke", "host": "a.istio.gke.global"}]);
+    let config = json!({"version": 1, "cluster": "iotcloudserve", "services": [service]});
+    let config = config::parse(config.to_string().as_bytes()).map_err(|fault| fault.to_string())?;
+    let [service] = &config.services[..] else {
+        panic!("one service");
+    };
+    Ok((service.detection, config.warnings))
+}
+
+const DEFAULT: Detection = Detection {
+    consecutive_5xx: 5,
+    consecutive_gateway: 0,
+    interval: 10_000,
+    base_ejection: 30_000,
+    max_percent: 100,
+    overflow: false,
+};
+
+#[test]
+fn defaults_are_istios_but_for_the_percentage() {
+    assert_eq!(read(json!({})), Ok((Some(DEFAULT), vec![])));
+}
+
+#[test]
+fn without_the_field_nothing_is_detected() {
+    assert_eq!(whole(json!({})), Ok((None, vec![])));
+    assert_eq!(whole(json!({"trafficPolicy": {}})), Ok((None, vec![])));
+}
+
+#[test]
+fn each_field_is_read() {
+    let detection = read(json!({
+        "consecutive5xxErrors": 7, "consecutiveGatewayErrors": 2, "interval": "1m30s",
+        "baseEjectionTime": "250ms", "maxEjectionPercent": 0,
+    }));
+    let expected = Detection {
+        consecutive_5xx: 7,
+        consecutive_gateway: 2,
+        interval: 90_000,
+        base_ejection: 250,
+        max_percent: 0,
+        overflow: false,
+    };
+    assert_eq!(detection, Ok((Some(expected), vec![])));
+}
+
+#[test]
+fn zero_disables_one_threshold_and_two_disable_detection() {
+    let gateway_alone = Detection {
+        consecutive_5xx: 0,
+        consecutive_gateway: 1,
+        ..DEFAULT
+    };
+    let read = |errors: u32, gateway: u32| {
+        let read =
+            read(json!({"consecutive5xxErrors": errors, "consecutiveGatewayErrors": gateway}));
+        read.expect("good").0
+    };
+    assert_eq!(read(0, 1), Some(gateway_alone));
+    assert_eq!(read(5, 0), Some(DEFAULT));
+    assert_eq!(read(0, 0), None);
+}
+
+#[test]
+fn the_old_name_is_taken_with_a_warning_and_the_new_one_wins() {
+    let warning = format!(
+        "{PATH}.consecutiveErrors: taken as consecutive5xxErrors, its name since Istio 1.7"
+    );
+    let one = Detection {
+        consecutive_5xx: 1,
+        ..DEFAULT
+    };
+    let old = read(json!({"consecutiveErrors": 1}));
+    assert_eq!(old, Ok((Some(one), vec![warning.clone()])));
+    for both in [
+        json!({"consecutiveErrors": 9, "consecutive5xxErrors": 1}),
+        json!({"consecutive5xxErrors": 1, "consecutiveErrors": 9}),
+    ] {
+        assert_eq!(read(both), Ok((Some(one), vec![warning.clone()])));
+    }
+    let off = read(json!({"consecutiveErrors": 0}));
+    assert_eq!(off, Ok((None, vec![warning])));
+}
+
+#[test]
+fn what_is_not_acted_on_is_checked_and_named() {
+    let ignored = [
+        ("consecutiveLocalOriginFailures", json!(5)),
+        ("splitExternalLocalOriginErrors", json!(true)),
+        ("minHealthPercent", json!(50)),
+    ];
+    for (field, value) in ignored {
+        let warning = format!("{PATH}.{field}: accepted, and not acted on by this filter");
+        let accepted = read(json!({field: value}));
+        assert_eq!(accepted, Ok((Some(DEFAULT), vec![warning])));
+        let refused = read(json!({field: "50"})).expect_err("must be refused");
+        assert!(
+            refused.starts_with(&format!("{PATH}.{field}: must be ")),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn bad_values_are_refused_with_their_path() {
+    let number = "must be a whole number from 0 to 2147483647";
+    for (field, value, problem) in [
+        (
+            "consecutive5xxErrors",
+            json!(-1),
+            &*format!("{number}, not -1"),
+        ),
+        (
+            "consecutive5xxErrors",
+            json!("5"),
+            &*format!("{number}, not a string"),
+        ),
+        (
+            "consecutiveErrors",
+            json!(1.5),
+            &*format!("{number}, without a fraction"),
+        ),
+        (
+            "consecutiveGatewayErrors",
+            json!(2_147_483_648u64),
+            &*format!("{number}, not 2147483648"),
+        ),
+        (
+            "maxEjectionPercent",
+            json!(101),
+            "must be a whole number from 0 to 100, not 101",
+        ),
+        ("interval", json!("0s"), "must be at least 1ms"),
+        ("interval", json!("999us"), "must be at least 1ms"),
+        ("baseEjectionTime", json!("0ms"), "must be at least 1ms"),
+    ] {
+        let refused = read(json!({field: value})).expect_err("must be refused");
+        assert_eq!(refused, format!("{PATH}.{field}: {problem}"));
+    }
+    for (field, value) in [
+        ("interval", json!(10)),
+        ("baseEjectionTime", json!("soon")),
+        ("baseEjectionTime", json!("-1s")),
+    ] {
+        let refused = read(json!({field: value})).expect_err("must be refused");
+        assert!(
+            refused.starts_with(&format!("{PATH}.{field}: ")),
+            "{refused}"
+        );
+    }
+    let refused = read(json!({"consecutive5xxErorrs": 5})).expect_err("must be refused");
+    let unknown = format!("{PATH}.consecutive5xxErorrs: unknown field; remove it, or use one of: ");
+    assert!(refused.starts_with(&unknown), "{refused}");
+    assert!(read(json!([])).is_err() && read(json!(null)).is_err());
+}
+
+#[test]
+fn overflow_ejects_only_with_a_limit_and_with_detection() {
+    let limit = json!({"http": {"http2MaxRequests": 1}});
+    let service = |policy: Value| whole(json!({"overflow": "eject", "trafficPolicy": policy}));
+    let good = service(json!({"connectionPool": limit, "outlierDetection": {}}));
+    let expected = Detection {
+        overflow: true,
+        ..DEFAULT
+    };
+    assert_eq!(good, Ok((Some(expected), vec![])));
+    let refusal = "services[0].overflow: eject wants a limit to overflow and errors that eject; add trafficPolicy.connectionPool and trafficPolicy.outlierDetection, or use surplus";
+    for policy in [
+        json!({}),
+        json!({"connectionPool": limit}),
+        json!({"outlierDetection": {}}),
+        json!({"connectionPool": limit, "outlierDetection": {"consecutive5xxErrors": 0}}),
+    ] {
+        assert_eq!(service(policy), Err(refusal.to_owned()));
+    }
+}

@@ -1,0 +1,69 @@
+//! A count of the whole process, and this VM's share of it. What keeps the two together is told in
+//! [`crate::policy::roster`].
+
+use core::cell::Cell;
+
+use super::host::{self, Metric};
+use super::worker;
+
+/// A count of the whole process, and this VM's part of it.
+pub struct Account {
+    /// Of the total.
+    pub(super) name: String,
+    /// Of a share, without the prefix that all metrics have.
+    pub(super) share_name: String,
+    pub(super) total: Metric,
+    pub(super) own: Cell<i64>,
+    /// In the slot that this VM has.
+    pub(super) share: Cell<Option<Metric>>,
+}
+
+impl Account {
+    /// The total.
+    pub fn total(&self) -> Metric {
+        self.total
+    }
+
+    /// Adds to the total and to our share. False where Envoy would not: nothing was added.
+    pub fn add(&self, n: i64) -> bool {
+        let added = host::add(self.total, n);
+        if added {
+            self.hold(n);
+        }
+        added
+    }
+
+    /// Takes off what was added. It is not held any more even where Envoy would not: then our share shows it, and is mended.
+    pub fn release(&self, n: i64) {
+        let less = n.saturating_neg();
+        self.own.set(self.own.get().saturating_add(less));
+        if host::add(self.total, less)
+            && let Some(share) = self.share.get()
+        {
+            host::add(share, less);
+        }
+    }
+
+    /// Adds to our share what was added to the total.
+    pub fn hold(&self, n: i64) {
+        if self.share.get().is_none() {
+            worker::settle();
+        }
+        self.own.set(self.own.get().saturating_add(n));
+        if let Some(share) = self.share.get() {
+            host::add(share, n);
+        }
+    }
+
+    /// Moves a share, and the total with it, from what it is to `held`.
+    pub(super) fn drive(&self, share: Metric, held: i64) -> i64 {
+        let Some(is) = host::read(share).map(u64::cast_signed) else {
+            return 0;
+        };
+        let by = held.saturating_sub(is);
+        if by != 0 && host::add(share, by) {
+            host::add(self.total, by);
+        }
+        by
+    }
+}
