@@ -53,7 +53,12 @@ pub fn grpc_to_http(status: &str) -> u32 {
 /// Whether an answer with a status of 5xx is home's: it came from there, or says by its flags that home gave none.
 pub fn is_homes(flags: u64, details: &str, overflow_is_error: bool) -> bool {
     let flagged = OF_HOME | if overflow_is_error { OVERFLOW } else { 0 };
-    flags & flagged != 0 || details == VIA_UPSTREAM
+    flags & flagged != 0 || came_from_home(details)
+}
+
+/// Whether an answer came from home, whatever it says: what another filter answers well says nothing of home either.
+pub fn came_from_home(details: &str) -> bool {
+    details == VIA_UPSTREAM
 }
 
 /// Whether an answer that had begun well was broken off by home.

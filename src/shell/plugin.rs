@@ -143,7 +143,7 @@ impl Plugin {
     /// path pays nothing for it.
     fn sweep(&self, root: u32) {
         for service in &self.services {
-            service.tick();
+            service.tick(self.now(), self.services.len());
             let Some(limit) = service.rule.limit else {
                 continue;
             };

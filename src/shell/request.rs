@@ -255,17 +255,21 @@ impl Request {
             status = answer::grpc_to_http(&grpc);
             what = "gRPC, as status";
         }
+        let all = self.probe || !errors.calm();
+        let details = || host::property(host::CODE_DETAILS).unwrap_or_default();
         if let Some(failure) = answer::failure(status) {
             let flags = host::number(host::RESPONSE_FLAGS);
-            let details = host::property(host::CODE_DETAILS).unwrap_or_default();
+            let details = details();
             if answer::is_homes(flags, &details, errors.detection.overflow) {
                 self.failed(errors, failure, &format!("{what} {status} ({details})"));
             } else {
                 self.end_probe(errors, None);
             }
+        } else if all && !answer::came_from_home(&details()) {
+            self.end_probe(errors, None);
         } else if end_of_stream {
             self.succeeded(errors);
-        } else if (self.probe || !errors.calm())
+        } else if all
             && header("content-type").is_some_and(|kind| kind.starts_with("application/grpc"))
         {
             self.watch = Watch::Grpc;

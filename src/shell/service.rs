@@ -34,7 +34,6 @@ pub struct Service {
     decisions: [Cell<Option<Metric>>; 3 * Reason::ALL.len()],
     misroutes: Cell<Option<Metric>>,
     route: Cell<Route>,
-    ticked: Cell<bool>,
 }
 
 impl Service {
@@ -77,7 +76,6 @@ impl Service {
             decisions: [const { Cell::new(None) }; 3 * Reason::ALL.len()],
             misroutes: Cell::new(None),
             route: Cell::default(),
-            ticked: Cell::default(),
         };
         if let Some(peer) = &service.peer {
             host::prepare_first_time(&service.misroute_key(peer));
@@ -85,12 +83,14 @@ impl Service {
         Ok(service)
     }
 
-    /// What there is to do without requests.
-    pub fn tick(&self) {
+    /// What there is to do without requests, in the tick `now` of a plugin with so many services.
+    pub fn tick(&self, now: u32, services: usize) {
         match &self.errors {
             Some(errors) => errors.tick(),
-            // Not while it is configured, which may be a trial.
-            None if !self.ticked.replace(true) => errors::forget(&self.labels),
+            // Of a configuration before this one. Its last requests may still end, so it is looked for now and again.
+            None if (now as usize).checked_rem(services) == Some(self.index) => {
+                errors::forget(&self.labels);
+            }
             None => {}
         }
     }

@@ -11,7 +11,8 @@
 //! | `x-trailers: 1` | trailers after the body: `x-echo-trailer: NAME` |
 //! | `x-reset: before` or `mid` | closes (HTTP/1.1) or resets (HTTP/2) before the headers, or in the middle of the body |
 //! | `x-early: 1` | answers without reading the request's body |
-//! | `content-type: application/grpc` | an empty message and trailers `grpc-status: 0`; with `x-grpc-status: N` that status, trailers only |
+//! | `x-hold-body: KEY` | the body's last chunk is sent, and its end (trailers, a reset in the middle) waits for `release(KEY)` |
+//! | `content-type: application/grpc` | an empty message and trailers `grpc-status: 0`; with `x-grpc-trailer-status: N` that status there; with `x-grpc-status: N` that status, trailers only |
 //! | `upgrade: websocket` (or CONNECT with `:protocol`) | switches, then gives every byte back until the client closes |
 //!
 //! Otherwise: 200, `x-served-by: NAME` and a JSON of name, pod, host, path, from (the marker, or null), body_len.
@@ -78,19 +79,23 @@ pub(super) async fn answer(
         tokio::time::sleep(delay).await;
     }
     if let Some(key) = wish("x-hold") {
-        // The sender lives in `shared`, so this ends only by a release.
-        let _ = shared
-            .releases
-            .subscribe()
-            .wait_for(|releases| releases.all || releases.keys.contains(key))
-            .await;
+        released(shared.clone(), key.to_owned()).await;
     }
+    let hold_body = wish("x-hold-body").map(|key| released(shared.clone(), key.to_owned()));
     let reset = wish("x-reset");
     if reset == Some("before") {
         bail!("reset before the headers, as asked");
     }
     if wish("content-type").is_some_and(|value| value.starts_with("application/grpc")) {
-        return grpc(response, wish("x-grpc-status"), counted);
+        let trailers_only = wish("x-grpc-status");
+        let status = trailers_only
+            .or(wish("x-grpc-trailer-status"))
+            .unwrap_or("0");
+        let mut answer = grpc(response, status, trailers_only.is_some(), counted)?;
+        if reset == Some("mid") {
+            answer = answer.map(EchoBody::failing);
+        }
+        return Ok(answer.map(|body| body.held(hold_body)));
     }
 
     let size = number("x-body-bytes").map(usize::try_from).transpose()?;
@@ -127,6 +132,7 @@ pub(super) async fn answer(
     if reset == Some("mid") {
         body = body.failing();
     }
+    let body = body.held(hold_body);
     let status = number("x-status").map_or(Ok(StatusCode::OK), |status| {
         StatusCode::from_u16(status.try_into()?).map_err(anyhow::Error::from)
     })?;
@@ -145,9 +151,24 @@ fn text(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
-fn grpc(response: Builder, status: Option<&str>, counted: InFlight) -> Result<Response<EchoBody>> {
+/// Waits until the test lets requests with this key go.
+async fn released(shared: Arc<Shared>, key: String) {
+    // The sender lives in `shared`, so this ends only by a release.
+    let _ = shared
+        .releases
+        .subscribe()
+        .wait_for(|releases| releases.all || releases.keys.contains(&key))
+        .await;
+}
+
+fn grpc(
+    response: Builder,
+    status: &str,
+    trailers_only: bool,
+    counted: InFlight,
+) -> Result<Response<EchoBody>> {
     let response = response.header(CONTENT_TYPE, "application/grpc");
-    if let Some(status) = status {
+    if trailers_only {
         return Ok(response
             .header("grpc-status", status)
             .body(EchoBody::whole(Bytes::new(), counted))?);
@@ -156,7 +177,7 @@ fn grpc(response: Builder, status: Option<&str>, counted: InFlight) -> Result<Re
     let message = Bytes::from_static(&[0; 5]);
     let trailers = HeaderMap::from_iter([(
         HeaderName::from_static("grpc-status"),
-        HeaderValue::from_static("0"),
+        HeaderValue::from_str(status)?,
     )]);
     Ok(response
         .body(EchoBody::streamed([message], Duration::ZERO, counted).with_trailers(trailers))?)

@@ -9,9 +9,12 @@ use anyhow::anyhow;
 use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
+use tokio::time::sleep;
 
 use super::count::InFlight;
+
+/// What must happen before the next frame.
+type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A body of given frames. Just before it hands over its last frame it lets go of the request's count.
 pub(super) struct EchoBody {
@@ -19,7 +22,9 @@ pub(super) struct EchoBody {
     trailers: Option<HeaderMap>,
     /// Between two chunks; also says that the length is not announced.
     pause: Option<Duration>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    wait: Option<Wait>,
+    /// Between the last chunk and the end.
+    hold: Option<Wait>,
     /// After its chunks it fails, which resets the stream.
     fails: bool,
     counted: Option<InFlight>,
@@ -35,7 +40,8 @@ impl EchoBody {
             chunks: VecDeque::new(),
             trailers: None,
             pause: None,
-            sleep: None,
+            wait: None,
+            hold: None,
             fails: false,
             counted: None,
         }
@@ -54,7 +60,8 @@ impl EchoBody {
             chunks,
             trailers: None,
             pause: None,
-            sleep: None,
+            wait: None,
+            hold: None,
             fails: false,
             counted,
         }
@@ -71,7 +78,8 @@ impl EchoBody {
             chunks,
             trailers: None,
             pause: Some(pause),
-            sleep: None,
+            wait: None,
+            hold: None,
             fails: false,
             counted: Some(counted),
         }
@@ -89,8 +97,18 @@ impl EchoBody {
         self
     }
 
+    /// Waits for this between its last chunk and its end.
+    pub fn held(mut self, until: Option<impl Future<Output = ()> + Send + 'static>) -> Self {
+        if let Some(until) = until {
+            self.hold = Some(Box::pin(until));
+            // Its end comes late, so no length can be announced.
+            self.pause = self.pause.or(Some(Duration::ZERO));
+        }
+        self
+    }
+
     fn is_last(&self) -> bool {
-        self.chunks.is_empty() && self.trailers.is_none() && !self.fails
+        self.chunks.is_empty() && self.trailers.is_none() && !self.fails && self.hold.is_none()
     }
 }
 
@@ -102,15 +120,21 @@ impl Body for EchoBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, anyhow::Error>>> {
-        if let Some(sleep) = &mut self.sleep {
-            ready!(sleep.as_mut().poll(cx));
-            self.sleep = None;
+        if let Some(wait) = &mut self.wait {
+            ready!(wait.as_mut().poll(cx));
+            self.wait = None;
+        }
+        if self.chunks.is_empty()
+            && let Some(hold) = &mut self.hold
+        {
+            ready!(hold.as_mut().poll(cx));
+            self.hold = None;
         }
         let frame = if let Some(chunk) = self.chunks.pop_front() {
-            self.sleep = self
+            self.wait = self
                 .pause
                 .filter(|pause| !pause.is_zero() && !self.chunks.is_empty())
-                .map(|p| Box::pin(sleep(p)));
+                .map(|pause| Box::pin(sleep(pause)) as Wait);
             Some(Ok(Frame::data(chunk)))
         } else if self.fails {
             self.fails = false;

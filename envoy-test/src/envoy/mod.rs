@@ -24,6 +24,8 @@ pub struct EnvoyOptions {
     pub name: String,
     /// `info`, `debug`, `wasm:info,warning`…: Envoy's level, or `COMPONENT:LEVEL` pairs after it, separated by commas.
     pub log_level: String,
+    /// Further arguments. Among them `--restart-epoch` makes it one of several that take over from each other (hot restart).
+    pub args: Vec<String>,
 }
 
 impl Default for EnvoyOptions {
@@ -32,6 +34,7 @@ impl Default for EnvoyOptions {
             concurrency: 1,
             name: "envoy".to_owned(),
             log_level: "info".to_owned(),
+            args: Vec::new(),
         }
     }
 }
@@ -100,18 +103,16 @@ impl Envoy {
             .arg("--admin-address-path")
             .arg(dir.path().join("admin"))
             .args(["--concurrency", &options.concurrency.to_string()])
-            .args([
-                "--file-flush-interval-msec",
-                "50",
-                "--disable-hot-restart",
-                "--log-level",
-                level,
-            ])
+            .args(["--file-flush-interval-msec", "50", "--log-level", level])
+            .args(&options.args)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
         if !components.is_empty() {
             command.args(["--component-log-level", components]);
+        }
+        if !options.args.iter().any(|arg| arg == "--restart-epoch") {
+            command.arg("--disable-hot-restart");
         }
         let child = command
             .spawn()

@@ -79,6 +79,8 @@ pub struct Builder {
     pub(super) hosts: Vec<String>,
     pub(super) node_id: String,
     pub(super) route: String,
+    pub(super) more_routes: String,
+    pub(super) home_cluster: String,
     pub(super) peer_route: PeerRoute,
     pub(super) peer_route_yaml: String,
     pub(super) catch_all: CatchAll,
@@ -106,6 +108,8 @@ impl Default for Builder {
             hosts: vec![HOST.to_owned()],
             node_id: "sidecar~127.0.0.1~client.istio~istio.svc.cluster.local".to_owned(),
             route: "timeout: 0s".to_owned(),
+            more_routes: String::new(),
+            home_cluster: String::new(),
             peer_route: PeerRoute::Gateway,
             peer_route_yaml: "timeout: 0s".to_owned(),
             catch_all: CatchAll::Passthrough,
@@ -203,6 +207,20 @@ impl Builder {
         self
     }
 
+    /// Routes (YAML list items) of the home service's virtual hosts, before that to its cluster, whose name is `HOME_CLUSTER`
+    /// in them. Without: none.
+    pub fn more_routes(mut self, yaml: &str) -> Self {
+        self.more_routes = yaml.to_owned();
+        self
+    }
+
+    /// Fields of the home service's clusters in home's proxy, a YAML block. `circuit_breakers` among them take the place of
+    /// those without a limit. Without: none.
+    pub fn home_cluster(mut self, yaml: &str) -> Self {
+        self.home_cluster = yaml.to_owned();
+        self
+    }
+
     /// Where the peer's host leads. Without: to its gateway.
     pub fn peer_route(mut self, peer_route: PeerRoute) -> Self {
         self.peer_route = peer_route;
@@ -272,4 +290,22 @@ impl Builder {
         self.peer_route = PeerRoute::Missing;
         self.without_filter()
     }
+
+    /// Circuit breakers of the home service's clusters, and what else a test adds.
+    pub(super) fn limits(&self) -> String {
+        let more = &self.home_cluster;
+        if more.contains("circuit_breakers:") {
+            more.clone()
+        } else {
+            format!("{}{more}\n", unlimited())
+        }
+    }
+}
+
+/// No circuit breaker in the way: Envoy's own would stop at 1024.
+pub(super) fn unlimited() -> String {
+    let n = 100_000;
+    format!(
+        "circuit_breakers: {{thresholds: [{{max_connections: {n}, max_pending_requests: {n}, max_requests: {n}, max_retries: {n}}}]}}\n"
+    )
 }

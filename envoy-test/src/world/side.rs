@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::builder::{Builder, CatchAll, PeerRoute, Upstream};
+use super::builder::{Builder, CatchAll, PeerRoute, Upstream, unlimited};
 use super::template::fill;
 use crate::certs::Leaf;
 
@@ -131,11 +131,15 @@ impl Side<'_> {
                 _ => String::new(),
             };
             let domains: Vec<String> = aliases(host).iter().map(|alias| quoted(alias)).collect();
+            let more_routes = builder
+                .more_routes
+                .replace("HOME_CLUSTER", &quoted(&self.home_cluster(host)));
             hosts += &fill(
                 include_str!("templates/service_hosts.yaml"),
                 &[
                     ("host", host),
                     ("domains", &domains.join(", ")),
+                    ("more_routes", &more_routes),
                     ("header_route", &header_route),
                     ("home_cluster", &self.home_cluster(host)),
                     ("home_route", &builder.route),
@@ -204,7 +208,7 @@ impl Side<'_> {
         for host in &self.builder.hosts {
             let mut home_endpoints = endpoint(self.echo, 0);
             let (mut limits, mut tls, mut upstream) =
-                (unlimited(), String::new(), self.builder.upstream);
+                (self.builder.limits(), String::new(), self.builder.upstream);
             if let Some(peer) = &self.peer {
                 let peer_tls = upstream_tls(
                     &sni(host),
@@ -338,14 +342,6 @@ fn cluster(name: &str, limits: &str, upstream: Upstream, tls: &str, endpoints: &
         ("endpoints", endpoints),
     ];
     fill(include_str!("templates/cluster.yaml"), &values)
-}
-
-/// No circuit breaker in the way: Envoy's own would stop at 1024.
-fn unlimited() -> String {
-    let n = 100_000;
-    format!(
-        "circuit_breakers: {{thresholds: [{{max_connections: {n}, max_pending_requests: {n}, max_requests: {n}, max_retries: {n}}}]}}\n"
-    )
 }
 
 fn endpoint(addr: SocketAddr, priority: u32) -> String {

@@ -123,6 +123,7 @@ impl Builder {
             name: "home".to_owned(),
             concurrency: self.workers,
             log_level: self.log_level.clone(),
+            ..EnvoyOptions::default()
         };
         let envoy = Envoy::start(home_side.bootstrap(), options).await?;
         drop(reserved);
