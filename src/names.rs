@@ -12,7 +12,7 @@
 //! | `decisions` | counter | plugin, role, service, destination, reason | what was decided, and why |
 //! | `ejected` | gauge | plugin, role, service | 1 where home is ejected for errors, 2 in the ramp after it, else 0 |
 //! | `ejections` | counter | plugin, role, service | how often home was ejected |
-//! | `errors` | counter | plugin, role, service | home's errors that were seen while it was not ejected |
+//! | `errors` | counter | plugin, role, service | home's errors that were read, failed probes too |
 //! | `misroutes` | counter | plugin, role, service, peer | spills undone since no route led to the peer |
 //! | `info` | gauge | plugin, role, version, mode, cluster | VMs that run this: one for each worker, and the main thread's |
 //! | `configured` | gauge | plugin, role | VMs that run a good configuration, whichever |

@@ -9,7 +9,7 @@
 //! | a gRPC answer broken off after its headers | a good answer, then an error | an error | gRPC is judged at its end, so broken answers one after the other are a run |
 //! | a gRPC status in the headers of an answer to a request that is not `application/grpc`, such as gRPC-Web's | the 200 | an error where it is all of the answer | Envoy looks where the request was gRPC |
 //! | a route's timeout in the middle of a body | nothing | an error | Envoy's router reports a timeout while it waits for headers only; home did not finish its answer |
-//! | another filter of the same proxy answers with 2xx | nothing | a good answer, but for a probe (`errors/innocent.rs`) | to ask every good answer whence it came would be dear |
+//! | another filter of the same proxy answers well | nothing | nothing (`errors/innocent.rs`); a good answer where the worker has long seen no error | to ask every good answer whence it came would be dear |
 //! | retries by the router | each attempt | the last one, as the client sees it | the filter is before the router |
 //! | no healthy upstream (UH) | nothing: there is no host | an error of a gateway (`errors_kinds.rs`) | what we eject is home, not a host of it |
 //! | a full circuit breaker (UO) | nothing | nothing; an error with `overflow: eject` (`errors/innocent.rs`, `errors/overflow.rs`) | that is what `eject` asks for |

@@ -213,9 +213,9 @@ async fn a_limit_holds_over_the_old_envoy_and_the_new_one_and_no_request_is_take
 #[tokio::test(flavor = "multi_thread")]
 async fn when_the_old_envoy_ends_the_count_is_the_new_ones() -> Result<()> {
     let world = world().await?;
-    let mut parent = epoch(&world, 0, None, 8).await?;
+    let mut parent = epoch(&world, 0, None, 10).await?;
     let by_parent = Held::new(&world, &parent, "parent", 3).await?;
-    let child = epoch(&world, 1, Some(&parent), 8).await?;
+    let child = epoch(&world, 1, Some(&parent), 10).await?;
     let by_child = Held::new(&world, &child, "child", 4).await?;
     wait_counted(&child, 7).await?;
     until("the parent ends", || parent.check_running().is_err()).await?;

@@ -7,7 +7,8 @@
 //! **Invariant: two workers do not eject twice.** An error while home is ejected changes nothing.
 //! **Invariant: one probe at a time.** Only its owner ends one, or its owner's undertaker.
 //! **Invariant: good answers between two errors part them**, whichever workers saw which: they are counted together
-//! (the witness), and an error that finds that count moved begins a new run.
+//! (the witness), and an error that finds that count moved begins a new run. It holds for answers that are read: a worker
+//! in a long calm does not read all ([`super::attention`]).
 
 use super::answer::Failure;
 

@@ -14,6 +14,8 @@ pub struct Account {
     pub(super) share_name: String,
     pub(super) total: Metric,
     pub(super) own: Cell<i64>,
+    /// What the total has of it and no share, while there is none.
+    pub(super) unshared: Cell<i64>,
     /// In the slot that this VM has.
     pub(super) share: Cell<Option<Metric>>,
 }
@@ -37,10 +39,8 @@ impl Account {
     pub fn release(&self, n: i64) {
         let less = n.saturating_neg();
         self.own.set(self.own.get().saturating_add(less));
-        if host::add(self.total, less)
-            && let Some(share) = self.share.get()
-        {
-            host::add(share, less);
+        if host::add(self.total, less) {
+            self.share(less);
         }
     }
 
@@ -50,9 +50,27 @@ impl Account {
             worker::settle();
         }
         self.own.set(self.own.get().saturating_add(n));
-        if let Some(share) = self.share.get() {
-            host::add(share, n);
+        self.share(n);
+    }
+
+    fn share(&self, n: i64) {
+        match self.share.get() {
+            Some(share) => {
+                host::add(share, n);
+            }
+            None => self.unshared.set(self.unshared.get().saturating_add(n)),
         }
+    }
+
+    /// Goes on with this share, in which a VM before us may have left something. What the total has already is added to it
+    /// alone; where that could not be, it is tried again with the next.
+    pub(super) fn go_on(&self, share: Option<Metric>) {
+        self.share.set(share);
+        let Some(share) = share else { return };
+        if host::add(share, self.unshared.get()) {
+            self.unshared.set(0);
+        }
+        self.drive(share, self.own.get().saturating_sub(self.unshared.get()));
     }
 
     /// Moves a share, and the total with it, from what it is to `held`.

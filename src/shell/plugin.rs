@@ -45,7 +45,6 @@ pub struct Plugin {
 
 impl Plugin {
     fn new(config: Config, name: &str, default_routing: Routing) -> Result<Plugin, Fault> {
-        worker::prepare();
         let mut services = Vec::with_capacity(config.services.len());
         for (index, service) in config.services.into_iter().enumerate() {
             services.push(Service::new(
@@ -292,6 +291,7 @@ impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         trap::at("configure");
         let name = names::label_value(&host::property(host::PLUGIN_NAME).unwrap_or_default());
+        worker::prepare();
         // Also where nothing runs yet, since it may go on with what comes later.
         self.ticks_fast = true;
         host::set_tick_period(FIRST_TICK);

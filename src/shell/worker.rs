@@ -81,6 +81,7 @@ pub fn account(labels: &[(&str, &str)], name: &str, share: &str, total: Metric) 
                 .to_owned(),
             total,
             own: Cell::default(),
+            unshared: Cell::default(),
             share: Cell::default(),
         });
         with(|worker| worker.open(&account));
@@ -313,10 +314,7 @@ impl Place {
     /// keep it: then the total is kept all the same, and survives no crash.
     fn give_share(&self, account: &Account) {
         let share = share_of(account, self.process, self.slot).filter(|share| counts(*share));
-        account.share.set(share);
-        if let Some(share) = share {
-            account.drive(share, account.own.get());
-        }
+        account.go_on(share);
     }
 }
 

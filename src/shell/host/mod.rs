@@ -59,6 +59,7 @@ const LOOK_TIMEOUT: u32 = 5000;
 /// Each that fails is one in which another worker changed the value, and most proxies have fewer workers.
 const TRIES: u8 = 32;
 const OK: u32 = 0;
+const NOT_FOUND: u32 = 1;
 const BAD_ARGUMENT: u32 = 2;
 const INTERNAL_FAILURE: u32 = 10;
 const PLUGIN_CONFIGURATION: u32 = 7;
@@ -156,9 +157,16 @@ pub fn set_property(name: &str, value: &str) {
 }
 
 /// Writes a first value under a shared key, where there is none. Not atomic (a first write never is in this ABI): call it
-/// while the main thread configures, before any worker serves.
+/// while the main thread configures, before any worker serves. A value that cannot be read is left alone.
 pub fn prepare(key: &str, value: &[u8]) {
-    if shared(key).is_none() {
+    let (mut status, mut cas) = (OK, 0);
+    // SAFETY: as in `shared`. The bytes are dropped.
+    bytes(|value, size| {
+        status =
+            unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), value, size, &raw mut cas) };
+        status
+    });
+    if status == NOT_FOUND {
         set_shared(key, value, 0);
     }
 }

@@ -1,0 +1,33 @@
+//! Shared data as Envoy keeps it: of the process, with a number for each write by which a later one knows whether it is
+//! the next.
+
+use std::collections::HashMap;
+
+/// The status of a key that is not there.
+pub const NOT_FOUND: u32 = 1;
+/// The status of a write that came too late.
+pub const CAS_MISMATCH: u32 = 8;
+
+/// All shared data of the process.
+#[derive(Debug, Default)]
+pub struct Shared {
+    all: HashMap<Vec<u8>, (Vec<u8>, u32)>,
+    last: u32,
+}
+
+impl Shared {
+    /// The value under a key and its number.
+    pub fn get(&self, key: &[u8]) -> Option<(Vec<u8>, u32)> {
+        self.all.get(key).cloned()
+    }
+
+    /// Writes, if the value is still that of `cas`, or whatever it is where `cas` is 0. The status.
+    pub fn set(&mut self, key: &[u8], value: &[u8], cas: u32) -> u32 {
+        if cas != 0 && self.all.get(key).is_some_and(|(_, now)| *now != cas) {
+            return CAS_MISMATCH;
+        }
+        self.last += 1;
+        self.all.insert(key.to_vec(), (value.to_vec(), self.last));
+        0
+    }
+}
