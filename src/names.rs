@@ -19,8 +19,8 @@
 //! | `workers` | gauge | plugin, role | those of them that are alive, less the main thread's |
 //! | `heartbeat` | gauge | plugin, role | Unix second at which one of them was last seen alive |
 //! | `good_answers` | gauge | plugin, role, service | home's answers that were read and were no errors |
-//! | `beats` | gauge | worker | grows while that VM lives; `worker` is the process's beginning and a slot in it |
-//! | `roster_changes` | gauge | | VMs that came, and slots that were taken over |
+//! | `beats` | gauge | worker | grows while that VM lives; `worker` is a number for the process and a slot in it |
+//! | `roster_changes` | gauge | worker (the process alone) | VMs that came, and slots that were taken over |
 //! | `held`, `runs`, `shows` | gauge | worker, and others | that VM's share of `in_flight`, `configured`, `info` |
 //! | `config_rejected` | counter | plugin | configurations refused, counted by each VM that was given one |
 

@@ -44,7 +44,7 @@ pub struct Roster {
 }
 
 impl Roster {
-    /// An empty one, of a process that began about this Unix second.
+    /// An empty one, of the process of this number.
     pub fn new(process: u32) -> Roster {
         Roster {
             process,

@@ -60,8 +60,9 @@ fn with<T: Default>(f: impl FnOnce(&mut Worker) -> T) -> T {
 
 /// Makes the first write, which is blind, while the main thread configures.
 pub fn prepare() {
-    let seconds = u32::try_from(host::now()).unwrap_or(0);
-    host::prepare(ROSTER, &Roster::new(seconds).to_bytes());
+    // In units of 17 ms, in which no process of a hot restart begins after another: it takes longer to compile the module.
+    let process = (host::now_nanos() >> 24) as u32;
+    host::prepare(ROSTER, &Roster::new(process).to_bytes());
 }
 
 /// This VM's account of the total that is this metric, of these labels and name. Its shares are called `share`.
@@ -144,7 +145,7 @@ impl Worker {
         let Some((vm, slot, process)) = joined else {
             return;
         };
-        changed();
+        changed(process);
         let place = Place::new(vm, slot, process);
         for account in &self.accounts {
             place.give_share(account);
@@ -172,7 +173,7 @@ impl Worker {
 
     fn read_roster(&mut self) -> Option<Roster> {
         if self.changes.is_none() {
-            self.changes = changes();
+            self.changes = self.place.as_ref().and_then(|place| changes(place.process));
         }
         let changes = self.changes.and_then(host::read).filter(|n| *n > 0);
         if let Some((last, roster)) = &self.roster
@@ -323,25 +324,23 @@ fn share_of(account: &Account, process: u32, slot: usize) -> Option<Metric> {
 }
 
 fn change(to: impl Fn(&Roster) -> Option<Roster>) -> bool {
-    let changed = host::exchange(ROSTER, |bytes| {
+    let process = host::exchange(ROSTER, |bytes| {
         let roster = to(&Roster::from_bytes(bytes)?)?;
-        Some((roster.to_bytes(), ()))
+        Some((roster.to_bytes(), roster.process))
     });
-    if changed.is_some() {
-        self::changed();
-    }
-    changed.is_some()
+    process.map(changed).is_some()
 }
 
 /// Says that the roster was changed.
-fn changed() {
-    if let Some(changes) = changes() {
+fn changed(process: u32) {
+    if let Some(changes) = changes(process) {
         host::add(changes, 1);
     }
 }
 
-fn changes() -> Option<Metric> {
-    host::metric(Kind::Gauge, &names::metric(&[], CHANGES))
+fn changes(process: u32) -> Option<Metric> {
+    let name = names::metric(&[("worker", &process.to_string())], CHANGES);
+    host::metric(Kind::Gauge, &name)
 }
 
 fn beat(process: u32, slot: usize) -> Option<Metric> {

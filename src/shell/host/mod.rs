@@ -255,16 +255,17 @@ pub fn set_tick_period(period: Duration) {
     let _ = unsafe { proxy_set_tick_period_milliseconds(millis) };
 }
 
-/// Unix time in seconds; 0 where the host has none.
-pub fn now() -> u64 {
+/// Unix time in nanoseconds; 0 where the host has none.
+pub fn now_nanos() -> u64 {
     let mut nanos = 0;
     // SAFETY: `nanos` is a live variable.
     let status = unsafe { proxy_get_current_time_nanoseconds(&raw mut nanos) };
-    if status == OK {
-        nanos / 1_000_000_000
-    } else {
-        0
-    }
+    if status == OK { nanos } else { 0 }
+}
+
+/// Unix time in seconds; 0 where the host has none.
+pub fn now() -> u64 {
+    now_nanos() / 1_000_000_000
 }
 
 /// Changes a shared value that was once written, whatever other workers do to it meanwhile: `to` gives the new value for
