@@ -41,6 +41,12 @@ impl Detection {
         };
         least.clamp(1, super::attention::SELDOM)
     }
+
+    /// Whether a probe that went at `since` has failed, having no answer: after as long as the first ejection lasts. Where
+    /// nothing else ends a request, home would be ejected for as long as its client waits.
+    fn overdue(&self, since: u64, now: u64) -> bool {
+        now.saturating_sub(since) >= self.base_ejection
+    }
 }
 
 /// How home stands.
@@ -50,8 +56,13 @@ pub enum Phase {
     Available(u64),
     /// It is taken out until this moment, and then until a probe succeeds.
     Ejected(u64),
-    /// A probe is on its way; the number is its owner.
-    Probing(u64),
+    /// A probe is on its way.
+    Probing {
+        /// Who it is.
+        owner: u64,
+        /// When it went.
+        since: u64,
+    },
     /// It takes its load back, since this moment.
     Ramp(u64),
 }
@@ -61,7 +72,7 @@ impl Phase {
     pub fn shown(self) -> i64 {
         match self {
             Phase::Available(_) => 0,
-            Phase::Ejected(_) | Phase::Probing(_) => 1,
+            Phase::Ejected(_) | Phase::Probing { .. } => 1,
             Phase::Ramp(_) => 2,
         }
     }
@@ -105,6 +116,8 @@ pub enum Course {
     Probe,
     /// The ramp is over: [`Record::back`], and home.
     Back,
+    /// The probe is not answered: [`Record::overdue`], and divert it.
+    Overdue,
 }
 
 impl Record {
@@ -122,7 +135,8 @@ impl Record {
         match self.phase {
             Phase::Available(_) => Course::Home,
             Phase::Ejected(until) if now >= until => Course::Probe,
-            Phase::Ejected(_) | Phase::Probing(_) => away(all, false),
+            Phase::Probing { since, .. } if detection.overdue(since, now) => Course::Overdue,
+            Phase::Ejected(_) | Phase::Probing { .. } => away(all, false),
             Phase::Ramp(since) => {
                 let left = detection.interval.saturating_sub(now.saturating_sub(since));
                 if left == 0 {
@@ -145,7 +159,7 @@ impl Record {
         witness: u64,
         now: u64,
     ) -> Option<Record> {
-        if matches!(self.phase, Phase::Ejected(_) | Phase::Probing(_)) {
+        if matches!(self.phase, Phase::Ejected(_) | Phase::Probing { .. }) {
             return None;
         }
         let [run, gateway] = if self.witness == witness {
@@ -179,7 +193,7 @@ impl Record {
     pub fn probed_by(&self, owner: u64, now: u64) -> Option<Record> {
         match self.phase {
             Phase::Ejected(until) if now >= until => Some(Record {
-                phase: Phase::Probing(owner),
+                phase: Phase::Probing { owner, since: now },
                 ..*self
             }),
             _ => None,
@@ -195,8 +209,9 @@ impl Record {
         detection: &Detection,
         now: u64,
     ) -> Option<Record> {
-        if self.phase != Phase::Probing(owner) {
-            return None;
+        match self.phase {
+            Phase::Probing { owner: its, .. } if its == owner => {}
+            _ => return None,
         }
         Some(match well {
             Some(true) => Record {
@@ -210,6 +225,16 @@ impl Record {
                 ..*self
             },
         })
+    }
+
+    /// After a probe that was not answered in time.
+    pub fn overdue(&self, detection: &Detection, now: u64) -> Option<Record> {
+        match self.phase {
+            Phase::Probing { since, .. } if detection.overdue(since, now) => {
+                Some(self.ejected(detection, now))
+            }
+            _ => None,
+        }
     }
 
     /// After the ramp.
@@ -255,18 +280,18 @@ impl Record {
     }
 
     /// The record as bytes, for shared data.
-    pub fn to_bytes(&self) -> [u8; 32] {
-        let (kind, number) = match self.phase {
-            Phase::Available(since) => (0u32, since),
-            Phase::Ejected(until) => (1, until),
-            Phase::Probing(owner) => (2, owner),
-            Phase::Ramp(since) => (3, since),
+    pub fn to_bytes(&self) -> [u8; 40] {
+        let (kind, number, owner) = match self.phase {
+            Phase::Available(since) => (0u32, since, 0),
+            Phase::Ejected(until) => (1, until, 0),
+            Phase::Probing { owner, since } => (2, since, owner),
+            Phase::Ramp(since) => (3, since, 0),
         };
         let [run, gateway] = self.runs;
         let words = [kind, self.ejections, run, gateway].map(u32::to_le_bytes);
-        let longs = [self.witness, number].map(u64::to_le_bytes);
+        let longs = [self.witness, number, owner].map(u64::to_le_bytes);
         let bytes = words.as_flattened().iter().chain(longs.as_flattened());
-        let mut out = [0; 32];
+        let mut out = [0; 40];
         out.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
         out
     }
@@ -286,7 +311,10 @@ impl Record {
             let phase = match word(0)? {
                 0 => Phase::Available(number),
                 1 => Phase::Ejected(number),
-                2 => Phase::Probing(number),
+                2 => Phase::Probing {
+                    owner: long(32)?,
+                    since: number,
+                },
                 3 => Phase::Ramp(number),
                 _ => return None,
             };

@@ -97,7 +97,7 @@ fn one_probe_at_a_time_and_none_before_its_time() {
     assert_eq!(ejected.course(&d, 30_000, 0), Course::Probe);
     let probing = ejected.probed_by(1, 30_000).expect("it is time");
     assert_eq!(
-        probing.course(&d, 90_000, u32::MAX),
+        probing.course(&d, 59_999, u32::MAX),
         Course::Away { ramp: false }
     );
     assert_eq!(probing.probed_by(2, 90_000), None);
@@ -132,6 +132,22 @@ fn a_probe_that_fails_ejects_for_longer_up_to_five_minutes() {
     assert_eq!(
         after(Record::default(), &long, &[(PLAIN, 0); 3], 0).lasts(0),
         400_000
+    );
+}
+
+#[test]
+fn a_probe_that_is_not_answered_has_failed_after_as_long_as_the_first_ejection() {
+    let d = detection();
+    let ejected = after(Record::default(), &d, &[(PLAIN, 0); 3], 0);
+    let probing = ejected.probed_by(1, 30_000).expect("it is time");
+    assert_eq!(probing.overdue(&d, 59_999), None);
+    assert_eq!(probing.course(&d, 60_000, 0), Course::Overdue);
+    let again = probing.overdue(&d, 60_000).expect("it is overdue");
+    assert_eq!((again.lasts(60_000), again.ejections), (60_000, 2));
+    assert_eq!(
+        again.probe_ended(1, Some(true), &d, 60_001),
+        None,
+        "too late"
     );
 }
 
@@ -177,7 +193,11 @@ fn max_ejection_percent_bounds_what_is_diverted() {
             max_percent: percent,
             ..detection()
         };
-        for phase in [Phase::Ejected(1), Phase::Probing(1), Phase::Ramp(0)] {
+        for phase in [
+            Phase::Ejected(1),
+            Phase::Probing { owner: 1, since: 0 },
+            Phase::Ramp(0),
+        ] {
             let record = Record {
                 phase,
                 ..Record::default()
@@ -218,7 +238,7 @@ fn an_interval_without_ejection_makes_one_be_forgotten() {
 
 #[test]
 fn bytes_that_are_no_record_say_nothing_of_home() {
-    for bytes in [&b""[..], b"0", &[9; 32], &[0; 31]] {
+    for bytes in [&b""[..], b"0", &[9; 40], &[0; 31]] {
         assert_eq!(Record::from_bytes(bytes), Record::default());
     }
 }
@@ -232,7 +252,7 @@ mod properties {
         prop_oneof![
             any::<u64>().prop_map(Phase::Available),
             any::<u64>().prop_map(Phase::Ejected),
-            any::<u64>().prop_map(Phase::Probing),
+            any::<[u64; 2]>().prop_map(|[owner, since]| Phase::Probing { owner, since }),
             any::<u64>().prop_map(Phase::Ramp),
         ]
     }

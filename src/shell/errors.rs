@@ -86,9 +86,13 @@ impl Errors {
             course = self.read(gauge).course(&self.detection, now, draw);
         }
         match course {
+            // Another was faster.
             Course::Probe if self.change(|r| r.probed_by(owner, now)).is_none() => {
-                // Another was faster.
-                self.read(gauge).course(&self.detection, now, draw)
+                Course::Away { ramp: false }
+            }
+            Course::Overdue => {
+                self.give_up(now);
+                Course::Away { ramp: false }
             }
             Course::Back => {
                 self.back(now);
@@ -150,7 +154,7 @@ impl Errors {
         }
     }
 
-    /// Ends a ramp that is over, whether or not a request comes, and a probe whose VM is dead.
+    /// Ends a ramp that is over, whether or not a request comes, and a probe whose VM is dead or that is not answered.
     pub fn tick(&self) {
         let gauge = host::read(self.ejected).unwrap_or(0);
         if gauge == 0 {
@@ -158,8 +162,18 @@ impl Errors {
         }
         match self.read(gauge).phase {
             Phase::Ramp(_) => self.back(host::monotonic()),
-            Phase::Probing(owner) if worker::buried(vm_of(owner)) => self.probe_ended(owner, None),
+            Phase::Probing { owner, .. } if worker::buried(vm_of(owner)) => {
+                self.probe_ended(owner, None);
+            }
+            Phase::Probing { .. } => self.give_up(host::monotonic()),
             _ => {}
+        }
+    }
+
+    /// Ejects home anew where its probe is not answered in time.
+    fn give_up(&self, now: u64) {
+        if let Some(after) = self.change(|record| record.overdue(&self.detection, now)) {
+            self.say_ejected(&after, now, "the probe is not answered");
         }
     }
 

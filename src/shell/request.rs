@@ -75,7 +75,7 @@ impl Request {
                 self.probe = true;
                 Decision::Home(Reason::Probe)
             }
-            Course::Home | Course::Back => match service.rule.intent(origin) {
+            Course::Home | Course::Back | Course::Overdue => match service.rule.intent(origin) {
                 Intent::Decided(decision) => decision,
                 Intent::Ask(limit) => match service.admit(limit) {
                     Some(admission) => service.rule.settle(admission),

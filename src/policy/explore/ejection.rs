@@ -22,6 +22,8 @@ enum Next {
     Fail(u64),
     Look(u64, Option<bool>),
     End(Option<bool>),
+    /// As that, of a probe that was given up.
+    Late(Option<bool>),
     Orphan(u64),
     /// Writes if the record is still of this version.
     Write(Change, u32, Record),
@@ -35,6 +37,7 @@ enum Change {
     Claim(u64, Option<bool>),
     End(u64, Option<bool>, u64),
     Back(u64),
+    Overdue(u64),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +68,10 @@ impl Errors {
         }
     }
 
+    fn is_probe(&self, of: u64) -> bool {
+        matches!(self.record.1.phase, Phase::Probing { owner, .. } if owner == of)
+    }
+
     /// Reads the record, and writes what `change` makes of it with the next hostcall.
     fn try_to(&mut self, vm: usize, change: Change) {
         let (version, record) = self.record;
@@ -74,6 +81,7 @@ impl Errors {
             Change::Claim(now, _) => record.probed_by(vm as u64 + 1, now),
             Change::End(owner, well, now) => record.probe_ended(owner, well, &d, now),
             Change::Back(now) => record.back(&d, now),
+            Change::Overdue(now) => record.overdue(&d, now),
         };
         if let Some(after) = after {
             self.todo[vm].push_front(Next::Write(change, version, after));
@@ -86,14 +94,16 @@ impl Errors {
             Next::Look(now, end) => match self.record.1.course(&self.detection(), now, 0) {
                 Course::Probe => self.try_to(vm, Change::Claim(now, end)),
                 Course::Back => self.try_to(vm, Change::Back(now)),
+                Course::Overdue => self.try_to(vm, Change::Overdue(now)),
                 Course::Home | Course::Away { .. } => {}
             },
             Next::End(well) => {
                 self.probes -= 1;
                 self.try_to(vm, Change::End(vm as u64 + 1, well, 20));
             }
+            Next::Late(well) => self.try_to(vm, Change::End(vm as u64 + 1, well, 20)),
             Next::Orphan(owner) => {
-                if self.record.1.phase == Phase::Probing(owner) {
+                if self.is_probe(owner) {
                     self.try_to(vm, Change::End(owner, None, 20));
                 }
             }
@@ -106,6 +116,14 @@ impl Errors {
                 }
                 self.record = (version + 1, after);
                 self.ejections += u32::from(after.ejections > before.ejections);
+                if let Change::Overdue(_) = change {
+                    self.probes = 0;
+                    for next in self.todo.iter_mut().flatten() {
+                        if let Next::End(well) = *next {
+                            *next = Next::Late(well);
+                        }
+                    }
+                }
                 if let Change::Claim(_, end) = change {
                     self.probes += 1;
                     self.todo[vm].push_front(Next::End(end));
@@ -147,6 +165,7 @@ impl World for Errors {
                 match self.todo[owner as usize - 1].front() {
                     None => {}
                     Some(Next::End(_)) => self.probes -= 1,
+                    Some(Next::Late(_)) => {}
                     // It dies between callbacks.
                     Some(_) => {
                         self.scripts[vm].push_front(op);
@@ -173,7 +192,7 @@ impl World for Errors {
 
     fn finally(&self) {
         assert_eq!(self.gauge, self.record.1.phase.shown(), "{self:?}");
-        let orphan = self.dead != 0 && self.record.1.phase == Phase::Probing(self.dead);
+        let orphan = self.dead != 0 && self.is_probe(self.dead);
         assert!(!orphan, "{self:?}");
     }
 }
