@@ -15,6 +15,10 @@ use super::answer::Failure;
 /// The longest that home is ejected, in milliseconds, unless `baseEjectionTime` is longer: Envoy's `max_ejection_time`.
 pub const LONGEST: u64 = 300_000;
 
+/// After how long a probe that has no answer has failed, in milliseconds, unless `baseEjectionTime` is longer: its default,
+/// which is long for any answer.
+pub const UNANSWERED: u64 = 30_000;
+
 /// What a service's `outlierDetection` says. Times in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Detection {
@@ -42,10 +46,10 @@ impl Detection {
         least.clamp(1, super::attention::SELDOM)
     }
 
-    /// Whether a probe that went at `since` has failed, having no answer: after as long as the first ejection lasts. Where
-    /// nothing else ends a request, home would be ejected for as long as its client waits.
+    /// Whether a probe that went at `since` has failed, having no answer. Where nothing else ends a request, home would be
+    /// ejected for as long as its client waits.
     fn overdue(&self, since: u64, now: u64) -> bool {
-        now.saturating_sub(since) >= self.base_ejection
+        now.saturating_sub(since) >= self.base_ejection.max(UNANSWERED)
     }
 }
 

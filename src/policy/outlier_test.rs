@@ -136,7 +136,7 @@ fn a_probe_that_fails_ejects_for_longer_up_to_five_minutes() {
 }
 
 #[test]
-fn a_probe_that_is_not_answered_has_failed_after_as_long_as_the_first_ejection() {
+fn a_probe_that_is_not_answered_has_failed_in_the_end() {
     let d = detection();
     let ejected = after(Record::default(), &d, &[(PLAIN, 0); 3], 0);
     let probing = ejected.probed_by(1, 30_000).expect("it is time");

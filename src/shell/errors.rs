@@ -225,11 +225,13 @@ fn change(key: &str, gauge: Metric, to: impl Fn(&Record) -> Option<Record>) -> O
     Some(after)
 }
 
+/// The gauge that shows whether home is ejected, for a service whose errors eject nobody.
+pub fn gauge(labels: &Labels) -> Option<Metric> {
+    host::metric(Kind::Gauge, &metric(&pairs(labels), "ejected"))
+}
+
 /// Makes home available where it was ejected and errors eject nobody any more.
-pub fn forget(labels: &Labels) {
-    let Some(gauge) = host::metric(Kind::Gauge, &metric(&pairs(labels), "ejected")) else {
-        return;
-    };
+pub fn forget(labels: &Labels, gauge: Metric) {
     if host::read(gauge).is_some_and(|value| value != 0) {
         change(&key(labels), gauge, |record| {
             (record.phase.shown() != 0).then(Record::default)

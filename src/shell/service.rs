@@ -27,6 +27,8 @@ pub struct Service {
     pub index: usize,
     /// Nothing where errors eject nobody.
     pub errors: Option<Errors>,
+    /// Then, whether they did in a configuration before.
+    ejected: Option<Metric>,
     labels: Labels,
     in_flight: Rc<Account>,
     /// The last request of this worker found room: the next need not look before it adds itself.
@@ -69,6 +71,10 @@ impl Service {
             rule: config.rule,
             peer: config.peer,
             index,
+            ejected: match &errors {
+                None if role == Role::Client => errors::gauge(&labels),
+                _ => None,
+            },
             errors,
             labels,
             in_flight,
@@ -89,7 +95,9 @@ impl Service {
             Some(errors) => errors.tick(),
             // Of a configuration before this one. Its last requests may still end, so it is looked for now and again.
             None if (now as usize).checked_rem(services) == Some(self.index) => {
-                errors::forget(&self.labels);
+                if let Some(gauge) = self.ejected {
+                    errors::forget(&self.labels, gauge);
+                }
             }
             None => {}
         }

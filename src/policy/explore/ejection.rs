@@ -263,11 +263,11 @@ fn one_probe_at_a_time_and_the_gauge_shows_the_record_in_the_end() {
         ..Record::default()
     };
     for end in [Some(true), Some(false), None] {
-        let script = [Request(9, end), Request(15, end), Request(35, end)];
+        let script = [Request(9, end), Request(15, end), Request(40_000, end)];
         explore(world(
             1,
             ejected,
-            &[&script, &script, &[Error, Request(40, end), Well]],
+            &[&script, &script, &[Error, Request(90_000, end), Well]],
         ));
     }
 }
