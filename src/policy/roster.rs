@@ -65,8 +65,7 @@ impl Roster {
 
     /// With a new VM in a slot: in `wanted` if that is free. Nothing where there are no more.
     pub fn join(&self, wanted: Option<usize>) -> Option<(Roster, Vm, usize)> {
-        let mut next = self.clone();
-        next.last = self.last.checked_add(1).filter(|vm| *vm < FREE)?;
+        let vm = self.last.checked_add(1).filter(|vm| *vm < FREE)?;
         let free = |owner: &u32| owner_of(*owner).1;
         let slot = wanted
             .filter(|slot| self.owners.get(*slot).is_some_and(free))
@@ -75,28 +74,26 @@ impl Roster {
         if slot >= MOST {
             return None;
         }
+        let mut next = self.clone();
+        next.last = vm;
         match next.owners.get_mut(slot) {
-            Some(owner) => *owner = next.last,
-            None => next.owners.push(next.last),
+            Some(owner) => *owner = vm,
+            None => next.owners.push(vm),
         }
-        Some((next.clone(), next.last, slot))
+        Some((next, vm, slot))
     }
 
     /// With `slot` taken over by another VM. Nothing where its owner is not this one.
-    pub fn take(&self, slot: usize, from: u32, to: Vm) -> Option<Roster> {
-        self.hand(slot, from, to)
-    }
-
-    /// With the drained `slot` of `vm` free for a VM that comes. Nothing where it is not its.
-    pub fn free(&self, slot: usize, vm: Vm) -> Option<Roster> {
-        self.hand(slot, vm, vm | FREE)
-    }
-
-    fn hand(&self, slot: usize, from: u32, to: u32) -> Option<Roster> {
+    pub fn take(&self, slot: usize, from: u32, to: u32) -> Option<Roster> {
         let mut next = self.clone();
         let owner = next.owners.get_mut(slot).filter(|owner| **owner == from)?;
         *owner = to;
         Some(next)
+    }
+
+    /// With the drained `slot` of `vm` free for a VM that comes. Nothing where it is not its.
+    pub fn free(&self, slot: usize, vm: Vm) -> Option<Roster> {
+        self.take(slot, vm, vm | FREE)
     }
 
     /// The roster as bytes, for shared data.

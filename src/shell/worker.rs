@@ -138,14 +138,14 @@ impl Worker {
     }
 
     fn join(&mut self, wanted: Option<usize>) {
-        let joined = host::exchange(ROSTER, |bytes| {
-            let (roster, vm, slot) = Roster::from_bytes(bytes)?.join(wanted)?;
-            Some((roster.to_bytes(), (vm, slot, roster.process)))
+        let joined = change(|roster| {
+            let (roster, vm, slot) = roster.join(wanted)?;
+            let process = roster.process;
+            Some((roster, (vm, slot, process)))
         });
         let Some((vm, slot, process)) = joined else {
             return;
         };
-        changed(process);
         let place = Place::new(vm, slot, process);
         for account in &self.accounts {
             place.give_share(account);
@@ -166,8 +166,8 @@ impl Worker {
             return;
         };
         self.keep_place(&roster);
-        self.drain();
         self.observe(&roster);
+        self.drain();
         self.mend();
     }
 
@@ -235,14 +235,13 @@ impl Worker {
                 let beat = self.beat_of(process, slot);
                 beat.is_some_and(|beat| self.watch.dead(slot, owner, beat))
             };
-            if dead && change(|roster| roster.take(slot, word, vm)) {
+            if dead && change(|roster| Some((roster.take(slot, word, vm)?, ()))).is_some() {
                 self.inherited.push((slot, false));
                 self.buried.push(owner);
                 let many = self.buried.len().saturating_sub(REMEMBERED);
                 self.buried.drain(..many);
             }
         }
-        self.drain();
     }
 
     /// Drives the shares in the slots of dead VMs to 0, and sets those slots free in which they are.
@@ -256,7 +255,7 @@ impl Worker {
                 gone = gone.saturating_add(share.map_or(0, |share| account.drive(share, 0)));
             }
             if gone == 0 {
-                *free = change(|roster| roster.free(*slot, vm));
+                *free = change(|roster| Some((roster.free(*slot, vm)?, ()))).is_some();
             } else {
                 let count = gone.saturating_neg();
                 host::log(
@@ -323,19 +322,16 @@ fn share_of(account: &Account, process: u32, slot: usize) -> Option<Metric> {
     host::metric(Kind::Gauge, &label(process, slot, &account.share_name))
 }
 
-fn change(to: impl Fn(&Roster) -> Option<Roster>) -> bool {
-    let process = host::exchange(ROSTER, |bytes| {
-        let roster = to(&Roster::from_bytes(bytes)?)?;
-        Some((roster.to_bytes(), roster.process))
-    });
-    process.map(changed).is_some()
-}
-
-/// Says that the roster was changed.
-fn changed(process: u32) {
+/// Changes the roster, and says that it was changed: what `to` gives beside it.
+fn change<T>(to: impl Fn(&Roster) -> Option<(Roster, T)>) -> Option<T> {
+    let (process, result) = host::exchange(ROSTER, |bytes| {
+        let (roster, result) = to(&Roster::from_bytes(bytes)?)?;
+        Some((roster.to_bytes(), (roster.process, result)))
+    })?;
     if let Some(changes) = changes(process) {
         host::add(changes, 1);
     }
+    Some(result)
 }
 
 fn changes(process: u32) -> Option<Metric> {
