@@ -1,11 +1,11 @@
 //! Error detection: home is ejected for its errors, probed, and takes its load back.
 
 use anyhow::Result;
-use common::{Service, after, detecting, hosts};
+use common::{Service, after, builder, detecting};
 use envoy_test::World;
 use envoy_test::client::get;
-use envoy_test::world::{Builder, HOME, HOST, PEER, Update, Upstream, plugin_config};
-use serde_json::{Value, json};
+use envoy_test::world::{HOME, HOST, PEER, Update, plugin_config};
+use serde_json::json;
 
 #[path = "errors/common.rs"]
 mod common;
@@ -15,13 +15,6 @@ mod overflow;
 mod probe;
 #[path = "errors/workers.rs"]
 mod workers;
-
-fn builder(detections: &[Value]) -> Builder {
-    World::builder()
-        .filter(detecting(detections))
-        .hosts(hosts(detections.len()))
-        .upstream(Upstream::AsClient)
-}
 
 /// The course of an outage: home is gone, its requests go to the peer, and when it is there again a probe finds that out,
 /// and nobody else had an error.

@@ -1,24 +1,15 @@
 //! What is an error of home's, and what is none: each kind ejects at its threshold and not one error earlier.
 
 use anyhow::Result;
-use common::{Service, after, detecting, hosts};
-use envoy_test::World;
+use common::{Service, after, builder};
 use envoy_test::client::{self, Answer};
-use envoy_test::world::{Builder, HOME, PEER, Upstream};
+use envoy_test::world::{HOME, PEER};
 use serde_json::{Value, json};
 
 #[path = "errors/common.rs"]
 mod common;
 #[path = "errors/innocent.rs"]
 mod innocent;
-
-/// Upstreams speak what the client speaks.
-fn builder(detections: &[Value]) -> Builder {
-    World::builder()
-        .filter(detecting(detections))
-        .hosts(hosts(detections.len()))
-        .upstream(Upstream::AsClient)
-}
 
 /// A request that home answers with an error, as the client sees it.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use anyhow::{Context, Result, bail};
 use envoy_test::client::{self, Answer, Client};
 use envoy_test::wait::until_some;
-use envoy_test::world::{PEER, peer_host, plugin_config, service_metric};
+use envoy_test::world::{Builder, PEER, Upstream, peer_host, plugin_config, service_metric};
 use envoy_test::{World, until};
 use serde_json::{Value, json};
 
@@ -35,6 +35,14 @@ pub fn detecting(detections: &[Value]) -> Value {
     });
     config["services"] = services.collect();
     config
+}
+
+/// A world of these, in which upstreams speak what the client speaks.
+pub fn builder(detections: &[Value]) -> Builder {
+    World::builder()
+        .filter(detecting(detections))
+        .hosts(hosts(detections.len()))
+        .upstream(Upstream::AsClient)
 }
 
 /// So many errors in a row eject, for longer than any test runs.

@@ -6,8 +6,7 @@ use envoy_test::client::{self, Answer};
 use envoy_test::world::HOME;
 use serde_json::Value;
 
-use crate::builder;
-use crate::common::{Service, after};
+use crate::common::{Service, after, builder, detecting};
 
 const FAULT_BEFORE: &str = "- name: before
   typed_config:
@@ -168,7 +167,7 @@ async fn clients_that_go_away() -> Result<()> {
 /// Envoy's own circuit breaker is full: for Envoy that is not the host's fault, and here only where an overflow is an error.
 #[tokio::test]
 async fn an_overflow_of_envoys_circuit_breaker() -> Result<()> {
-    let mut config = crate::detecting(&[after(1), after(1)]);
+    let mut config = detecting(&[after(1), after(1)]);
     config["services"][1]["overflow"] = "eject".into();
     let world: World = builder(&[Value::Null, Value::Null])
         .filter(config)

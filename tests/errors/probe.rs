@@ -6,8 +6,7 @@ use envoy_test::client;
 use envoy_test::world::{HOME, PEER, decisions};
 use serde_json::{Value, json};
 
-use crate::builder;
-use crate::common::{Service, on_each_worker};
+use crate::common::{Service, builder, on_each_worker};
 
 fn soon() -> Value {
     json!({"consecutive5xxErrors": 1, "interval": "1ms", "baseEjectionTime": "200ms"})

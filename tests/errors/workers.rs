@@ -4,8 +4,7 @@ use anyhow::Result;
 use envoy_test::client::{self, get};
 use envoy_test::world::HOME;
 
-use crate::builder;
-use crate::common::{Service, after, on_each_worker};
+use crate::common::{Service, after, builder, on_each_worker};
 
 #[tokio::test]
 async fn errors_of_different_workers_are_counted_together() -> Result<()> {

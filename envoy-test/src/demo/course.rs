@@ -63,6 +63,12 @@ pub struct Course {
 }
 
 impl Course {
+    /// As in [`Ejection::trespassers`], of all ejections.
+    pub fn trespassers(&self, samples: &[Sample]) -> usize {
+        let ejections = self.ejections.iter();
+        ejections.map(|e| e.trespassers(samples)).sum()
+    }
+
     /// Read from what the filter said on each answer.
     pub fn of(samples: &[Sample]) -> Self {
         let mut sorted = samples.to_vec();

@@ -74,11 +74,7 @@ fn broken_promise(samples: &[Sample], course: &Course, options: &Options) -> Opt
         let wanted = "more connections than its limit were expected to eject it";
         return overflows.then(|| format!("home was never ejected, and {wanted}"));
     };
-    let gone: usize = course
-        .ejections
-        .iter()
-        .map(|e| e.trespassers(samples))
-        .sum();
+    let gone = course.trespassers(samples);
     if gone > 0 {
         return Some(format!(
             "{gone} requests went home while it was ejected, and all were expected at the peer"

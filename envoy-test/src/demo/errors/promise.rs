@@ -67,11 +67,7 @@ pub fn broken(
             "{before} requests were answered 500 before home was ejected, and at most {most} were expected"
         ));
     }
-    let gone: usize = course
-        .ejections
-        .iter()
-        .map(|e| e.trespassers(samples))
-        .sum();
+    let gone = course.trespassers(samples);
     if gone > 0 {
         return Some(format!(
             "{gone} requests went home while it was ejected, and all but probes were expected at {PEER}"
