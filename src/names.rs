@@ -118,6 +118,22 @@ pub fn metric(labels: &[(&str, &str)], name: &str) -> String {
     out
 }
 
+/// The counts that VMs have shares of, and what a share is called.
+const SHARES: [(&str, &str); 3] = [
+    ("in_flight", "held"),
+    ("configured", "runs"),
+    ("info", "shows"),
+];
+
+/// The name of a VM's share of the count called `total`, without [`PREFIX`]; nothing where it is no such count.
+pub fn share(total: &str) -> Option<String> {
+    let name = total.strip_prefix(PREFIX)?;
+    SHARES.iter().find_map(|(whole, part)| {
+        let labels = name.strip_suffix(whole)?;
+        labels.ends_with(";.;").then(|| format!("{labels}{part}"))
+    })
+}
+
 /// `text` with everything but letters, digits and `-._*` replaced by `_`, so that it cannot end a label early.
 /// An empty text becomes `_`: the regular expressions of stats tags would skip an empty value.
 pub fn label_value(text: &str) -> String {
@@ -151,6 +167,15 @@ mod tests {
             name,
             "peer_spillover_plugin=.=p;.;service=.=a.istio.svc.cluster.local;.;in_flight"
         );
+    }
+
+    #[test]
+    fn a_share_has_the_labels_of_its_count() {
+        let total = metric(&[("plugin", "p"), ("service", "in_flight")], "in_flight");
+        let expected = "plugin=.=p;.;service=.=in_flight;.;held";
+        assert_eq!(share(&total).as_deref(), Some(expected));
+        assert_eq!(share(&metric(&[("plugin", "p")], "limit")), None);
+        assert_eq!(share("in_flight"), None);
     }
 
     #[test]

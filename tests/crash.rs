@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use envoy_test::wait::until_some;
-use envoy_test::world::{HOST, PLUGIN, Upstream, metric, plugin_config};
+use envoy_test::world::{HOME, HOST, PLUGIN, Upstream, metric, plugin_config};
 use envoy_test::{Answer, Client, World};
 use tokio::task::JoinHandle;
 
@@ -258,4 +258,30 @@ async fn a_process_that_was_stopped_buries_nobody() -> Result<()> {
     assert_eq!((said(&world, DEAD), world.in_flight().await?), (0, 12));
     assert_eq!(held.release(&world).await?, 12);
     world.wait_count(0).await
+}
+
+/// A VM dies, and before that is noticed the others change to another mode: they count the old one no more, and find it in
+/// what the dead VM left.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_dead_vm_counted_is_taken_off_too() -> Result<()> {
+    let world = world(2, "FAIL_OPEN").await?;
+    let info = |mode: &str| {
+        let labels = [
+            ("plugin", PLUGIN),
+            ("role", "client"),
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("mode", mode),
+            ("cluster", HOME),
+        ];
+        metric(&labels, "info")
+    };
+    world.envoy.wait_stat(&info("enforce"), |n| n == 3).await?;
+    trap(&world, "request-headers").await?;
+    let mut config = plugin_config(100);
+    config["mode"] = "observe".into();
+    world.set_filter_config(config).await?;
+    world.envoy.wait_stat(&info("observe"), |n| n == 3).await?;
+    noticed(&world, 0, 1).await?;
+    world.envoy.wait_stat(&info("enforce"), |n| n == 0).await?;
+    Ok(())
 }

@@ -4,6 +4,7 @@ pub mod admission;
 pub mod answer;
 pub mod attention;
 pub mod decision;
+pub mod index;
 pub mod ledger;
 pub mod origin;
 pub mod outlier;

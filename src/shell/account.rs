@@ -5,6 +5,7 @@ use core::cell::Cell;
 
 use super::host::{self, Metric};
 use super::worker;
+use crate::names;
 
 /// A count of the whole process, and this VM's part of it.
 pub struct Account {
@@ -15,12 +16,24 @@ pub struct Account {
     pub(super) total: Metric,
     pub(super) own: Cell<i64>,
     /// What the total has of it and no share, while there is none.
-    pub(super) unshared: Cell<i64>,
+    unshared: Cell<i64>,
     /// In the slot that this VM has.
     pub(super) share: Cell<Option<Metric>>,
 }
 
 impl Account {
+    /// One of a count by this name. Nothing where VMs have no shares of such a count.
+    pub(super) fn new(name: String, total: Metric) -> Option<Account> {
+        Some(Account {
+            share_name: names::share(&name)?,
+            name,
+            total,
+            own: Cell::default(),
+            unshared: Cell::default(),
+            share: Cell::default(),
+        })
+    }
+
     /// The total.
     pub fn total(&self) -> Metric {
         self.total

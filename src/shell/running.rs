@@ -78,16 +78,14 @@ pub fn start(
         ("mode", mode.word()),
         ("cluster", cluster),
     ];
-    let account = |labels: &[(&str, &str)], name: &str, share: &str| {
-        let total = host::metric(Kind::Gauge, &metric(labels, name))?;
-        Some(worker::account(labels, name, share, total))
+    let account = |labels: &[(&str, &str)], name: &str| {
+        let name = metric(labels, name);
+        let total = host::metric(Kind::Gauge, &name)?;
+        worker::account(name, total)
     };
     let work = Work {
         role,
-        gauges: [
-            account(&info, "info", "shows"),
-            account(&info[..2], "configured", "runs"),
-        ],
+        gauges: [account(&info, "info"), account(&info[..2], "configured")],
         heartbeat: host::metric(Kind::Gauge, &heartbeat(plugin, role)),
         workers: host::metric(Kind::Gauge, &workers(plugin, role)),
         at_work,

@@ -58,7 +58,7 @@ impl Service {
         let in_flight = host::metric(Kind::Gauge, &name)
             .filter(|gauge| counts(*gauge))
             .ok_or_else(|| dropped(&name))?;
-        let in_flight = worker::account(&pairs(&labels), "in_flight", "held", in_flight);
+        let in_flight = worker::account(name.clone(), in_flight).ok_or_else(|| dropped(&name))?;
         let peer = config.peer.as_ref().map_or("", |peer| &peer.name);
         let errors = config.detection.map(|d| Errors::new(d, &labels, peer));
         let errors = errors.transpose().map_err(|name| dropped(&name))?;

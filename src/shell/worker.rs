@@ -1,17 +1,20 @@
 //! This VM among those of the process: its slot in the roster, its shares of the counts, and what it sees of the others.
 //! The invariants are kept, and told, in [`crate::policy::roster`].
 
-use core::cell::{Cell, RefCell};
+use core::cell::RefCell;
 use std::rc::Rc;
 
 use super::account::Account;
 use super::host::{self, Kind, Level, Metric};
 use super::service::counts;
 use crate::names;
+use crate::policy::index::{self, Index};
 use crate::policy::roster::{Roster, Vm, Watch, owner_of};
 
 /// The roster, under one key for all plugins of the process: a VM may run several.
 const ROSTER: &str = "peer_spillover_roster";
+/// The index of all accounts that any of them has opened.
+const INDEX: &str = "peer_spillover_accounts";
 /// Counts the changes of the roster, so that it is read only after one.
 const CHANGES: &str = "roster_changes";
 /// Shares that are looked at in a tick, of those that nothing is known to have happened to.
@@ -31,6 +34,14 @@ struct Place {
 struct Worker {
     place: Option<Place>,
     accounts: Vec<Rc<Account>>,
+    /// What is known of the index.
+    index: Index,
+    /// Whether an account could not be put there.
+    unlisted: bool,
+    /// Whether a slot of this VM was another's before, in which any account of the index may have a share.
+    heir: bool,
+    /// Whether the index was read since the roster changed.
+    read_index: bool,
     /// The slots of dead VMs, and whether their shares were seen at 0: from then on a new VM may have them.
     inherited: Vec<(usize, bool)>,
     buried: Vec<Vm>,
@@ -63,30 +74,17 @@ pub fn prepare() {
     // In units of 17 ms, in which no process of a hot restart begins after another: it takes longer to compile the module.
     let process = (host::now_nanos() >> 24) as u32;
     host::prepare(ROSTER, &Roster::new(process).to_bytes());
+    host::prepare(INDEX, &index::with(b"", ""));
 }
 
-/// This VM's account of the total that is this metric, of these labels and name. Its shares are called `share`.
-pub fn account(labels: &[(&str, &str)], name: &str, share: &str, total: Metric) -> Rc<Account> {
-    let name = names::metric(labels, name);
-    let found = with(|worker| {
+/// This VM's account of the total that is this metric, by its name. Nothing where VMs have no shares of such a count.
+pub fn account(name: String, total: Metric) -> Option<Rc<Account>> {
+    with(|worker| {
         let known = worker.accounts.iter().find(|account| account.name == name);
-        known.map(Rc::clone)
-    });
-    found.unwrap_or_else(|| {
-        let share = names::metric(labels, share);
-        let account = Rc::new(Account {
-            name,
-            share_name: share
-                .strip_prefix(names::PREFIX)
-                .unwrap_or(&share)
-                .to_owned(),
-            total,
-            own: Cell::default(),
-            unshared: Cell::default(),
-            share: Cell::default(),
-        });
-        with(|worker| worker.open(&account));
-        account
+        match known {
+            Some(known) => Some(Rc::clone(known)),
+            None => worker.open(name, total),
+        }
     })
 }
 
@@ -123,11 +121,47 @@ pub fn left(root: u32) {
 }
 
 impl Worker {
-    fn open(&mut self, account: &Rc<Account>) {
+    fn open(&mut self, name: String, total: Metric) -> Option<Rc<Account>> {
+        let account = Rc::new(Account::new(name, total)?);
+        // Before anything is added, so that whoever takes our slot over knows of it.
+        self.list(&account.name);
         if let Some(place) = &self.place {
-            place.give_share(account);
+            place.give_share(&account);
         }
-        self.accounts.push(Rc::clone(account));
+        self.accounts.push(Rc::clone(&account));
+        Some(account)
+    }
+
+    /// Puts a name into the index, if it is not there.
+    fn list(&mut self, name: &str) {
+        if self.index.has(name) {
+            return;
+        }
+        let index = &mut self.index;
+        let listed = host::exchange(INDEX, |bytes| {
+            index.see(bytes);
+            (!index.has(name)).then(|| (index::with(bytes, name), ()))
+        });
+        if listed.is_some() {
+            index.see(name.as_bytes());
+        }
+        self.unlisted |= !index.has(name);
+    }
+
+    /// Opens what the index has and this VM has not. False where it could not be read.
+    fn open_all(&mut self) -> bool {
+        let Some(bytes) = host::recall_bytes(INDEX) else {
+            return false;
+        };
+        self.index.see(&bytes);
+        let ours = |name: &&str| self.accounts.iter().all(|account| account.name != **name);
+        let strange: Vec<String> = self.index.names().filter(ours).map(str::to_owned).collect();
+        for name in strange {
+            if let Some(total) = host::metric(Kind::Gauge, &name) {
+                self.open(name, total);
+            }
+        }
+        true
     }
 
     /// Takes a slot, if there is none yet.
@@ -139,13 +173,14 @@ impl Worker {
 
     fn join(&mut self, wanted: Option<usize>) {
         let joined = change(|roster| {
-            let (roster, vm, slot) = roster.join(wanted)?;
-            let process = roster.process;
-            Some((roster, (vm, slot, process)))
+            let (next, vm, slot) = roster.join(wanted)?;
+            let used = slot < roster.owners().len();
+            Some((next, (vm, slot, roster.process, used)))
         });
-        let Some((vm, slot, process)) = joined else {
+        let Some((vm, slot, process, used)) = joined else {
             return;
         };
+        self.heir |= used;
         let place = Place::new(vm, slot, process);
         for account in &self.accounts {
             place.give_share(account);
@@ -162,11 +197,19 @@ impl Worker {
             return;
         };
         host::add(beat, 1);
+        if std::mem::take(&mut self.unlisted) {
+            for account in self.accounts.clone() {
+                self.list(&account.name);
+            }
+        }
         let Some(roster) = self.read_roster() else {
             return;
         };
         self.keep_place(&roster);
         self.observe(&roster);
+        if self.heir && !self.read_index {
+            self.read_index = self.open_all();
+        }
         self.drain();
         self.mend();
     }
@@ -182,6 +225,8 @@ impl Worker {
             return Some(roster.clone());
         }
         let roster = Roster::from_bytes(&host::recall_bytes(ROSTER)?)?;
+        // A VM that was wrongly taken for dead may have opened another account before it noticed, and joined once more.
+        self.read_index = false;
         // Where Envoy does not keep that gauge it is 0, and the roster is read each time.
         self.roster = changes.map(|changes| (changes, roster.clone()));
         Some(roster)
@@ -237,6 +282,8 @@ impl Worker {
             };
             if dead && change(|roster| Some((roster.take(slot, word, vm)?, ()))).is_some() {
                 self.inherited.push((slot, false));
+                self.heir = true;
+                self.read_index = false;
                 self.buried.push(owner);
                 let many = self.buried.len().saturating_sub(REMEMBERED);
                 self.buried.drain(..many);
@@ -254,9 +301,9 @@ impl Worker {
                 let share = share_of(account, process, *slot);
                 gone = gone.saturating_add(share.map_or(0, |share| account.drive(share, 0)));
             }
-            if gone == 0 {
+            if gone == 0 && self.read_index {
                 *free = change(|roster| Some((roster.free(*slot, vm)?, ()))).is_some();
-            } else {
+            } else if gone != 0 {
                 let count = gone.saturating_neg();
                 host::log(
                     Level::Warn,
@@ -292,8 +339,8 @@ impl Worker {
             if let Some(share) = account.share.get() {
                 account.drive(share, account.own.get());
             }
-            // Of a service that is configured no more.
-            if Rc::strong_count(account) == 1 && account.own.get() == 0 {
+            // Of a service that is configured no more. An heir keeps it for what may come late into the slots it has.
+            if !self.heir && Rc::strong_count(account) == 1 && account.own.get() == 0 {
                 self.accounts.swap_remove(turn);
             }
         }

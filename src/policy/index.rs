@@ -1,0 +1,62 @@
+//! The names of all counts that VMs of this process have shares of, so that whoever takes a slot over finds in it what it
+//! does not count itself: a service, a mode or a version that only the other had.
+
+/// No metric's name has it ([`crate::names::label_value`]).
+const END: u8 = b'\n';
+
+/// What a VM has seen of the index. It only grows.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// In order: a set of the library's makes the module 6 kB larger.
+    seen: Vec<String>,
+}
+
+impl Index {
+    /// Whether `name` was seen there.
+    pub fn has(&self, name: &str) -> bool {
+        self.place(name).is_ok()
+    }
+
+    /// All that was seen.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.seen.iter().map(String::as_str)
+    }
+
+    /// Sees the index as it is now. What is no text is skipped.
+    pub fn see(&mut self, bytes: &[u8]) {
+        let names = bytes.split(|byte| *byte == END);
+        let names = names.filter_map(|name| str::from_utf8(name).ok());
+        for name in names.filter(|name| !name.is_empty()) {
+            if let Err(place) = self.place(name) {
+                self.seen.insert(place, name.to_owned());
+            }
+        }
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.seen.binary_search_by(|seen| seen.as_str().cmp(name))
+    }
+}
+
+/// The index `bytes` with `name` in it.
+pub fn with(bytes: &[u8], name: &str) -> Vec<u8> {
+    [bytes, name.as_bytes(), &[END]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn what_is_added_is_seen_and_what_is_no_name_is_not() {
+        let mut index = Index::default();
+        let bytes = with(&with(b"", "a;.;in_flight"), "b;.;info");
+        index.see(&bytes);
+        index.see(b"\xff\xfe\nc;.;info\n\n");
+        let names: Vec<&str> = index.names().collect();
+        assert_eq!(names, ["a;.;in_flight", "b;.;info", "c;.;info"]);
+        assert!(index.has("b;.;info") && !index.has("b"));
+    }
+}
