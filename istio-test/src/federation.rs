@@ -8,7 +8,9 @@ use envoy_test::client::Answer;
 use serde_json::{Value, json};
 use xtask::image::Variant;
 
-use crate::layout::{CLIENT, CLUSTERS, Cluster, HOME_GATEWAY, PEER_GATEWAY, REGISTRY};
+use crate::layout::{
+    CLIENT, CLUSTERS, Cluster, HOME_APP, HOME_GATEWAY, PEER_APP, PEER_GATEWAY, REGISTRY,
+};
 use crate::mesh::{Mesh, SERVICE};
 use crate::registry;
 
@@ -117,7 +119,29 @@ pub async fn apply(mesh: &Mesh) -> Result<PathBuf> {
             .wait_config("a gateway passes on to the service", passes_on)
             .await?;
     }
+    // A listener that changes under the first requests may cost one of them, with or without a filter.
+    for app in [HOME_APP, PEER_APP] {
+        mesh.proxy(&app)
+            .wait_config("the service refuses plain text", refuses_plain_text)
+            .await?;
+    }
     Ok(folder)
+}
+
+/// Whether the listener for what arrives, in a sidecar of this configuration, takes mTLS alone.
+fn refuses_plain_text(config: &str) -> bool {
+    let dump: Value = serde_json::from_str(config).unwrap_or_default();
+    let all = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let listeners = all(&dump["configs"])
+        .into_iter()
+        .flat_map(|part| all(&part["dynamic_listeners"]));
+    let mut inbound = listeners.filter(|listener| listener["name"] == "virtualInbound");
+    inbound.next().is_some_and(|listener| {
+        let chains = all(&listener["active_state"]["listener"]["filter_chains"]);
+        let plain =
+            |chain: &Value| chain["filter_chain_match"]["transport_protocol"] == "raw_buffer";
+        listener["warming_state"].is_null() && !chains.is_empty() && !chains.iter().any(plain)
+    })
 }
 
 /// Whether an east-west gateway of this configuration leads service `a`'s SNI on.

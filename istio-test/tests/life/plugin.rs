@@ -71,6 +71,13 @@ impl Log {
             .count())
     }
 
+    /// The lines of its access log that tell of an answer that Envoy gave in place of the service.
+    pub fn failures(&self) -> Result<String> {
+        let later = self.later()?;
+        let failed = later.lines().filter(|line| line.contains("HTTP/1.1\" 5"));
+        Ok(failed.collect::<Vec<_>>().join("\n"))
+    }
+
     /// Waits for a line that has each of `parts`, and returns it.
     pub async fn wait(&self, parts: &[&str]) -> Result<String> {
         let what = format!("a line of the client's proxy with {parts:?}");

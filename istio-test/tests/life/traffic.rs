@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 use envoy_test::load::{Outcome, Until, closed_loop, failed};
 use envoy_test::wait::until_some_by;
 use istio_test::Mesh;
 use istio_test::fixture::{self, home, peer};
 use tokio::task::JoinHandle;
+
+use crate::plugin::Log;
 
 pub const CLIENTS: usize = 10;
 /// With ten clients, a hundred requests a second.
@@ -30,6 +32,7 @@ pub const SPILLED: &str = "gke; reason=limit";
 ///
 /// Whatever is waited for, a request that fails ends the waiting and the test.
 pub struct Traffic {
+    log: Log,
     seen: Arc<Mutex<Vec<Outcome>>>,
     task: JoinHandle<Result<Vec<Outcome>>>,
 }
@@ -45,6 +48,7 @@ impl Traffic {
             to.lock().unwrap().push(outcome.clone())
         }));
         Ok(Traffic {
+            log: Log::from_now(mesh)?,
             seen,
             task: tokio::spawn(closed_loop(load)),
         })
@@ -73,9 +77,19 @@ impl Traffic {
         })
         .await;
         done.map_err(|error| error.context(self.of(from, shown)))?;
+        self.none_failed(from).await
+    }
+
+    /// Says what the proxy's access log has of those that failed, if any did.
+    async fn none_failed(&self, from: usize) -> Result<()> {
         let failed = self.of(from, failed);
-        ensure!(failed == 0, "{failed} failed, of\n{}", self.of(from, shown));
-        Ok(())
+        if failed == 0 {
+            return Ok(());
+        }
+        // Envoy writes it once a second.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let (shown, log) = (self.of(from, shown), self.log.failures()?);
+        bail!("{failed} failed, of\n{shown}\n{log}")
     }
 
     /// Waits until one request after another is as `each` says, and for long enough.
@@ -121,7 +135,7 @@ impl Traffic {
         self.now().await?;
         self.task.abort();
         let all = self.of(0, <[Outcome]>::to_vec);
-        ensure!(failed(&all) == 0, "failed: {}", shown(&all));
+        self.none_failed(0).await?;
         println!("{} requests, none failed", all.len());
         Ok(all)
     }
