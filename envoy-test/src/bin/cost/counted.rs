@@ -108,7 +108,7 @@ impl Counted {
         let handled = self.handled().await?;
         self.control("-z")?;
         let start = Instant::now();
-        self.load(path, requests)?;
+        self.load(path, requests).await?;
         let seconds = start.elapsed().as_secs_f64();
         self.control("-d")?;
         if let (Some(before), Some(after)) = (handled, self.handled().await?) {
@@ -136,11 +136,12 @@ impl Counted {
     /// Sends `requests` to `path`.
     /// # Errors
     /// Not all were answered with 2xx.
-    pub fn load(&self, path: &str, requests: u32) -> Result<()> {
-        let output = Command::new("h2load")
+    pub async fn load(&self, path: &str, requests: u32) -> Result<()> {
+        let output = tokio::process::Command::new("h2load")
             .args(["--h1", "-c", "1", "-n", &requests.to_string()])
             .arg(format!("http://{}{path}", self.proxy))
             .output()
+            .await
             .context("h2load cannot be run")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let all = format!("status codes: {requests} 2xx");

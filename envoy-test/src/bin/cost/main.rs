@@ -12,7 +12,9 @@ mod plan;
 mod table;
 mod variant;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -22,6 +24,9 @@ use envoy_test::{Envoy, EnvoyOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 use plan::Plan;
 use table::Row;
+use tokio::sync::Semaphore;
+use tokio::task::LocalSet;
+use variant::Variant;
 
 /// Count the instructions that a proxied request costs: without a filter, with the SDK's empty one, and with ours.
 #[derive(Parser)]
@@ -90,32 +95,25 @@ async fn cost(options: &Options) -> Result<Vec<String>> {
 
     let bar = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
     bar.enable_steady_tick(Duration::from_millis(200));
+    let plan = Arc::new(plan);
+    let turns = Arc::new(Semaphore::new(plan.at_a_time));
+    let local = LocalSet::new();
+    let counted: Vec<_> = variants
+        .into_iter()
+        .map(|variant| {
+            let (plan, turns, bar) = (plan.clone(), turns.clone(), bar.clone());
+            let upstream = upstream.listener("echo");
+            local.spawn_local(async move {
+                // In the order of the list: a semaphore is fair.
+                let _turn = turns.acquire().await?;
+                count(variant, upstream, &plan, &bar).await
+            })
+        })
+        .collect();
+    local.await;
     let mut rows = Vec::new();
-    for variant in &variants {
-        say(
-            &bar,
-            format!("{}: starting Envoy under callgrind", variant.name),
-        );
-        // One at a time: it is gone before the next one starts.
-        let proxy = Counted::start(variant, upstream.listener("echo")).await?;
-        for (path, _) in plan.paths {
-            say(&bar, format!("{}: warming up {path}", variant.name));
-            proxy.load(path, plan.warm_up)?;
-        }
-        proxy.begin()?;
-        // After requests: until then the VM still compiles.
-        say(&bar, format!("{}: counting at rest", variant.name));
-        let at_rest = proxy.at_rest(plan.at_rest).await?;
-        let mut counts = Vec::new();
-        for (path, _) in plan.paths {
-            say(&bar, format!("{}: counting {path}", variant.name));
-            counts.push(median(&proxy, path, &plan, at_rest).await?);
-        }
-        rows.push(Row {
-            variant,
-            counts,
-            at_rest,
-        });
+    for row in counted {
+        rows.push(row.await??);
     }
     bar.finish_and_clear();
     table::print(&rows, &plan, options.gate);
@@ -123,6 +121,36 @@ async fn cost(options: &Options) -> Result<Vec<String>> {
         table::too_dear(&rows)
     } else {
         Vec::new()
+    })
+}
+
+/// Counts what one variant costs. Its Envoy is gone when this returns.
+async fn count(
+    variant: Variant,
+    upstream: SocketAddr,
+    plan: &Plan,
+    bar: &ProgressBar,
+) -> Result<Row> {
+    let name = variant.name;
+    say(bar, format!("{name}: starting Envoy under callgrind"));
+    let proxy = Counted::start(&variant, upstream).await?;
+    for (path, _) in plan.paths {
+        say(bar, format!("{name}: warming up {path}"));
+        proxy.load(path, plan.warm_up).await?;
+    }
+    proxy.begin()?;
+    // After requests: until then the VM still compiles.
+    say(bar, format!("{name}: counting at rest"));
+    let at_rest = proxy.at_rest(plan.at_rest).await?;
+    let mut counts = Vec::new();
+    for (path, _) in plan.paths {
+        say(bar, format!("{name}: counting {path}"));
+        counts.push(median(&proxy, path, plan, at_rest).await?);
+    }
+    Ok(Row {
+        variant,
+        counts,
+        at_rest,
     })
 }
 

@@ -19,6 +19,8 @@ pub struct Plan {
     pub rounds: u32,
     /// How long an Envoy without requests is counted.
     pub at_rest: Duration,
+    /// Variants that are counted at a time.
+    pub at_a_time: usize,
 }
 
 impl Plan {
@@ -30,6 +32,7 @@ impl Plan {
             warm_up,
             rounds,
             at_rest: Duration::from_secs(10),
+            at_a_time: 1,
         }
     }
 
@@ -43,6 +46,8 @@ impl Plan {
             rounds: 3,
             // About a hundredth of what is counted in a round: fifteen ticks say it well enough.
             at_rest: Duration::from_secs(3),
+            // Instructions do not become more where two share a machine, and the upstream is each one's own.
+            at_a_time: 2,
         }
     }
 }

@@ -7,8 +7,8 @@ use super::variant::Variant;
 const YARDSTICK: usize = 1;
 
 /// What one variant cost.
-pub struct Row<'a> {
-    pub variant: &'a Variant,
+pub struct Row {
+    pub variant: Variant,
     /// Instructions per request, by the path.
     pub counts: Vec<f64>,
     /// Instructions per second without requests.
@@ -94,10 +94,10 @@ mod tests {
             (variant("one above", Some(1.075)), 1081.0),
         ];
         let rows: Vec<Row> = variants
-            .iter()
+            .into_iter()
             .map(|(variant, count)| Row {
                 variant,
-                counts: vec![*count],
+                counts: vec![count],
                 at_rest: 0.0,
             })
             .collect();
