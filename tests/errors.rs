@@ -1,7 +1,7 @@
 //! Error detection: home is ejected for its errors, probed, and takes its load back.
 
 use anyhow::Result;
-use common::{Service, after, builder, detecting};
+use common::{Service, after, builder, detecting, ticks};
 use envoy_test::World;
 use envoy_test::client::get;
 use envoy_test::world::{HOME, HOST, PEER, Update, plugin_config};
@@ -254,6 +254,38 @@ async fn an_error_that_comes_after_its_detection_ejects_nobody() -> Result<()> {
     assert_eq!(late.await??.status().as_u16(), 500);
     service.wait_done().await?;
     service.wait("ejected", 0).await
+}
+
+/// A stream keeps the configuration alive that it began under, which goes on ticking and has no say in an ejection: neither
+/// one that ejects nobody, nor one whose ramp is short.
+#[tokio::test]
+async fn a_configuration_that_a_stream_keeps_alive_has_no_say() -> Result<()> {
+    let off = json!({"consecutive5xxErrors": 0});
+    let fast = json!({"consecutive5xxErrors": 1, "interval": "1ms", "baseEjectionTime": "1ms"});
+    let world = builder(&[off, fast]).start().await?;
+    let services = [Service::new(&world, 0), Service::new(&world, 1)];
+    let mut held = Vec::new();
+    for service in &services {
+        held.push(service.begin(false, &[("x-hold-body", "kept")]).await?);
+    }
+    let slow = json!({"consecutive5xxErrors": 1, "interval": "1h", "baseEjectionTime": "1ms"});
+    world
+        .set_filter_config(detecting(&[after(1), slow]))
+        .await?;
+    for service in &services {
+        service.get(&[("x-status", "500")]).await?;
+    }
+    until_home(&services[1], &[]).await?;
+    services[1].wait("ejected", 2).await?;
+    ticks(&world, 10).await?;
+    assert_eq!(services[0].errors_and_ejected().await?, (1, 1));
+    assert_eq!(services[0].get(&[]).await?.served_by(), PEER);
+    assert_eq!(services[1].stat("ejected").await?, 2, "in its ramp");
+    world.home.release("kept");
+    for begun in held {
+        begun.rest.await?;
+    }
+    Ok(())
 }
 
 /// A worker that has seen a thousand good answers reads only some of them, and ejects at most a run late all the same.

@@ -140,9 +140,13 @@ impl Plugin {
     /// Gives back the slots of streams that live on only because their client does not read: all of them where home is
     /// full, a few in every tick where it is not, so that no worker keeps what another's sweep made room for. The home
     /// path pays nothing for it.
-    fn sweep(&self, root: u32) {
+    ///
+    /// Errors are the current configuration's alone: one before it, which a stream keeps alive, has other times, or none.
+    fn sweep(&self, root: u32, current: bool) {
         for service in &self.services {
-            service.tick(self.now(), self.services.len());
+            if current {
+                service.tick(self.now(), self.services.len());
+            }
             let Some(limit) = service.rule.limit else {
                 continue;
             };
@@ -315,7 +319,7 @@ impl RootContext for Root {
         }
         if let Some(plugin) = self.plugin.get_mut() {
             plugin.ticks.set(plugin.now().saturating_add(1));
-            plugin.sweep(self.id);
+            plugin.sweep(self.id, self.standing.get() == Standing::Current);
         }
     }
 
