@@ -66,6 +66,8 @@ pub enum Phase {
         owner: u64,
         /// When it went.
         since: u64,
+        /// Whether its answer has begun, well, and only the end is yet to say.
+        begun: bool,
     },
     /// It takes its load back, since this moment.
     Ramp(u64),
@@ -120,7 +122,7 @@ pub enum Course {
     Probe,
     /// The ramp is over: [`Record::back`], and home.
     Back,
-    /// The probe is not answered: [`Record::overdue`], and divert it.
+    /// The probe has not ended in time: [`Record::overdue`], and divert it.
     Overdue,
 }
 
@@ -197,7 +199,30 @@ impl Record {
     pub fn probed_by(&self, owner: u64, now: u64) -> Option<Record> {
         match self.phase {
             Phase::Ejected(until) if now >= until => Some(Record {
-                phase: Phase::Probing { owner, since: now },
+                phase: Phase::Probing {
+                    owner,
+                    since: now,
+                    begun: false,
+                },
+                ..*self
+            }),
+            _ => None,
+        }
+    }
+
+    /// After the answer to the probe of `owner` began well: a stream of gRPC says how it ended when it does.
+    pub fn probe_begun(&self, owner: u64) -> Option<Record> {
+        match self.phase {
+            Phase::Probing {
+                owner: its,
+                since,
+                begun: false,
+            } if its == owner => Some(Record {
+                phase: Phase::Probing {
+                    owner,
+                    since,
+                    begun: true,
+                },
                 ..*self
             }),
             _ => None,
@@ -218,11 +243,7 @@ impl Record {
             _ => return None,
         }
         Some(match well {
-            Some(true) => Record {
-                phase: Phase::Ramp(now),
-                runs: [0; 2],
-                ..*self
-            },
+            Some(true) => self.ramp(now),
             Some(false) => self.ejected(detection, now),
             None => Record {
                 phase: Phase::Ejected(now),
@@ -231,11 +252,15 @@ impl Record {
         })
     }
 
-    /// After a probe that was not answered in time.
+    /// After a probe that did not end in time: it failed, or its answer has begun and goes on, which is well.
     pub fn overdue(&self, detection: &Detection, now: u64) -> Option<Record> {
         match self.phase {
-            Phase::Probing { since, .. } if detection.overdue(since, now) => {
-                Some(self.ejected(detection, now))
+            Phase::Probing { since, begun, .. } if detection.overdue(since, now) => {
+                Some(if begun {
+                    self.ramp(now)
+                } else {
+                    self.ejected(detection, now)
+                })
             }
             _ => None,
         }
@@ -249,6 +274,14 @@ impl Record {
                 ..*self
             }),
             _ => None,
+        }
+    }
+
+    fn ramp(&self, now: u64) -> Record {
+        Record {
+            phase: Phase::Ramp(now),
+            runs: [0; 2],
+            ..*self
         }
     }
 
@@ -288,8 +321,13 @@ impl Record {
         let (kind, number, owner) = match self.phase {
             Phase::Available(since) => (0u32, since, 0),
             Phase::Ejected(until) => (1, until, 0),
-            Phase::Probing { owner, since } => (2, since, owner),
+            Phase::Probing {
+                owner,
+                since,
+                begun: false,
+            } => (2, since, owner),
             Phase::Ramp(since) => (3, since, 0),
+            Phase::Probing { owner, since, .. } => (4, since, owner),
         };
         let [run, gateway] = self.runs;
         let words = [kind, self.ejections, run, gateway].map(u32::to_le_bytes);
@@ -315,9 +353,10 @@ impl Record {
             let phase = match word(0)? {
                 0 => Phase::Available(number),
                 1 => Phase::Ejected(number),
-                2 => Phase::Probing {
+                kind @ (2 | 4) => Phase::Probing {
                     owner: long(32)?,
                     since: number,
+                    begun: kind == 4,
                 },
                 3 => Phase::Ramp(number),
                 _ => return None,

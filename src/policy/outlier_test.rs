@@ -151,6 +151,23 @@ fn a_probe_that_is_not_answered_has_failed_in_the_end() {
     );
 }
 
+/// A watch or a subscription of gRPC may last for hours.
+#[test]
+fn a_probe_whose_answer_has_begun_is_well_in_the_end() {
+    let d = detection();
+    let ejected = after(Record::default(), &d, &[(PLAIN, 0); 3], 0);
+    assert_eq!(ejected.probe_begun(1), None);
+    let probing = ejected.probed_by(1, 30_000).expect("it is time");
+    assert_eq!(probing.probe_begun(2), None, "another's");
+    let begun = probing.probe_begun(1).expect("its owner");
+    assert_eq!(begun.probe_begun(1), None, "once");
+    assert_eq!(begun.overdue(&d, 59_999), None);
+    let failed = begun.probe_ended(1, Some(false), &d, 59_999);
+    assert_eq!(failed.map(|record| record.ejections), Some(2));
+    let over = begun.overdue(&d, 60_000).expect("it is overdue");
+    assert_eq!((over.phase, over.ejections), (Phase::Ramp(60_000), 1));
+}
+
 #[test]
 fn a_probe_that_tells_nothing_makes_room_for_the_next() {
     let d = detection();
@@ -195,7 +212,11 @@ fn max_ejection_percent_bounds_what_is_diverted() {
         };
         for phase in [
             Phase::Ejected(1),
-            Phase::Probing { owner: 1, since: 0 },
+            Phase::Probing {
+                owner: 1,
+                since: 0,
+                begun: false,
+            },
             Phase::Ramp(0),
         ] {
             let record = Record {
@@ -252,7 +273,11 @@ mod properties {
         prop_oneof![
             any::<u64>().prop_map(Phase::Available),
             any::<u64>().prop_map(Phase::Ejected),
-            any::<[u64; 2]>().prop_map(|[owner, since]| Phase::Probing { owner, since }),
+            any::<(u64, u64, bool)>().prop_map(|(owner, since, begun)| Phase::Probing {
+                owner,
+                since,
+                begun
+            }),
             any::<u64>().prop_map(Phase::Ramp),
         ]
     }

@@ -140,15 +140,7 @@ impl Errors {
         let ended = self.change(|record| record.probe_ended(owner, well, &self.detection, now));
         let Some(after) = ended else { return };
         match well {
-            Some(true) => {
-                let (host, ms) = (&self.host, self.detection.interval);
-                host::log(
-                    Level::Info,
-                    &format!(
-                        "peer-spillover: service {host}: a probe was answered; home takes its load back within {ms} ms"
-                    ),
-                );
-            }
+            Some(true) => self.say_answered(),
             Some(false) => self.say_ejected(&after, now, "the probe failed"),
             None => {}
         }
@@ -170,9 +162,19 @@ impl Errors {
         }
     }
 
+    /// The answer to the probe of `owner` began well, as in [`Record::probe_begun`].
+    pub fn probe_begun(&self, owner: u64) {
+        self.change(|record| record.probe_begun(owner));
+    }
+
     /// Ejects home anew where its probe is not answered in time.
     fn give_up(&self, now: u64) {
-        if let Some(after) = self.change(|record| record.overdue(&self.detection, now)) {
+        let Some(after) = self.change(|record| record.overdue(&self.detection, now)) else {
+            return;
+        };
+        if matches!(after.phase, Phase::Ramp(_)) {
+            self.say_answered();
+        } else {
             self.say_ejected(&after, now, "the probe is not answered");
         }
     }
@@ -196,6 +198,16 @@ impl Errors {
 
     fn change(&self, to: impl Fn(&Record) -> Option<Record>) -> Option<Record> {
         change(&self.key, self.ejected, to)
+    }
+
+    fn say_answered(&self) {
+        let (host, ms) = (&self.host, self.detection.interval);
+        host::log(
+            Level::Info,
+            &format!(
+                "peer-spillover: service {host}: a probe was answered; home takes its load back within {ms} ms"
+            ),
+        );
     }
 
     fn say_ejected(&self, after: &Record, now: u64, why: &str) {

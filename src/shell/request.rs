@@ -273,6 +273,9 @@ impl Request {
             && header("content-type").is_some_and(|kind| kind.starts_with("application/grpc"))
         {
             self.watch = Watch::Grpc;
+            if self.probe {
+                errors.probe_begun(owner(self.id));
+            }
         } else {
             self.succeeded(errors);
             self.watch = if look == Look::ToTheEnd {

@@ -1,8 +1,11 @@
 //! One request at a time finds out whether home is well again.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use envoy_test::World;
 use envoy_test::client;
+use envoy_test::wait::until_some_by;
 use envoy_test::world::{HOME, PEER, decisions};
 use serde_json::{Value, json};
 
@@ -113,6 +116,36 @@ async fn a_probe_that_another_filter_answers_tells_nothing() -> Result<()> {
         assert_eq!(service.get(&[]).await?.status, 200);
     }
     service.wait("ejected", 0).await
+}
+
+/// A gRPC stream that lasts is an answer: home takes its load back after half a minute of it.
+#[tokio::test]
+async fn a_grpc_probe_that_goes_on_is_well() -> Result<()> {
+    let world = builder(&[soon()]).start().await?;
+    let service = Service::new(&world, 0);
+    service.grpc(&[("x-grpc-trailer-status", "14")]).await?;
+    service.wait("ejected", 1).await?;
+    let headers = [("content-type", "application/grpc"), ("x-hold-body", "end")];
+    world.peer.release("end");
+    let mut client = world.client(true).await?;
+    let probe = loop {
+        let seen = world.home.count();
+        let answer = client.start(client::get(&service.host, &headers)?).await?;
+        if world.home.count() > seen {
+            break answer;
+        }
+        client::read(answer).await?;
+    };
+    let minute = Duration::from_secs(60);
+    until_some_by("home has its load back", minute, async || {
+        (service.stat("ejected").await.ok()? != 1).then_some(())
+    })
+    .await?;
+    assert_eq!(service.stat("ejections").await?, 1);
+    service.wait("ejected", 0).await?;
+    world.home.release("end");
+    client::read(probe).await?;
+    service.wait_done().await
 }
 
 /// What a gRPC probe tells is known at its end, whatever its headers say; and of any probe that it broke off.
