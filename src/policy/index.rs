@@ -9,6 +9,8 @@ const END: u8 = b'\n';
 pub struct Index {
     /// In order: a set of the library's makes the module 6 kB larger.
     seen: Vec<String>,
+    /// Bytes of it that were seen.
+    length: usize,
 }
 
 impl Index {
@@ -22,15 +24,18 @@ impl Index {
         self.seen.iter().map(String::as_str)
     }
 
-    /// Sees the index as it is now. What is no text is skipped.
-    pub fn see(&mut self, bytes: &[u8]) {
-        let names = bytes.split(|byte| *byte == END);
+    /// Sees the index as it is now: whether it has grown. What is no text is skipped.
+    pub fn see(&mut self, bytes: &[u8]) -> bool {
+        let new = bytes.get(self.length..).unwrap_or_default();
+        self.length = self.length.max(bytes.len());
+        let names = new.split(|byte| *byte == END);
         let names = names.filter_map(|name| str::from_utf8(name).ok());
         for name in names.filter(|name| !name.is_empty()) {
             if let Err(place) = self.place(name) {
                 self.seen.insert(place, name.to_owned());
             }
         }
+        !new.is_empty()
     }
 
     fn place(&self, name: &str) -> Result<usize, usize> {
@@ -53,8 +58,10 @@ mod tests {
     fn what_is_added_is_seen_and_what_is_no_name_is_not() {
         let mut index = Index::default();
         let bytes = with(&with(b"", "a;.;in_flight"), "b;.;info");
-        index.see(&bytes);
-        index.see(b"\xff\xfe\nc;.;info\n\n");
+        assert!(index.see(&bytes));
+        assert!(!index.see(&bytes));
+        let later = [&bytes[..], b"\xff\xfe\nc;.;info\n\n"].concat();
+        assert!(index.see(&later));
         let names: Vec<&str> = index.names().collect();
         assert_eq!(names, ["a;.;in_flight", "b;.;info", "c;.;info"]);
         assert!(index.has("b;.;info") && !index.has("b"));

@@ -1,7 +1,7 @@
 //! A count of the whole process, and this VM's share of it. What keeps the two together is told in
 //! [`crate::policy::roster`].
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 
 use super::host::{self, Metric};
 use super::worker;
@@ -12,13 +12,15 @@ pub struct Account {
     /// Of the total.
     pub(super) name: String,
     /// Of a share, without the prefix that all metrics have.
-    pub(super) share_name: String,
+    share_name: String,
     pub(super) total: Metric,
     pub(super) own: Cell<i64>,
     /// What the total has of it and no share, while there is none.
     unshared: Cell<i64>,
     /// In the slot that this VM has.
     pub(super) share: Cell<Option<Metric>>,
+    /// In slots of others. Envoy keeps what was defined for as long as the VM lives, each time anew.
+    in_slots: RefCell<Vec<(usize, Metric)>>,
 }
 
 impl Account {
@@ -31,7 +33,23 @@ impl Account {
             own: Cell::default(),
             unshared: Cell::default(),
             share: Cell::default(),
+            in_slots: RefCell::default(),
         })
+    }
+
+    /// The share that is in this slot, defined by `define` the first time.
+    pub(super) fn share_in(
+        &self,
+        slot: usize,
+        define: impl FnOnce(&str) -> Option<Metric>,
+    ) -> Option<Metric> {
+        let mut shares = self.in_slots.try_borrow_mut().ok()?;
+        if let Some((_, share)) = shares.iter().find(|(of, _)| *of == slot) {
+            return Some(*share);
+        }
+        let share = define(&self.share_name)?;
+        shares.push((slot, share));
+        Some(share)
     }
 
     /// The total.
@@ -67,11 +85,8 @@ impl Account {
     }
 
     fn share(&self, n: i64) {
-        match self.share.get() {
-            Some(share) => {
-                host::add(share, n);
-            }
-            None => self.unshared.set(self.unshared.get().saturating_add(n)),
+        if !self.share.get().is_some_and(|share| host::add(share, n)) {
+            self.unshared.set(self.unshared.get().saturating_add(n));
         }
     }
 
@@ -80,7 +95,8 @@ impl Account {
     pub(super) fn go_on(&self, share: Option<Metric>) {
         self.share.set(share);
         let Some(share) = share else { return };
-        if host::add(share, self.unshared.get()) {
+        let unshared = self.unshared.get();
+        if unshared != 0 && host::add(share, unshared) {
             self.unshared.set(0);
         }
         self.drive(share, self.own.get().saturating_sub(self.unshared.get()));

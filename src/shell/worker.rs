@@ -40,6 +40,8 @@ struct Worker {
     unlisted: bool,
     /// Whether a slot of this VM was another's before, in which any account of the index may have a share.
     heir: bool,
+    /// Whether all was opened that the index has as far as it is known.
+    opened_all: bool,
     /// Whether the index was read since the roster changed.
     read_index: bool,
     /// The slots of dead VMs, and whether their shares were seen at 0: from then on a new VM may have them.
@@ -142,10 +144,7 @@ impl Worker {
             index.see(bytes);
             (!index.has(name)).then(|| (index::with(bytes, name), ()))
         });
-        if listed.is_some() {
-            index.see(name.as_bytes());
-        }
-        self.unlisted |= !index.has(name);
+        self.unlisted |= listed.is_none() && !self.index.has(name);
     }
 
     /// Opens what the index has and this VM has not. False where it could not be read.
@@ -153,7 +152,11 @@ impl Worker {
         let Some(bytes) = host::recall_bytes(INDEX) else {
             return false;
         };
-        self.index.see(&bytes);
+        // An heir drops no account, and the index only grows.
+        if !self.index.see(&bytes) && self.opened_all {
+            return true;
+        }
+        self.opened_all = true;
         let ours = |name: &&str| self.accounts.iter().all(|account| account.name != **name);
         let strange: Vec<String> = self.index.names().filter(ours).map(str::to_owned).collect();
         for name in strange {
@@ -336,9 +339,7 @@ impl Worker {
                 }
                 continue;
             }
-            if let Some(share) = account.share.get() {
-                account.drive(share, account.own.get());
-            }
+            account.go_on(account.share.get());
             // Of a service that is configured no more. An heir keeps it for what may come late into the slots it has.
             if !self.heir && Rc::strong_count(account) == 1 && account.own.get() == 0 {
                 self.accounts.swap_remove(turn);
@@ -366,7 +367,9 @@ impl Place {
 }
 
 fn share_of(account: &Account, process: u32, slot: usize) -> Option<Metric> {
-    host::metric(Kind::Gauge, &label(process, slot, &account.share_name))
+    account.share_in(slot, |name| {
+        host::metric(Kind::Gauge, &label(process, slot, name))
+    })
 }
 
 /// Changes the roster, and says that it was changed: what `to` gives beside it.
