@@ -1,4 +1,4 @@
-//! `cargo demo -- --overflow eject`: what the set-up of 2020 was meant to do, a redirect of the whole service.
+//! `cargo demo --overflow eject`: what the set-up of 2020 was meant to do, a redirect of the whole service.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `cargo demo -- --errors`: home is well, answers 500 for a while, and is well again, under one steady load.
+//! `cargo demo --errors`: home is well, answers 500 for a while, and is well again, under one steady load.
 
 mod promise;
 

@@ -1,4 +1,4 @@
-//! What `cargo demo -- --errors` promises: clients see as many errors as it takes to eject home, one for each probe that
+//! What `cargo demo --errors` promises: clients see as many errors as it takes to eject home, one for each probe that
 //! fails, and no other.
 
 use std::time::Duration;
