@@ -14,7 +14,7 @@
 //! | no healthy upstream (UH) | nothing: there is no host | an error of a gateway (`errors_kinds.rs`) | what we eject is home, not a host of it |
 //! | a full circuit breaker (UO) | nothing | nothing; an error with `overflow: eject` (`errors/innocent.rs`, `errors/overflow.rs`) | that is what `eject` asks for |
 //! | good answers on a worker that has seen a thousand in a row | each begins the run anew | one in five does, or in as many as the smallest threshold | not to read them all is what makes it cheap; a worker that sees an error reads all |
-//! | errors after such a calm | eject at the threshold | up to four errors later (`errors.rs`) | the same |
+//! | errors after such a calm | eject at the threshold | up to four errors later for each worker (`errors.rs`), up to nineteen where answers break off | the same |
 //! | the end of an ejection | when its time is over, all at once | one probe at a time, and then a ramp (`errors/probe.rs`, `errors.rs`) | a home that is still ill costs one request and not a run of them |
 //! | `maxEjectionPercent` | of the hosts | of the requests (`errors.rs`) | home is one |
 

@@ -1,8 +1,9 @@
 //! Which answers of home a worker looks at. To read a status is the dearest thing on the way home.
 //!
 //! **Invariant: a run of errors is never missed.** As long as all was well for [`CALM`] answers, every n-th is read, n no
-//! more than the errors in a row that eject; from the first error on, all are. So an ejection may come n - 1 errors late
-//! after a long calm, and never otherwise.
+//! more than the errors in a row that eject; from the first error on that it sees, a worker reads all. So an ejection may
+//! come n - 1 errors late for each worker after a long calm (where answers break off after a good beginning, 4n - 1), and
+//! never otherwise.
 
 /// Good answers in a row after which not all are read any more.
 pub const CALM: u32 = 1000;

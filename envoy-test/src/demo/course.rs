@@ -183,7 +183,7 @@ impl Course {
             let (home, away) = (ramp.home, ramp.peer);
             lines.push((
                 ramp.from,
-                format!("the probe was answered: home takes its load back in {lasted:.1} s (requests at home: {home}, at {peer}: {away})"),
+                format!("the probe was answered: home takes its load back, and after {lasted:.1} s has all of it (requests at home: {home}, at {peer}: {away})"),
             ));
         }
         lines.sort();

@@ -92,11 +92,10 @@ pub async fn errors(options: &Options) -> Result<Errors> {
     println!(
         "{HOME} (home) and {PEER} (peer, behind its mTLS gateway), 100 ms a request, {}\n\
          outlierDetection: consecutive5xxErrors {CONSECUTIVE}, interval {INTERVAL}s, baseEjectionTime {}\n\n\
-         With peer-spillover, routing: {}; {HOME} answers 500 from second {} to second {}",
+         With peer-spillover, routing: {}; {HOME} answers 500 from {well} s to {} s",
         connections(clients),
         options.ejection(),
         options.routing.word(),
-        well + 1,
         well + failing,
     );
     let world = start(World::builder().filter(plugin_config(options)), options).await?;
