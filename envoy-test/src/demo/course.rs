@@ -260,7 +260,7 @@ mod tests {
             "   0.21 s  5 errors in a row: home is ejected for 0.8 s, until a probe"
         );
         assert!(lines[1].contains("the probe failed: home is ejected for 1.9 s"));
-        assert!(lines[2].contains("in 0.3 s (requests at home: 1, at gke: 2)"));
+        assert!(lines[2].contains("after 0.3 s has all of it (requests at home: 1, at gke: 2)"));
     }
 
     #[test]
