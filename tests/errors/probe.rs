@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use envoy_test::World;
-use envoy_test::client;
+use envoy_test::client::{self, Answer, Client};
 use envoy_test::wait::until_some_by;
 use envoy_test::world::{HOME, PEER, decisions};
 use serde_json::{Value, json};
@@ -118,6 +118,23 @@ async fn a_probe_that_another_filter_answers_tells_nothing() -> Result<()> {
     service.wait("ejected", 0).await
 }
 
+/// Sends requests until one is home's probe, of which the head of the answer is there.
+async fn begun(
+    service: &Service<'_>,
+    client: &mut Client,
+    headers: &[(&str, &str)],
+) -> Result<impl Future<Output = Result<Answer>>> {
+    let home = &service.world.home;
+    loop {
+        let seen = home.count();
+        let answer = client.start(client::get(&service.host, headers)?).await?;
+        if home.count() > seen {
+            return Ok(client::read(answer));
+        }
+        client::read(answer).await?;
+    }
+}
+
 /// A gRPC stream that lasts is an answer: home takes its load back after half a minute of it.
 #[tokio::test]
 async fn a_grpc_probe_that_goes_on_is_well() -> Result<()> {
@@ -128,14 +145,7 @@ async fn a_grpc_probe_that_goes_on_is_well() -> Result<()> {
     let headers = [("content-type", "application/grpc"), ("x-hold-body", "end")];
     world.peer.release("end");
     let mut client = world.client(true).await?;
-    let probe = loop {
-        let seen = world.home.count();
-        let answer = client.start(client::get(&service.host, &headers)?).await?;
-        if world.home.count() > seen {
-            break answer;
-        }
-        client::read(answer).await?;
-    };
+    let probe = begun(&service, &mut client, &headers).await?;
     let minute = Duration::from_secs(60);
     until_some_by("home has its load back", minute, async || {
         (service.stat("ejected").await.ok()? != 1).then_some(())
@@ -144,7 +154,7 @@ async fn a_grpc_probe_that_goes_on_is_well() -> Result<()> {
     assert_eq!(service.stat("ejections").await?, 1);
     service.wait("ejected", 0).await?;
     world.home.release("end");
-    client::read(probe).await?;
+    probe.await?;
     service.wait_done().await
 }
 
@@ -163,18 +173,11 @@ async fn a_grpc_probe_is_judged_by_its_trailers() -> Result<()> {
             ("x-grpc-trailer-status", status),
         ];
         world.peer.release("end");
-        let probe = loop {
-            let seen = world.home.count();
-            let answer = client.start(client::get(&service.host, &headers)?).await?;
-            if world.home.count() > seen {
-                break answer;
-            }
-            client::read(answer).await?;
-        };
+        let probe = begun(&service, &mut client, &headers).await?;
         assert_eq!(service.stat("ejected").await?, 1, "its headers were good");
         assert_eq!(service.get(&[]).await?.served_by(), PEER);
         world.home.release("end");
-        client::read(probe).await?;
+        probe.await?;
         service.wait_done().await?;
         let ejections = service.stat("ejections").await?;
         assert_eq!(ejections, 2, "round {round}");
