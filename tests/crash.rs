@@ -240,21 +240,8 @@ async fn a_process_that_was_stopped_buries_nobody() -> Result<()> {
     signal("-STOP")?;
     tokio::time::sleep(Duration::from_secs(10)).await;
     signal("-CONT")?;
-    let beats = async || -> Result<BTreeMap<String, i64>> {
-        let beats = world.envoy.stats_matching(";.;beats").await?;
-        Ok(beats)
-    };
-    let before = beats().await?;
-    until_some(
-        "every VM has watched the others for long enough",
-        async || {
-            let now = beats().await.ok()?;
-            let enough =
-                |(vm, beat): (&String, &i64)| now.get(vm).is_some_and(|now| now - beat > 15);
-            before.iter().all(enough).then_some(())
-        },
-    )
-    .await?;
+    // Each has watched the others for long enough.
+    world.wait_ticks(16).await?;
     assert_eq!((said(&world, DEAD), world.in_flight().await?), (0, 12));
     assert_eq!(held.release(&world).await?, 12);
     world.wait_count(0).await

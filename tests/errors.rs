@@ -1,7 +1,7 @@
 //! Error detection: home is ejected for its errors, probed, and takes its load back.
 
 use anyhow::Result;
-use common::{Service, after, builder, detecting, ticks};
+use common::{Service, after, builder, detecting};
 use envoy_test::World;
 use envoy_test::client::get;
 use envoy_test::world::{HOME, HOST, PEER, Update, plugin_config};
@@ -277,7 +277,7 @@ async fn a_configuration_that_a_stream_keeps_alive_has_no_say() -> Result<()> {
     }
     until_home(&services[1], &[]).await?;
     services[1].wait("ejected", 2).await?;
-    ticks(&world, 10).await?;
+    world.wait_ticks(10).await?;
     assert_eq!(services[0].errors_and_ejected().await?, (1, 1));
     assert_eq!(services[0].get(&[]).await?.served_by(), PEER);
     assert_eq!(services[1].stat("ejected").await?, 2, "in its ramp");

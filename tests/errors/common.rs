@@ -169,17 +169,6 @@ impl<'a> Service<'a> {
     }
 }
 
-/// Waits until every VM has ticked so often.
-pub async fn ticks(world: &World, n: i64) -> Result<()> {
-    let before = world.envoy.stats_matching(";.;beats").await?;
-    until_some("every VM ticks", async || {
-        let now = world.envoy.stats_matching(";.;beats").await.ok()?;
-        let enough = |(vm, beats): (&String, &i64)| now.get(vm).is_some_and(|now| now - beats >= n);
-        before.iter().all(enough).then_some(())
-    })
-    .await
-}
-
 /// A request that is on its way.
 pub type Held = tokio::task::JoinHandle<Result<Answer>>;
 

@@ -83,6 +83,21 @@ impl World {
         self.wait_count(0).await
     }
 
+    /// Waits until each VM of home's proxy has ticked `n` times from now.
+    /// # Errors
+    /// One has not by [`crate::DEADLINE`].
+    pub async fn wait_ticks(&self, n: i64) -> Result<()> {
+        let beats = async || self.envoy.stats_matching(";.;beats").await;
+        let before = beats().await?;
+        until_some("every VM ticks", async || {
+            let now = beats().await.ok()?;
+            let enough =
+                |(vm, beats): (&String, &i64)| now.get(vm).is_some_and(|now| now - beats >= n);
+            before.iter().all(enough).then_some(())
+        })
+        .await
+    }
+
     /// How many decisions about [`HOST`] home's proxy has made for this destination and reason.
     /// # Errors
     /// The admin interface does not answer.
