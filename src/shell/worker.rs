@@ -40,8 +40,8 @@ struct Worker {
     unlisted: bool,
     /// Whether a slot of this VM was another's before, in which any account of the index may have a share.
     heir: bool,
-    /// Whether all was opened that the index has as far as it is known.
-    opened_all: bool,
+    /// Names that the index had when all of them were opened; `list` sees more.
+    opened: usize,
     /// Whether the index was read since the roster changed.
     read_index: bool,
     /// The slots of dead VMs, and whether their shares were seen at 0: from then on a new VM may have them.
@@ -139,10 +139,9 @@ impl Worker {
         if self.index.has(name) {
             return;
         }
-        let index = &mut self.index;
         let listed = host::exchange(INDEX, |bytes| {
-            index.see(bytes);
-            (!index.has(name)).then(|| (index::with(bytes, name), ()))
+            self.index.see(bytes);
+            (!self.index.has(name)).then(|| (index::with(bytes, name), ()))
         });
         self.unlisted |= listed.is_none() && !self.index.has(name);
     }
@@ -152,11 +151,13 @@ impl Worker {
         let Some(bytes) = host::recall_bytes(INDEX) else {
             return false;
         };
+        self.index.see(&bytes);
         // An heir drops no account, and the index only grows.
-        if !self.index.see(&bytes) && self.opened_all {
+        let known = self.index.names().len();
+        if known == self.opened {
             return true;
         }
-        self.opened_all = true;
+        self.opened = known;
         let ours = |name: &&str| self.accounts.iter().all(|account| account.name != **name);
         let strange: Vec<String> = self.index.names().filter(ours).map(str::to_owned).collect();
         for name in strange {
