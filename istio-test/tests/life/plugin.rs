@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use envoy_test::wait::until_some_by;
 use istio_test::federation::wasmplugin;
-use istio_test::layout::{CLIENT, REGISTRY};
+use istio_test::layout::{CLIENT, PodSpec, REGISTRY};
 use istio_test::pod::log_name;
 use istio_test::{Cluster, Mesh};
 use serde_json::Value;
@@ -37,18 +37,21 @@ pub async fn apply(mesh: &Mesh, manifest: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The log of the client's proxy, from where it ends now.
+/// The log of a proxy, from where it ends now.
 pub struct Log {
     path: PathBuf,
     from: u64,
 }
 
 impl Log {
+    /// Of the client's proxy.
     pub fn from_now(mesh: &Mesh) -> Result<Log> {
-        let path = mesh
-            .layout
-            .dir()
-            .join(format!("log/{}.log", log_name(&CLIENT)));
+        Log::of(mesh, &CLIENT)
+    }
+
+    pub fn of(mesh: &Mesh, pod: &PodSpec) -> Result<Log> {
+        let name = format!("log/{}.log", log_name(pod));
+        let path = mesh.layout.dir().join(name);
         let from = fs::metadata(&path)?.len();
         Ok(Log { path, from })
     }
@@ -71,11 +74,15 @@ impl Log {
             .count())
     }
 
-    /// The lines of its access log that tell of an answer that Envoy gave in place of the service.
+    /// The lines of its access log that tell of an answer that Envoy gave in place of the service, under the log's name.
     pub fn failures(&self) -> Result<String> {
         let later = self.later()?;
         let failed = later.lines().filter(|line| line.contains("HTTP/1.1\" 5"));
-        Ok(failed.collect::<Vec<_>>().join("\n"))
+        let name = self.path.file_name().unwrap_or_default().display();
+        Ok(format!(
+            "{name}:\n{}",
+            failed.collect::<Vec<_>>().join("\n")
+        ))
     }
 
     /// Waits for a line that has each of `parts`, and returns it.

@@ -9,6 +9,7 @@ use envoy_test::load::{Outcome, Until, closed_loop, failed};
 use envoy_test::wait::until_some_by;
 use istio_test::Mesh;
 use istio_test::fixture::{self, home, peer};
+use istio_test::layout::{CLIENT, HOME_APP, HOME_GATEWAY, PEER_APP, PEER_GATEWAY};
 use tokio::task::JoinHandle;
 
 use crate::plugin::Log;
@@ -32,7 +33,7 @@ pub const SPILLED: &str = "gke; reason=limit";
 ///
 /// Whatever is waited for, a request that fails ends the waiting and the test.
 pub struct Traffic {
-    log: Log,
+    logs: Vec<Log>,
     seen: Arc<Mutex<Vec<Outcome>>>,
     task: JoinHandle<Result<Vec<Outcome>>>,
 }
@@ -47,8 +48,13 @@ impl Traffic {
         load.progress = Some(Arc::new(move |outcome| {
             to.lock().unwrap().push(outcome.clone())
         }));
+        // Each proxy that a request may pass.
+        let way = [CLIENT, HOME_APP, HOME_GATEWAY, PEER_GATEWAY, PEER_APP];
         Ok(Traffic {
-            log: Log::from_now(mesh)?,
+            logs: way
+                .iter()
+                .map(|pod| Log::of(mesh, pod))
+                .collect::<Result<_>>()?,
             seen,
             task: tokio::spawn(closed_loop(load)),
         })
@@ -80,7 +86,7 @@ impl Traffic {
         self.none_failed(from).await
     }
 
-    /// Says what the proxy's access log has of those that failed, if any did.
+    /// Says what the proxies' access logs have of those that failed, if any did.
     async fn none_failed(&self, from: usize) -> Result<()> {
         let failed = self.of(from, failed);
         if failed == 0 {
@@ -88,8 +94,9 @@ impl Traffic {
         }
         // Envoy writes it once a second.
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let (shown, log) = (self.of(from, shown), self.log.failures()?);
-        bail!("{failed} failed, of\n{shown}\n{log}")
+        let logs: Result<Vec<String>> = self.logs.iter().map(Log::failures).collect();
+        let (shown, logs) = (self.of(from, shown), logs?.join("\n"));
+        bail!("{failed} failed, of\n{shown}\n{logs}")
     }
 
     /// Waits until one request after another is as `each` says, and for long enough.
