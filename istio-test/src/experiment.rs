@@ -115,6 +115,7 @@ pub async fn both(
     mut on_second: impl FnMut(usize, usize, Counts),
 ) -> Result<Report> {
     federation::reset(mesh).await?;
+    federation::forgotten(mesh).await?;
     let folder = federation::apply(mesh).await?;
     origin(mesh).await?;
     let without = run(mesh, load, |second, counts| on_second(0, second, counts)).await?;

@@ -37,6 +37,27 @@ pub async fn reset(mesh: &Mesh) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the proxies have forgotten what [`reset`] removed. What [`apply`] waits for is else there too early: from before.
+/// # Errors
+/// One does not in time.
+pub async fn forgotten(mesh: &Mesh) -> Result<()> {
+    for app in [HOME_APP, PEER_APP] {
+        mesh.proxy(&app)
+            .wait_config("the service takes plain text again", |config| {
+                takes_plain_text(config) == Some(true)
+            })
+            .await?;
+    }
+    for gateway in [PEER_GATEWAY, HOME_GATEWAY] {
+        mesh.proxy(&gateway)
+            .wait_config("a gateway passes nothing on", |config| {
+                passes_on(config) == Some(false)
+            })
+            .await?;
+    }
+    Ok(())
+}
+
 /// A copy of `wasmplugin/` in which what is marked CHANGE is changed to what this mesh has, as its README says to do.
 /// # Errors
 /// A file cannot be read or written.
@@ -116,39 +137,64 @@ pub async fn apply(mesh: &Mesh) -> Result<PathBuf> {
         .await?;
     for gateway in [PEER_GATEWAY, HOME_GATEWAY] {
         mesh.proxy(&gateway)
-            .wait_config("a gateway passes on to the service", passes_on)
+            .wait_config("a gateway passes on to the service", |config| {
+                passes_on(config) == Some(true)
+            })
             .await?;
     }
     // A listener that changes under the first requests may cost one of them, with or without a filter.
     for app in [HOME_APP, PEER_APP] {
         mesh.proxy(&app)
-            .wait_config("the service refuses plain text", refuses_plain_text)
+            .wait_config("the service refuses plain text", |config| {
+                takes_plain_text(config) == Some(false)
+            })
             .await?;
     }
     Ok(folder)
 }
 
-/// Whether the listener for what arrives, in a sidecar of this configuration, takes mTLS alone.
-fn refuses_plain_text(config: &str) -> bool {
-    let dump: Value = serde_json::from_str(config).unwrap_or_default();
-    let all = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let listeners = all(&dump["configs"])
-        .into_iter()
-        .flat_map(|part| all(&part["dynamic_listeners"]));
-    let mut inbound = listeners.filter(|listener| listener["name"] == "virtualInbound");
-    inbound.next().is_some_and(|listener| {
-        let chains = all(&listener["active_state"]["listener"]["filter_chains"]);
-        let plain =
-            |chain: &Value| chain["filter_chain_match"]["transport_protocol"] == "raw_buffer";
-        listener["warming_state"].is_null() && !chains.is_empty() && !chains.iter().any(plain)
-    })
+/// Whether the listener for what arrives takes plain text too, in a sidecar of this configuration; nothing while it changes.
+fn takes_plain_text(config: &str) -> Option<bool> {
+    let inbound = |listener: &&Value| listener["name"] == "virtualInbound";
+    let matches = matches(listeners(config).iter().find(inbound)?)?;
+    let plain = |chain: &Value| chain["transport_protocol"] == "raw_buffer";
+    (!matches.is_empty()).then(|| matches.iter().any(plain))
 }
 
-/// Whether an east-west gateway of this configuration leads service `a`'s SNI on.
-fn passes_on(config: &str) -> bool {
-    let text: String = config.split_whitespace().collect();
-    text.contains(r#""server_names":["outbound_.80_._.a.istio.svc.cluster.local"]"#)
-        && !text.contains("warming_state")
+/// Whether an east-west gateway of this configuration leads service `a`'s SNI on; nothing while it changes.
+fn passes_on(config: &str) -> Option<bool> {
+    let gates: Option<Vec<_>> = listeners(config).iter().map(matches).collect();
+    let sni = json!(["outbound_.80_._.a.istio.svc.cluster.local"]);
+    Some(
+        gates?
+            .iter()
+            .flatten()
+            .any(|chain| chain["server_names"] == sni),
+    )
+}
+
+/// The listeners of a proxy's configuration; those that only drain are among them.
+fn listeners(config: &str) -> Vec<Value> {
+    let dump: Value = serde_json::from_str(config).unwrap_or_default();
+    let parts = all(&dump["configs"]).into_iter();
+    parts
+        .flat_map(|part| all(&part["dynamic_listeners"]))
+        .collect()
+}
+
+/// What a listener's filter chains are for; none where it only drains, nothing while its successor warms.
+fn matches(listener: &Value) -> Option<Vec<Value>> {
+    let chains = all(&listener["active_state"]["listener"]["filter_chains"]);
+    let matches = chains
+        .iter()
+        .map(|chain| chain["filter_chain_match"].clone());
+    listener["warming_state"]
+        .is_null()
+        .then(|| matches.collect())
+}
+
+fn all(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
 }
 
 /// Pushes the shipped module, and returns its name and the digest of its manifest.

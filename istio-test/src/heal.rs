@@ -27,7 +27,7 @@ pub async fn heal(mesh: &Mesh) -> Result<()> {
     }
     federation::reset(mesh).await?;
     try_join_all(PODS.iter().map(|spec| heal_pod(mesh, spec))).await?;
-    Ok(())
+    federation::forgotten(mesh).await
 }
 
 async fn heal_pod(mesh: &Mesh, spec: &PodSpec) -> Result<()> {
