@@ -24,13 +24,14 @@ const KINDS: &str = "wasmplugins.extensions.istio.io,trafficextensions.extension
     envoyfilters.networking.istio.io,peerauthentications.security.istio.io,\
     authorizationpolicies.security.istio.io,telemetries.telemetry.istio.io";
 
-/// Removes everything of Istio's from both clusters.
+/// Removes everything of Istio's from both clusters, but what is part of the mesh.
 /// # Errors
 /// An API server refuses.
 pub async fn reset(mesh: &Mesh) -> Result<()> {
     for cluster in CLUSTERS {
         for namespace in ["istio", "istio-system"] {
-            let arguments = ["delete", KINDS, "--all", "--wait=false", "-n", namespace];
+            let applied = ["-l", "mesh!=yes", "--wait=false", "-n", namespace];
+            let arguments = [&["delete", KINDS], &applied[..]].concat();
             mesh.kube(cluster).kubectl(&arguments).await?;
         }
     }

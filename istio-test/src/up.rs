@@ -59,6 +59,8 @@ pub async fn up() -> Result<Mesh> {
         let injected = ["label", "namespace", NAMESPACE, "istio-injection=enabled"];
         kube.kubectl(&injected).await?;
         kube.apply(&service(cluster)).await?;
+        kube.apply(include_str!("../manifests/keep-alive.yaml"))
+            .await?;
         control::write_mesh_config(&layout, cluster, "")?;
         control::start_istiod(&layout, cluster).await
     })
