@@ -17,6 +17,8 @@ pub const MOST_BYTES: usize = 210_000;
 const TARGET: &str = "wasm32-wasip1";
 /// What stands in a module where its build id goes (`BUILD` in `src/shell/running.rs`).
 const NO_ID: &[u8; 64] = b"peer-spillover: cargo filter puts the digest of the module here.";
+/// What the optimiser is to do.
+const OPTIMISE: [&str; 3] = ["-Oz", "--strip-debug", "--strip-producers"];
 /// What Rust's target may use and every V8 that Envoy ships understands.
 const FEATURES: [&str; 6] = [
     "--enable-bulk-memory",
@@ -69,8 +71,9 @@ fn make(name: &str, dir: &str, features: &[&str]) -> Result<PathBuf> {
     alone(&dir.with_extension("lock"), || {
         let raw = compile(&workspace_root(), &dir, features)?;
         let stamp = dir.join("peer_spillover.from");
-        let kept = exports::KEPT;
-        let from = format!("{} {kept:?} with id", sha256(&fs::read(&raw)?));
+        // All that the module is made of: how, and from what.
+        let how = (exports::KEPT, tools::BINARYEN, OPTIMISE, FEATURES);
+        let from = format!("{} {how:?} with id", sha256(&fs::read(&raw)?));
         if !module.is_file()
             || fs::read_to_string(&stamp).is_ok_and(|last| last != from)
             || !stamp.is_file()
@@ -139,7 +142,7 @@ pub fn finish(raw: &Path) -> Result<Vec<u8>> {
     fs::write(&pruned, exports::prune(&fs::read(raw)?)?)?;
     let mut wasm_opt = tools::wasm_opt()?;
     wasm_opt
-        .args(["-Oz", "--strip-debug", "--strip-producers"])
+        .args(OPTIMISE)
         .args(FEATURES)
         .arg(&pruned)
         .arg("-o")

