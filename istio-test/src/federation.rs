@@ -42,18 +42,26 @@ pub async fn reset(mesh: &Mesh) -> Result<()> {
 /// # Errors
 /// One does not in time.
 pub async fn forgotten(mesh: &Mesh) -> Result<()> {
-    for app in [HOME_APP, PEER_APP] {
-        mesh.proxy(&app)
-            .wait_config("the service takes plain text again", |config| {
-                takes_plain_text(config) == Some(true)
-            })
+    reached(mesh, false).await
+}
+
+/// Waits until `a` may be reached from the other cluster, at each end: it refuses plain text, and its gateway passes on to it.
+/// Or, where it is not `open`, until none of this is so.
+async fn reached(mesh: &Mesh, open: bool) -> Result<()> {
+    let word = if open { "" } else { " no more" };
+    for gateway in [PEER_GATEWAY, HOME_GATEWAY] {
+        let what = format!("a gateway passes on to the service{word}");
+        let proxy = mesh.proxy(&gateway);
+        proxy
+            .wait_listeners(&what, |all| passes_on(all) == Some(open))
             .await?;
     }
-    for gateway in [PEER_GATEWAY, HOME_GATEWAY] {
-        mesh.proxy(&gateway)
-            .wait_config("a gateway passes nothing on", |config| {
-                passes_on(config) == Some(false)
-            })
+    // A listener that changes under the first requests may cost one of them, with or without a filter.
+    for app in [HOME_APP, PEER_APP] {
+        let what = format!("the service refuses plain text{word}");
+        let proxy = mesh.proxy(&app);
+        proxy
+            .wait_listeners(&what, |all| takes_plain_text(all) == Some(!open))
             .await?;
     }
     Ok(())
@@ -136,66 +144,34 @@ pub async fn apply(mesh: &Mesh) -> Result<PathBuf> {
     proxy
         .wait_config("the client knows the peer's host", known)
         .await?;
-    for gateway in [PEER_GATEWAY, HOME_GATEWAY] {
-        mesh.proxy(&gateway)
-            .wait_config("a gateway passes on to the service", |config| {
-                passes_on(config) == Some(true)
-            })
-            .await?;
-    }
-    // A listener that changes under the first requests may cost one of them, with or without a filter.
-    for app in [HOME_APP, PEER_APP] {
-        mesh.proxy(&app)
-            .wait_config("the service refuses plain text", |config| {
-                takes_plain_text(config) == Some(false)
-            })
-            .await?;
-    }
+    reached(mesh, true).await?;
     Ok(folder)
 }
 
-/// Whether the listener for what arrives takes plain text too, in a sidecar of this configuration; nothing while it changes.
-fn takes_plain_text(config: &str) -> Option<bool> {
+/// Whether a sidecar's listener for what arrives takes plain text too; nothing while it changes.
+fn takes_plain_text(listeners: &[Value]) -> Option<bool> {
     let inbound = |listener: &&Value| listener["name"] == "virtualInbound";
-    let matches = matches(listeners(config).iter().find(inbound)?)?;
+    let matches = matches(listeners.iter().find(inbound)?)?;
     let plain = |chain: &Value| chain["transport_protocol"] == "raw_buffer";
     (!matches.is_empty()).then(|| matches.iter().any(plain))
 }
 
-/// Whether an east-west gateway of this configuration leads service `a`'s SNI on; nothing while it changes.
-fn passes_on(config: &str) -> Option<bool> {
-    let gates: Option<Vec<_>> = listeners(config).iter().map(matches).collect();
+/// Whether an east-west gateway leads service `a`'s SNI on; nothing while it changes.
+fn passes_on(listeners: &[Value]) -> Option<bool> {
+    let matches: Option<Vec<_>> = listeners.iter().map(matches).collect();
     let sni = json!(["outbound_.80_._.a.istio.svc.cluster.local"]);
-    Some(
-        gates?
-            .iter()
-            .flatten()
-            .any(|chain| chain["server_names"] == sni),
-    )
-}
-
-/// The listeners of a proxy's configuration; those that only drain are among them.
-fn listeners(config: &str) -> Vec<Value> {
-    let dump: Value = serde_json::from_str(config).unwrap_or_default();
-    let parts = all(&dump["configs"]).into_iter();
-    parts
-        .flat_map(|part| all(&part["dynamic_listeners"]))
-        .collect()
+    let mut chains = matches?.into_iter().flatten();
+    Some(chains.any(|chain| chain["server_names"] == sni))
 }
 
 /// What a listener's filter chains are for; none where it only drains, nothing while its successor warms.
 fn matches(listener: &Value) -> Option<Vec<Value>> {
-    let chains = all(&listener["active_state"]["listener"]["filter_chains"]);
-    let matches = chains
-        .iter()
-        .map(|chain| chain["filter_chain_match"].clone());
+    let chains = listener["active_state"]["listener"]["filter_chains"].as_array();
+    let chains = chains.into_iter().flatten();
+    let matches = chains.map(|chain| chain["filter_chain_match"].clone());
     listener["warming_state"]
         .is_null()
         .then(|| matches.collect())
-}
-
-fn all(value: &Value) -> Vec<Value> {
-    value.as_array().cloned().unwrap_or_default()
 }
 
 /// Pushes the shipped module, and returns its name and the digest of its manifest.

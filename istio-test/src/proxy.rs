@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use envoy_test::client::{Answer, Client, empty, request};
@@ -12,7 +13,8 @@ use crate::layout::{Layout, PodSpec};
 use crate::net;
 
 /// How long a change may take from the API server to a proxy.
-const PUSHED: std::time::Duration = std::time::Duration::from_secs(40);
+const PUSHED: Duration = Duration::from_secs(40);
+const BETWEEN_DUMPS: Duration = Duration::from_millis(50);
 
 /// A pod's Envoy, by its admin interface.
 #[derive(Clone, Debug)]
@@ -85,11 +87,33 @@ impl Proxy {
     /// # Errors
     /// `what` has not come true in time.
     pub async fn wait_config(&self, what: &str, holds: impl Fn(&str) -> bool) -> Result<()> {
-        let attempt = async || {
-            let text = self.admin("/config_dump?include_eds").await.ok()?;
-            holds(&text).then_some(())
+        self.wait_dump(what, "/config_dump?include_eds", holds)
+            .await
+    }
+
+    /// As [`Proxy::wait_config`], of the listeners that came from the control plane: those that only drain are among them.
+    /// # Errors
+    /// `what` has not come true in time.
+    pub async fn wait_listeners(&self, what: &str, holds: impl Fn(&[Value]) -> bool) -> Result<()> {
+        let path = "/config_dump?resource=dynamic_listeners";
+        let listeners = |text: &str| {
+            let dump: Value = serde_json::from_str(text).unwrap_or_default();
+            holds(dump["configs"].as_array().map_or(&[], Vec::as_slice))
         };
-        until_some_by(what, PUSHED, attempt).await
+        self.wait_dump(what, path, listeners).await
+    }
+
+    async fn wait_dump(&self, what: &str, path: &str, holds: impl Fn(&str) -> bool) -> Result<()> {
+        until_some_by(what, PUSHED, async || {
+            let dump = self.admin(path).await;
+            if dump.is_ok_and(|text| holds(&text)) {
+                return Some(());
+            }
+            // A dump is work for the thread that is to take the change.
+            tokio::time::sleep(BETWEEN_DUMPS).await;
+            None
+        })
+        .await
     }
 
     /// Waits until a sum of statistics ([`Proxy::sum`]) is as `holds` says, and returns it.
