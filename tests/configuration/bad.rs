@@ -1,0 +1,95 @@
+//! Configurations that must be refused.
+
+use envoy_test::world::plugin_config;
+use serde_json::{Value, json};
+
+/// A configuration that must be refused, and what the line about it says: the path and the fix.
+pub struct Bad {
+    pub kind: &'static str,
+    pub text: String,
+    pub says: [&'static str; 2],
+}
+
+impl Bad {
+    fn new(kind: &'static str, text: impl ToString, says: [&'static str; 2]) -> Self {
+        let text = text.to_string();
+        Bad { kind, text, says }
+    }
+}
+
+/// The good configuration, changed.
+pub fn with(change: impl FnOnce(&mut Value)) -> Value {
+    let mut config = plugin_config(1);
+    change(&mut config);
+    config
+}
+
+/// One of many that must be refused.
+pub fn bad(n: u32) -> Value {
+    with(|c| c["services"][0]["mode"] = json!(format!("bad-{n}")))
+}
+
+/// One of each kind of mistake.
+pub fn bad_ones() -> Vec<Bad> {
+    let service = plugin_config(1)["services"][0].clone();
+    // Printable and not, with a line break here and there, the same in each run.
+    let mut state = 1u32;
+    let junk: String = (0..1 << 20)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from((state >> 25) as u8)
+        })
+        .collect();
+    vec![
+        Bad::new(
+            "unknown field",
+            with(|c| c["services"][0]["peers"][0]["weight"] = json!(1)),
+            [
+                "services[0].peers[0].weight: unknown field",
+                "remove it, or use one of: name, host, mode",
+            ],
+        ),
+        Bad::new(
+            "wrong type",
+            with(|c| c["debugHeader"] = json!("yes")),
+            ["debugHeader: ", "must be true or false, not a string"],
+        ),
+        Bad::new(
+            "impossible value",
+            with(|c| {
+                c["services"][0]["trafficPolicy"]["connectionPool"]["http"]["http2MaxRequests"] =
+                    json!(0);
+            }),
+            [
+                "services[0].trafficPolicy.connectionPool.http.http2MaxRequests: ",
+                "to send everything to the peer, use mode: evacuate",
+            ],
+        ),
+        Bad::new(
+            "duplicate host",
+            with(|c| c["services"] = json!([service, service])),
+            [
+                "services[1]: host a.istio.svc.cluster.local is there twice",
+                "merge the two services",
+            ],
+        ),
+        Bad::new(
+            "1 MB of junk",
+            junk,
+            ["configuration: ", "is not the JSON that is expected"],
+        ),
+        Bad::new(
+            "deep nesting",
+            format!("{{\"services\":{}", "[".repeat(200_000)),
+            ["configuration: ", "is not the JSON that is expected"],
+        ),
+        Bad::new(
+            "empty",
+            "",
+            [
+                "configuration: is empty",
+                "set spec.pluginConfig with version, cluster and services",
+            ],
+        ),
+    ]
+}
