@@ -30,8 +30,15 @@ const KINDS: &str = "wasmplugins.extensions.istio.io,trafficextensions.extension
 pub async fn reset(mesh: &Mesh) -> Result<()> {
     for cluster in CLUSTERS {
         for namespace in ["istio", "istio-system"] {
-            let applied = ["-l", "mesh!=yes", "--wait=false", "-n", namespace];
-            let arguments = [&["delete", KINDS], &applied[..]].concat();
+            let arguments = [
+                "delete",
+                KINDS,
+                "-l",
+                "mesh!=yes",
+                "--wait=false",
+                "-n",
+                namespace,
+            ];
             mesh.kube(cluster).kubectl(&arguments).await?;
         }
     }
