@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use envoy_test::wait::{until_some, until_some_by};
@@ -251,6 +251,11 @@ pub fn log_name(pod: &PodSpec) -> String {
     format!("{}-{}-proxy", pod.cluster.word(), pod.name)
 }
 
+/// The file of [`log_name`].
+pub fn log_file(layout: &Layout, pod: &PodSpec) -> PathBuf {
+    layout.dir().join(format!("log/{}.log", log_name(pod)))
+}
+
 /// Waits until the proxy serves.
 /// # Errors
 /// It does not in time; its log is named.
@@ -267,10 +272,7 @@ pub async fn wait_ready(layout: &Layout, pod: &PodSpec) -> Result<()> {
         (answer.status == 200).then_some(())
     })
     .await
-    .with_context(|| {
-        let log = layout.dir().join(format!("log/{}.log", log_name(pod)));
-        format!("see {}", log.display())
-    })
+    .with_context(|| format!("see {}", log_file(layout, pod).display()))
 }
 
 /// Makes a file that every user may read, as those that Envoy reads must be.

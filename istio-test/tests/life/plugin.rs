@@ -9,7 +9,7 @@ use anyhow::Result;
 use envoy_test::wait::until_some_by;
 use istio_test::federation::wasmplugin;
 use istio_test::layout::{CLIENT, PodSpec, REGISTRY};
-use istio_test::pod::log_name;
+use istio_test::pod::log_file;
 use istio_test::{Cluster, Mesh};
 use serde_json::Value;
 
@@ -50,8 +50,7 @@ impl Log {
     }
 
     pub fn of(mesh: &Mesh, pod: &PodSpec) -> Result<Log> {
-        let name = format!("log/{}.log", log_name(pod));
-        let path = mesh.layout.dir().join(name);
+        let path = log_file(&mesh.layout, pod);
         let from = fs::metadata(&path)?.len();
         Ok(Log { path, from })
     }
