@@ -6,6 +6,7 @@ pub mod attention;
 pub mod decision;
 pub mod index;
 pub mod ledger;
+pub mod mark;
 pub mod origin;
 pub mod outlier;
 pub mod roster;

@@ -11,15 +11,27 @@
 //! stood still) finds its slot lost, takes another, and adds there what it holds: the total is right again.
 //! **Invariant: a slot that was used is never without an owner.** Whoever took it over keeps it at 0 until a new VM takes it,
 //! since one that was wrongly taken for dead may still add to it until it notices.
-//! **Invariant: nobody is dead by a clock.** A VM is stale by the observer's own ticks: where the whole process stood still,
-//! so did the observer.
+//! **Invariant: nobody is dead by a clock.** A VM is stale by the observer's own ticks, and only by those that came in time:
+//! where the whole process stood still, so did the observer, and an observer that was late draws no conclusion.
+//! **Invariant: a VM that works is alive.** It beats in its ticks, and where these do not come, since its worker is busy,
+//! with its callbacks. Where even these do not come it is still alive if it is outside of a callback ([`super::mark`]):
+//! a worker that connects to ten thousand upstreams in one pass of its event loop calls no filter for seconds.
 //!
-//! What a VM does between two hostcalls cannot trap; it dies between callbacks. (A trap between the two increments of one
-//! change would leave them apart by that change.)
+//! What a VM does between two hostcalls cannot trap; it dies inside a callback, before or after all of its hostcalls. (A trap
+//! between the two increments of one change would leave them apart by that change.)
 
-/// An observer's ticks without a beat of another VM after which that is dead: 2.4 seconds, at five ticks a second, so that
-/// with a tick to notice and one to mend a count is right after 3.
+/// An observer's ticks without a beat of another VM after which that is dead, if it is inside a callback: 2.4 seconds, at
+/// five ticks a second, so that with a tick to notice and one to mend a count is right after 3.
 pub const STALE: u32 = 12;
+/// The last of these ticks, in each of which it was seen inside. One look would find a VM that works by chance.
+pub const LOOKS: u32 = 3;
+/// So many more if it is outside: a minute. No callback can have killed it, so this is for a mark that was lost: a VM that
+/// was wrongly declared dead may take one off that is not its own, before it notices.
+pub const SILENT: u32 = 300;
+/// Callbacks of a VM between two ticks of its own after which it beats, and sees whether it was declared dead.
+pub const CALLBACKS: u32 = 16;
+/// The longest time between two ticks of an observer, in milliseconds, that makes the second one count: two of the period.
+pub const IN_TIME: u64 = 400;
 /// Most slots; a proxy has one for each worker, one for its main thread, and some that end.
 const MOST: usize = 4096;
 
@@ -83,17 +95,33 @@ impl Roster {
         Some((next, vm, slot))
     }
 
-    /// With `slot` taken over by another VM. Nothing where its owner is not this one.
-    pub fn take(&self, slot: usize, from: u32, to: u32) -> Option<Roster> {
-        let mut next = self.clone();
-        let owner = next.owners.get_mut(slot).filter(|owner| **owner == from)?;
-        *owner = to;
-        Some(next)
+    /// The slots of `vm` that are not free: its own, and those of dead VMs that it drives to 0.
+    pub fn slots(&self, vm: Vm) -> impl Iterator<Item = usize> {
+        let words = self.owners.iter().enumerate();
+        words.filter_map(move |(slot, word)| (*word == vm).then_some(slot))
     }
 
-    /// With the drained `slot` of `vm` free for a VM that comes. Nothing where it is not its.
+    /// With all slots of the dead VM `from` taken over by the VM `to`, and which these are: all at once, since it shows in
+    /// its own slot alone that it is dead. `None` if it has none any more.
+    pub fn take(&self, from: Vm, to: Vm) -> Option<(Roster, Vec<usize>)> {
+        let mut next = self.clone();
+        let words = next.owners.iter_mut().enumerate();
+        let of_dead = words.filter(|(_, word)| owner_of(**word).0 == from);
+        let taken: Vec<usize> = of_dead
+            .map(|(slot, word)| {
+                *word = to;
+                slot
+            })
+            .collect();
+        (!taken.is_empty()).then_some((next, taken))
+    }
+
+    /// With the drained `slot` of `vm` free for a VM that comes. `None` if it is not its.
     pub fn free(&self, slot: usize, vm: Vm) -> Option<Roster> {
-        self.take(slot, vm, vm | FREE)
+        let mut next = self.clone();
+        let owner = next.owners.get_mut(slot).filter(|owner| **owner == vm)?;
+        *owner = vm | FREE;
+        Some(next)
     }
 
     /// The roster as bytes, for shared data.
@@ -121,12 +149,14 @@ impl Roster {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Watch {
     stale: u32,
+    looks: u32,
+    silent: u32,
     seen: Vec<Seen>,
 }
 
 impl Default for Watch {
     fn default() -> Self {
-        Watch::new(STALE)
+        Watch::new(STALE, LOOKS, SILENT)
     }
 }
 
@@ -135,20 +165,30 @@ struct Seen {
     owner: Vm,
     beat: u64,
     ticks: u32,
+    inside: u32,
 }
 
 impl Watch {
-    /// For which a VM is dead after so many ticks without a beat.
-    pub fn new(stale: u32) -> Watch {
+    /// For which a VM is dead after `stale` ticks without a beat, in the last `looks` of which it was inside a callback, or
+    /// after `silent` more wherever it was.
+    pub fn new(stale: u32, looks: u32, silent: u32) -> Watch {
         Watch {
             stale,
+            looks,
+            silent,
             seen: Vec::new(),
         }
     }
 
-    /// Looks at `slot`, once in each tick of the observer: whether its owner is dead, for which its beat must not have
-    /// moved in [`STALE`] ticks, or what it was made for.
-    pub fn dead(&mut self, slot: usize, owner: Vm, beat: u64) -> bool {
+    /// Looks at `slot`, once in each tick of the observer that came in time: whether its owner is dead. `beat` must not have
+    /// moved for so many ticks. `inside` tells whether it is inside a callback, and is asked only if that matters.
+    pub fn dead(
+        &mut self,
+        slot: usize,
+        owner: Vm,
+        beat: u64,
+        inside: impl FnOnce() -> bool,
+    ) -> bool {
         if self.seen.len() <= slot {
             self.seen.resize(slot.saturating_add(1), Seen::default());
         }
@@ -159,11 +199,20 @@ impl Watch {
             *seen = Seen {
                 owner,
                 beat,
-                ticks: 0,
+                ..Seen::default()
             };
         }
         seen.ticks = seen.ticks.saturating_add(1);
-        seen.ticks > self.stale
+        if seen.ticks.saturating_add(self.looks) <= self.stale.saturating_add(1) {
+            return false;
+        }
+        seen.inside = if inside() {
+            seen.inside.saturating_add(1)
+        } else {
+            0
+        };
+        let stale = seen.ticks > self.stale && seen.inside >= self.looks;
+        stale || seen.ticks > self.stale.saturating_add(self.silent)
     }
 }
 
@@ -183,8 +232,9 @@ mod tests {
     fn each_vm_has_a_number_and_a_slot_of_its_own() {
         let roster = of(3);
         assert_eq!(roster.owners(), [1, 2, 3]);
-        let roster = roster.take(1, 2, 3).and_then(|r| r.free(1, 3));
-        let roster = roster.expect("they own it");
+        let (roster, taken) = roster.take(2, 3).expect("it has a slot");
+        assert_eq!(taken, [1]);
+        let roster = roster.free(1, 3).expect("3 owns it");
         assert_eq!(
             owner_of(roster.owners()[1]),
             (3, true),
@@ -211,11 +261,22 @@ mod tests {
     #[test]
     fn a_slot_has_one_owner() {
         let roster = of(2);
-        assert_eq!(roster.take(0, 2, 2), None);
-        assert_eq!(roster.take(5, 0, 2), None);
-        let taken = roster.take(0, 1, 2).expect("1 owns it");
-        assert_eq!(taken.take(0, 1, 3), None, "the second comes too late");
+        assert_eq!(roster.take(5, 2), None);
+        let (taken, _) = roster.take(1, 2).expect("1 has a slot");
+        assert_eq!(taken.take(1, 3), None, "the second comes too late");
+        assert_eq!(taken.free(0, 1), None, "it is another's");
         assert!(!taken.has(1) && taken.has(2));
+    }
+
+    #[test]
+    fn what_a_dead_vm_had_inherited_is_taken_over_with_its_own_slot() {
+        let (roster, _) = of(4).take(1, 2).expect("it has a slot");
+        let (roster, _) = roster.take(3, 2).expect("it has a slot");
+        let roster = roster.free(2, 2).expect("2 owns it");
+        assert_eq!(roster.slots(2).collect::<Vec<_>>(), [0, 1]);
+        let (roster, taken) = roster.take(2, 4).expect("it has slots");
+        assert_eq!(taken, [0, 1, 2]);
+        assert_eq!(roster.owners(), [4, 4, 4, 4]);
     }
 
     #[test]
@@ -227,17 +288,48 @@ mod tests {
         }
     }
 
+    const INSIDE: fn() -> bool = || true;
+    const OUTSIDE: fn() -> bool = || false;
+
     #[test]
     fn only_an_observers_own_ticks_make_a_vm_stale() {
         let mut watch = Watch::default();
         for _ in 0..STALE {
-            assert!(!watch.dead(3, 9, 100));
+            assert!(!watch.dead(3, 9, 100, INSIDE));
         }
-        assert!(watch.dead(3, 9, 100));
-        assert!(!watch.dead(3, 9, 101), "it beats");
+        assert!(watch.dead(3, 9, 100, INSIDE));
+        assert!(!watch.dead(3, 9, 101, INSIDE), "it beats");
         for _ in 1..STALE {
-            assert!(!watch.dead(3, 9, 101));
+            assert!(!watch.dead(3, 9, 101, INSIDE));
         }
-        assert!(!watch.dead(3, 10, 101), "another VM's slot");
+        assert!(!watch.dead(3, 10, 101, INSIDE), "another VM's slot");
+    }
+
+    #[test]
+    fn a_silent_vm_outside_of_a_callback_is_alive_for_a_minute() {
+        let mut watch = Watch::default();
+        for _ in 0..STALE + SILENT {
+            assert!(!watch.dead(0, 1, 5, OUTSIDE));
+        }
+        assert!(watch.dead(0, 1, 5, OUTSIDE));
+    }
+
+    #[test]
+    fn a_vm_that_is_seen_outside_once_in_the_last_looks_is_alive() {
+        let mut watch = Watch::default();
+        for _ in 0..STALE + 50 {
+            for _ in 1..LOOKS {
+                assert!(!watch.dead(0, 1, 5, INSIDE));
+            }
+            assert!(!watch.dead(0, 1, 5, OUTSIDE));
+        }
+    }
+
+    #[test]
+    fn a_vm_is_not_looked_into_as_long_as_it_beats() {
+        let mut watch = Watch::default();
+        for beat in 0..1000 {
+            assert!(!watch.dead(0, 1, beat, || panic!("it beats")));
+        }
     }
 }

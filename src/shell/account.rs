@@ -3,9 +3,11 @@
 
 use core::cell::{Cell, RefCell};
 
+use super::callback;
 use super::host::{self, Metric};
 use super::worker;
 use crate::names;
+use crate::policy::mark;
 
 /// A count of the whole process, and this VM's part of it.
 pub struct Account {
@@ -57,6 +59,11 @@ impl Account {
         self.total
     }
 
+    /// What this VM has in the total, as far as it was told by [`Account::hold`].
+    pub fn own(&self) -> i64 {
+        self.own.get()
+    }
+
     /// Adds to the total and to our share. False where Envoy would not: nothing was added.
     pub fn add(&self, n: i64) -> bool {
         let added = host::add(self.total, n);
@@ -71,7 +78,16 @@ impl Account {
         let less = n.saturating_neg();
         self.own.set(self.own.get().saturating_add(less));
         if host::add(self.total, less) {
-            self.share(less);
+            self.share(less, callback::add);
+        }
+    }
+
+    /// As [`Account::release`], at the end of the callback.
+    pub fn release_last(&self, n: i64) {
+        let less = n.saturating_neg();
+        self.own.set(self.own.get().saturating_add(less));
+        if host::add(self.total, less) {
+            self.share(less, callback::ends_with);
         }
     }
 
@@ -81,11 +97,12 @@ impl Account {
             worker::settle();
         }
         self.own.set(self.own.get().saturating_add(n));
-        self.share(n);
+        self.share(n, callback::add);
     }
 
-    fn share(&self, n: i64) {
-        if !self.share.get().is_some_and(|share| host::add(share, n)) {
+    fn share(&self, n: i64, add: impl FnOnce(Metric, i64) -> bool) {
+        let share = self.share.get();
+        if !share.is_some_and(|share| add(share, n)) {
             self.unshared.set(self.unshared.get().saturating_add(n));
         }
     }
@@ -102,15 +119,20 @@ impl Account {
         self.drive(share, self.own.get().saturating_sub(self.unshared.get()));
     }
 
-    /// Moves a share, and the total with it, from what it is to `held`.
+    /// Moves a share, and the total with it, from what it is to `held`, and takes off the marks that it has: the VM that made
+    /// them is dead, or they are not on this share. Returns by how much the total moved.
     pub(super) fn drive(&self, share: Metric, held: i64) -> i64 {
-        let Some(is) = host::read(share).map(u64::cast_signed) else {
+        let Some(is) = host::read(share) else {
             return 0;
         };
-        let by = held.saturating_sub(is);
-        if by != 0 && host::add(share, by) {
-            host::add(self.total, by);
+        let by = held.wrapping_sub(is.cast_signed());
+        let counted = held.saturating_sub(mark::low(is));
+        if by == 0 || !host::add(share, by) {
+            return 0;
         }
-        by
+        if counted != 0 {
+            host::add(self.total, counted);
+        }
+        counted
     }
 }

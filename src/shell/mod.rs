@@ -2,15 +2,18 @@
 //!
 //! [`host`] makes the hostcalls, [`plugin`] is one configuration in one VM, [`service`] one of its services, [`errors`] what
 //! its answers say of it, [`request`] one request; [`running`] tells whether a good configuration runs, [`worker`] which VMs
-//! live, [`account`] what they count together. [`trap`] is for tests.
+//! live, [`slot`] the roster of them, [`account`] what they count together, [`callback`] what each callback shows of its VM.
+//! [`trap`] is for tests.
 
 mod account;
+mod callback;
 mod errors;
 mod host;
 mod plugin;
 mod request;
 mod running;
 mod service;
+mod slot;
 mod trap;
 mod worker;
 

@@ -7,10 +7,12 @@ use std::time::Duration;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
+use super::callback;
 use super::host::{self, Kind, Level};
 use super::request::Request;
 use super::running::{self, Standing};
 use super::service::Service;
+use super::slot;
 use super::trap;
 use super::worker;
 use crate::config::{self, Config, Fault, Mode, Role, Routing};
@@ -125,7 +127,7 @@ impl Plugin {
             .map(|mut ledger| ledger.hold(service.index, stream))
     }
 
-    /// Gives a slot back, if no sweep did.
+    /// Gives a slot back, if no sweep did. The last thing that a callback does.
     pub fn release(&self, ticket: Ticket) {
         let service = self
             .ledger
@@ -133,7 +135,7 @@ impl Plugin {
             .ok()
             .and_then(|mut ledger| ledger.release(ticket));
         if let Some(service) = service.and_then(|index| self.services.get(index)) {
-            service.count_out(1);
+            service.count_out_last();
         }
     }
 
@@ -183,6 +185,7 @@ pub struct Root {
 
 impl Root {
     pub fn new(id: u32) -> Self {
+        worker::came();
         Root {
             id,
             plugin: RefCell::default(),
@@ -282,31 +285,8 @@ impl Root {
     }
 }
 
-impl Drop for Root {
-    fn drop(&mut self) {
-        running::stop(self.id);
-        worker::left(self.id);
-    }
-}
-
-impl Context for Root {}
-
-impl RootContext for Root {
-    fn on_configure(&mut self, size: usize) -> bool {
-        trap::at("configure");
-        let name = names::label_value(&host::property(host::PLUGIN_NAME).unwrap_or_default());
-        worker::prepare();
-        // Also where nothing runs yet, since it may go on with what comes later.
-        self.ticks_fast = true;
-        host::set_tick_period(FIRST_TICK);
-        match self.load(&host::configuration(size), &name) {
-            Ok(()) => true,
-            Err(fault) => self.refuse(&fault, &name),
-        }
-    }
-
-    fn on_tick(&mut self) {
-        trap::at("tick");
+impl Root {
+    fn tick(&mut self) {
         if self.ticks_fast {
             self.ticks_fast = false;
             host::set_tick_period(TICK);
@@ -322,8 +302,47 @@ impl RootContext for Root {
             plugin.sweep(self.id, self.standing.get() == Standing::Current);
         }
     }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        callback::begins();
+        running::stop(self.id);
+        // A VM without a root context is never called again: it stays inside, and the others find it.
+        if worker::left(self.id) {
+            callback::ends();
+        }
+    }
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, size: usize) -> bool {
+        callback::begins();
+        trap::at("configure");
+        let name = names::label_value(&host::property(host::PLUGIN_NAME).unwrap_or_default());
+        slot::prepare();
+        // Also where nothing runs yet, since it may go on with what comes later.
+        self.ticks_fast = true;
+        host::set_tick_period(FIRST_TICK);
+        let accepted = match self.load(&host::configuration(size), &name) {
+            Ok(()) => true,
+            Err(fault) => self.refuse(&fault, &name),
+        };
+        callback::ends();
+        accepted
+    }
+
+    fn on_tick(&mut self) {
+        callback::tick_begins();
+        trap::at("tick");
+        self.tick();
+        callback::ends();
+    }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        callback::stream_begins();
         trap::at("context");
         if self.standing.get() != Standing::Current {
             self.come_back();

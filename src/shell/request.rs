@@ -6,6 +6,7 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
+use super::callback;
 use super::errors::{Errors, owner};
 use super::host::{self, Map};
 use super::plugin::Plugin;
@@ -188,50 +189,64 @@ impl Context for Request {}
 
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        callback::begins();
         trap::read();
         let action = match self.plugin.clone() {
             Some(plugin) => self.run(&plugin),
             None => Action::Continue,
         };
         trap::at("request-headers");
+        callback::ends();
         action
     }
 
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        self.answered(end_of_stream);
         trap::at("response-headers");
+        callback::ends();
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        callback::begins();
+        trap::at("response-trailers");
+        if self.watch != Watch::Nothing {
+            self.with_errors(Request::judge_trailers);
+        }
+        callback::ends();
+        Action::Continue
+    }
+}
+
+impl Request {
+    /// What there is to do with the beginning of an answer. Nothing is shown of the callback where there is nothing to do:
+    /// most answers are not looked at.
+    fn answered(&mut self, end_of_stream: bool) {
         let (Some(plugin), Some((index, decision))) = (self.plugin.clone(), self.said) else {
-            return Action::Continue;
+            return;
         };
         let Some(service) = plugin.service(index) else {
-            return Action::Continue;
+            return;
         };
         if let (Some(errors), Decision::Home(_)) = (&service.errors, decision) {
             self.judge(errors, end_of_stream);
         }
         if let Some(home) = self.left.take() {
+            callback::begins();
             service.answered(
                 &home,
                 &host::property(host::CLUSTER).unwrap_or_default(),
                 plugin.now(),
             );
         }
-        if plugin.debug_header
-            && service.mode == Mode::Enforce
+        if plugin.debug_header && service.mode == Mode::Enforce {
+            callback::begins();
             // Where we left it at home, one behind us may have spilled it, and has said so.
-            && (decision != Decision::Home(Reason::Room) || !host::has_property(host::DECIDED))
-        {
-            let (destination, reason) = service.said(decision);
-            host::set_header(Map::Response, names::DEBUG, &line(destination, reason));
+            if decision != Decision::Home(Reason::Room) || !host::has_property(host::DECIDED) {
+                let (destination, reason) = service.said(decision);
+                host::set_header(Map::Response, names::DEBUG, &line(destination, reason));
+            }
         }
-        Action::Continue
-    }
-
-    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        trap::at("response-trailers");
-        if self.watch != Watch::Nothing {
-            self.with_errors(Request::judge_trailers);
-        }
-        Action::Continue
     }
 }
 
@@ -246,6 +261,7 @@ impl Request {
         if look == Look::Away {
             return;
         }
+        callback::begins();
         let header = |name| host::header(Map::Response, name);
         let mut status = header(":status")
             .and_then(|status| status.parse().ok())
@@ -337,6 +353,10 @@ impl Request {
 /// an abort, a reset and a timeout alike.
 impl Drop for Request {
     fn drop(&mut self) {
+        // Nothing of this concerns the others otherwise.
+        if self.ticket.is_some() || self.probe || self.watch != Watch::Nothing {
+            callback::begins();
+        }
         trap::at("delete");
         if self.probe || matches!(self.watch, Watch::End | Watch::Grpc) {
             self.with_errors(Request::judge_end);
@@ -344,6 +364,7 @@ impl Drop for Request {
         if let (Some(plugin), Some(ticket)) = (&self.plugin, self.ticket.take()) {
             plugin.release(ticket);
         }
+        callback::ends();
     }
 }
 

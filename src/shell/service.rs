@@ -9,6 +9,7 @@ use super::host::{self, Kind, Level, Metric};
 use super::worker;
 use crate::config::{self, Fault, Mode, Peer, Role, Routing};
 use crate::names::{self, Reason, metric};
+use crate::policy::mark;
 use crate::policy::route::{self, Trial};
 use crate::policy::{Admission, Admit, Decision, Rule, Step};
 use crate::policy::{Route, target};
@@ -111,7 +112,18 @@ impl Service {
 
     /// The count of requests in flight at home: the gauge's lower half, signed.
     pub fn count(&self) -> Option<i64> {
-        host::read(self.in_flight.total()).map(|value| i64::from(value as u32 as i32))
+        host::read(self.in_flight.total()).map(mark::low)
+    }
+
+    /// As [`Service::count`], once this VM is known to be counted: if the total is less than what this VM alone has in it,
+    /// the VM may have been declared dead.
+    fn count_to_admit(&self) -> Option<i64> {
+        let count = self.count()?;
+        if count >= self.in_flight.own() {
+            return Some(count);
+        }
+        worker::check_place();
+        self.count()
     }
 
     /// Asks for a slot. Nothing where Envoy would not count.
@@ -130,7 +142,7 @@ impl Service {
                     return Some(admission);
                 }
                 Step::Add(n) => host::add(self.in_flight.total(), n),
-                Step::Read => self.count().map(|n| seen = n).is_some(),
+                Step::Read => self.count_to_admit().map(|n| seen = n).is_some(),
             };
             if !carried_out {
                 if before.holds() {
@@ -149,6 +161,11 @@ impl Service {
     /// Takes requests off the count.
     pub fn count_out(&self, n: u32) {
         self.in_flight.release(n.into());
+    }
+
+    /// Takes a request off the count, and ends the callback.
+    pub fn count_out_last(&self) {
+        self.in_flight.release_last(1);
     }
 
     /// What users see of a decision: the destination and the reason.

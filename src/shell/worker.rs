@@ -2,33 +2,21 @@
 //! The invariants are kept, and told, in [`crate::policy::roster`].
 
 use core::cell::RefCell;
+use core::mem;
 use std::rc::Rc;
 
 use super::account::Account;
+use super::callback;
 use super::host::{self, Kind, Level, Metric};
-use super::service::counts;
-use crate::names;
+use super::slot::{self, INDEX, Place, ROSTER, change, share_of};
 use crate::policy::index::{self, Index};
-use crate::policy::roster::{Roster, Vm, Watch, owner_of};
+use crate::policy::mark;
+use crate::policy::roster::{IN_TIME, Roster, Vm, Watch, owner_of};
 
-/// The roster, under one key for all plugins of the process: a VM may run several.
-const ROSTER: &str = "peer_spillover_roster";
-/// The index of all accounts that any of them has opened.
-const INDEX: &str = "peer_spillover_accounts";
-/// Counts the changes of the roster, so that it is read only after one.
-const CHANGES: &str = "roster_changes";
 /// Shares that are looked at in a tick, of those that nothing is known to have happened to.
 const AT_LEISURE: usize = 2;
 /// Dead VMs that are remembered, for whom they left a probe to.
 const REMEMBERED: usize = 64;
-
-/// What this VM is.
-struct Place {
-    vm: Vm,
-    slot: usize,
-    process: u32,
-    beat: Option<Metric>,
-}
 
 #[derive(Default)]
 struct Worker {
@@ -55,6 +43,10 @@ struct Worker {
     roster: Option<(u64, Roster)>,
     /// The root context whose ticks are this VM's.
     driver: Option<u32>,
+    /// Root contexts of this VM.
+    roots: usize,
+    /// When the last tick was, by the clock of [`host::monotonic`].
+    ticked: u64,
     next: usize,
 }
 
@@ -69,14 +61,6 @@ fn with<T: Default>(f: impl FnOnce(&mut Worker) -> T) -> T {
         .ok()
         .and_then(Result::ok)
         .unwrap_or_default()
-}
-
-/// Makes the first write, which is blind, while the main thread configures.
-pub fn prepare() {
-    // In units of 17 ms, in which no process of a hot restart begins after another: it takes longer to compile the module.
-    let process = (host::now_nanos() >> 24) as u32;
-    host::prepare(ROSTER, &Roster::new(process).to_bytes());
-    host::prepare(INDEX, &index::with(b"", ""));
 }
 
 /// This VM's account of the total that is this metric, by its name. Nothing where VMs have no shares of such a count.
@@ -113,13 +97,33 @@ pub fn tick(root: u32) {
     with(|worker| worker.tick(root));
 }
 
-/// The root context `root` ended. A VM without any is found to be gone by the others.
-pub fn left(root: u32) {
+/// A callback among many since the last tick: this VM lives, and sees whether it was declared dead.
+pub fn work() {
+    callback::beat();
+    with(Worker::check_place);
+}
+
+/// A total is less than what this VM alone has in it: it looks whether it was declared dead.
+pub fn check_place() {
+    callback::ends();
+    with(Worker::check_place);
+    callback::begins();
+}
+
+/// A root context of this VM begins.
+pub fn came() {
+    with(|worker| worker.roots = worker.roots.saturating_add(1));
+}
+
+/// The root context `root` ended. Whether the VM has any other: without one it is as good as dead.
+pub fn left(root: u32) -> bool {
     with(|worker| {
         if worker.driver == Some(root) {
             worker.driver = None;
         }
-    });
+        worker.roots = worker.roots.saturating_sub(1);
+        worker.roots > 0
+    })
 }
 
 impl Worker {
@@ -186,6 +190,7 @@ impl Worker {
         };
         self.heir |= used;
         let place = Place::new(vm, slot, process);
+        callback::settled(place.beat);
         for account in &self.accounts {
             place.give_share(account);
         }
@@ -197,11 +202,13 @@ impl Worker {
             return;
         }
         self.settle();
-        let Some(beat) = self.place.as_ref().and_then(|place| place.beat) else {
+        if self.place.as_ref().is_none_or(|place| place.beat.is_none()) {
             return;
-        };
-        host::add(beat, 1);
-        if std::mem::take(&mut self.unlisted) {
+        }
+        callback::beat();
+        let now = host::monotonic();
+        let in_time = now.saturating_sub(mem::replace(&mut self.ticked, now)) <= IN_TIME;
+        if mem::take(&mut self.unlisted) {
             for account in self.accounts.clone() {
                 self.list(&account.name);
             }
@@ -210,7 +217,7 @@ impl Worker {
             return;
         };
         self.keep_place(&roster);
-        self.observe(&roster);
+        self.observe(&roster, in_time);
         if self.heir && !self.read_index {
             self.read_index = self.open_all();
         }
@@ -220,7 +227,8 @@ impl Worker {
 
     fn read_roster(&mut self) -> Option<Roster> {
         if self.changes.is_none() {
-            self.changes = self.place.as_ref().and_then(|place| changes(place.process));
+            let process = self.place.as_ref().map(|place| place.process);
+            self.changes = process.and_then(slot::changes);
         }
         let changes = self.changes.and_then(host::read).filter(|n| *n > 0);
         if let Some((last, roster)) = &self.roster
@@ -243,9 +251,29 @@ impl Worker {
         }
         let known = self.beats.get_mut(slot)?;
         if known.is_none() {
-            *known = beat(process, slot);
+            *known = slot::beat(process, slot);
         }
         known.and_then(host::read)
+    }
+
+    /// Whether one of the shares in these slots has the mark of a VM that is inside a callback.
+    fn inside(&mut self, process: u32, slots: &[usize]) -> bool {
+        self.open_all();
+        self.accounts.iter().any(|account| {
+            slots.iter().any(|slot| {
+                let share = share_of(account, process, *slot).and_then(host::read);
+                share.is_some_and(|share| mark::marks(share) != 0)
+            })
+        })
+    }
+
+    /// Finds another slot if ours was taken over while the ticks of this VM did not come.
+    fn check_place(&mut self) {
+        if self.place.is_some()
+            && let Some(roster) = self.read_roster()
+        {
+            self.keep_place(&roster);
+        }
     }
 
     /// Finds another slot where ours was taken over: this VM stood still for so long that it was taken for dead.
@@ -257,10 +285,12 @@ impl Worker {
             // What it had inherited is its no more.
             self.inherited.clear();
             self.join(Some(wanted));
-            host::log(
-                Level::Warn,
-                "peer-spillover: this worker stood still for so long that others took what it counts off the counts; it is counted again",
-            );
+            if self.accounts.iter().any(|account| account.own.get() != 0) {
+                host::log(
+                    Level::Warn,
+                    "peer-spillover: this worker stood still for so long that others took what it counts off the counts; it is counted again",
+                );
+            }
         }
         self.inherited.retain(|(slot, _)| {
             let owner = roster.owners().get(*slot);
@@ -268,8 +298,8 @@ impl Worker {
         });
     }
 
-    /// Looks for VMs that are dead, and takes their slots over.
-    fn observe(&mut self, roster: &Roster) {
+    /// Looks for VMs that are dead, and takes their slots over. A tick that did not come in time tells nothing of others.
+    fn observe(&mut self, roster: &Roster, in_time: bool) {
         let Some(place) = &self.place else { return };
         let (vm, process) = (place.vm, place.process);
         for (slot, word) in roster.owners().iter().copied().enumerate() {
@@ -281,11 +311,12 @@ impl Worker {
                 // It has no beat, and lives as long as the VM that keeps it does.
                 !roster.has(owner)
             } else {
-                let beat = self.beat_of(process, slot);
-                beat.is_some_and(|beat| self.watch.dead(slot, owner, beat))
+                let first = roster.slots(owner).next() == Some(slot);
+                in_time && first && self.is_dead(process, owner, roster)
             };
-            if dead && change(|roster| Some((roster.take(slot, word, vm)?, ()))).is_some() {
-                self.inherited.push((slot, false));
+            if dead && let Some(taken) = change(|roster| roster.take(owner, vm)) {
+                self.inherited
+                    .extend(taken.into_iter().map(|slot| (slot, false)));
                 self.heir = true;
                 self.read_index = false;
                 self.buried.push(owner);
@@ -293,6 +324,27 @@ impl Worker {
                 self.buried.drain(..many);
             }
         }
+    }
+
+    /// A VM beats, and shows that it is inside, in its own slot; which of several that is, nobody else knows.
+    fn is_dead(&mut self, process: u32, owner: Vm, roster: &Roster) -> bool {
+        let slots: Vec<usize> = roster.slots(owner).collect();
+        let beats: Option<Vec<u64>> = slots
+            .iter()
+            .map(|slot| self.beat_of(process, *slot))
+            .collect();
+        let (Some(first), Some(beats)) = (slots.first(), beats) else {
+            return false;
+        };
+        let beat = beats
+            .iter()
+            .fold(0, |sum: u64, beat| sum.wrapping_add(*beat));
+        let mut watch = mem::take(&mut self.watch);
+        let dead = watch.dead(*first, owner, beat, || {
+            beats.iter().any(|beat| mark::marks(*beat) != 0) || self.inside(process, &slots)
+        });
+        self.watch = watch;
+        dead
     }
 
     /// Drives the shares in the slots of dead VMs to 0, and sets those slots free in which they are.
@@ -344,57 +396,9 @@ impl Worker {
             // Of a service that is configured no more. An heir keeps it for what may come late into the slots it has.
             if !self.heir && Rc::strong_count(account) == 1 && account.own.get() == 0 {
                 self.accounts.swap_remove(turn);
+                // It may be asked for again.
+                self.opened = 0;
             }
         }
     }
-}
-
-impl Place {
-    fn new(vm: Vm, slot: usize, process: u32) -> Place {
-        Place {
-            vm,
-            slot,
-            process,
-            beat: beat(process, slot).filter(|beat| counts(*beat)),
-        }
-    }
-
-    /// Our share in this slot, driven to what we hold: what a VM before us has left there goes. None where Envoy would not
-    /// keep it: then the total is kept all the same, and survives no crash.
-    fn give_share(&self, account: &Account) {
-        let share = share_of(account, self.process, self.slot).filter(|share| counts(*share));
-        account.go_on(share);
-    }
-}
-
-fn share_of(account: &Account, process: u32, slot: usize) -> Option<Metric> {
-    account.share_in(slot, |name| {
-        host::metric(Kind::Gauge, &label(process, slot, name))
-    })
-}
-
-/// Changes the roster, and says that it was changed: what `to` gives beside it.
-fn change<T>(to: impl Fn(&Roster) -> Option<(Roster, T)>) -> Option<T> {
-    let (process, result) = host::exchange(ROSTER, |bytes| {
-        let (roster, result) = to(&Roster::from_bytes(bytes)?)?;
-        Some((roster.to_bytes(), (roster.process, result)))
-    })?;
-    if let Some(changes) = changes(process) {
-        host::add(changes, 1);
-    }
-    Some(result)
-}
-
-fn changes(process: u32) -> Option<Metric> {
-    let name = names::metric(&[("worker", &process.to_string())], CHANGES);
-    host::metric(Kind::Gauge, &name)
-}
-
-fn beat(process: u32, slot: usize) -> Option<Metric> {
-    host::metric(Kind::Gauge, &label(process, slot, "beats"))
-}
-
-/// Metrics of one slot say whose they are: `peer_spillover_worker=.=PROCESS-SLOT;.;` and then `name`.
-fn label(process: u32, slot: usize, name: &str) -> String {
-    names::metric(&[("worker", &format!("{process}-{slot}"))], name)
 }

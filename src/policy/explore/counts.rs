@@ -1,14 +1,20 @@
-//! One count of one service, its shares, and the repair: `src/shell/service.rs` (`admit`) and `src/shell/worker.rs`.
+//! One count of one service, its shares, the marks and the repair: `src/shell/service.rs` (`admit`), `src/shell/callback.rs`
+//! and `src/shell/worker.rs`.
 
 use std::collections::VecDeque;
 
 use super::{World, explore};
+use crate::policy::mark::{self, Gauge, INSIDE, Mark};
 use crate::policy::roster::{Roster, Vm, Watch, owner_of};
 use crate::policy::{Admission, Admit, Step};
 
 const LIMIT: u32 = 2;
-/// Ticks after which a VM is taken for dead here: the fewest, so that live ones are too.
+/// Ticks after which a VM inside a callback is taken for dead here: the fewest, so that live ones are too.
 const STALE: u32 = 1;
+/// So many more if it is outside: more than a script has, so that this happens at the end alone.
+const SILENT: u32 = 4;
+/// Slots, as far as a test can fill them.
+const SLOTS: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Op {
@@ -19,32 +25,47 @@ enum Op {
     /// Ends one of its requests, if it has any.
     Release,
     Tick,
-    /// Traps: it is never called again.
+    /// The last of so many callbacks without a tick: it beats, and looks whether it was declared dead.
+    Work,
+    /// Traps inside a callback: it is never called again.
     Die,
 }
 
 /// The next hostcall of an operation that has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Next {
-    Admit(Admit, i64),
-    /// The share is to follow the total.
+    Enter,
+    EnterTick,
+    /// Take off the marks that others have left on the beat.
+    Clear,
+    Leave,
+    Add(Gauge, i64),
+    /// Moves the share of its slot.
     Share(i64),
-    ReleaseShare,
+    /// As that, with the end of the callback.
+    Last(i64),
+    Beat,
+    Admit(Admit, i64),
+    /// Reads the total again, after it was less than what this VM has in it.
+    Again(Admit),
+    Release,
     Read(What),
     /// Write the roster, if it is still of this version.
     Write(What, u32, Roster),
-    Beat,
-    LookAt(usize, u32),
+    LookAt(Vm),
     ReadShare(usize),
-    MoveShare(usize, i64),
     MoveTotal(i64),
+    Dead,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum What {
     Join(Option<usize>),
+    /// Its place, then all that a tick does.
     Keep,
-    Take(usize, u32),
+    /// Its place alone.
+    Check,
+    Take(Vm),
     Free(usize),
 }
 
@@ -55,6 +76,7 @@ struct One {
     alive: bool,
     place: Option<(Vm, usize)>,
     own: i64,
+    mark: Mark,
     inherited: Vec<(usize, bool)>,
     watch: Watch,
 }
@@ -63,11 +85,19 @@ struct One {
 struct Counts {
     vms: Vec<One>,
     total: i64,
-    shares: Vec<i64>,
-    beats: Vec<u64>,
+    /// The shares by slot, then the beats.
+    gauges: Vec<u64>,
     roster: (u32, Roster),
     /// A live VM was taken for dead at some time.
     wronged: bool,
+}
+
+fn share(slot: usize) -> Gauge {
+    slot as Gauge
+}
+
+fn beat(slot: usize) -> Gauge {
+    (SLOTS + slot) as Gauge
 }
 
 fn world(scripts: &[&[Op]]) -> Counts {
@@ -77,14 +107,14 @@ fn world(scripts: &[&[Op]]) -> Counts {
         alive: true,
         place: None,
         own: 0,
+        mark: Mark::default(),
         inherited: Vec::new(),
-        watch: Watch::new(STALE),
+        watch: Watch::new(STALE, 1, SILENT),
     });
     Counts {
         vms: vms.collect(),
         total: 0,
-        shares: vec![0; 8],
-        beats: vec![0; 8],
+        gauges: vec![0; 2 * SLOTS],
         roster: (0, Roster::new(0)),
         wronged: false,
     }
@@ -94,28 +124,81 @@ impl Counts {
     /// The hostcalls that an operation begins with.
     fn begin(&mut self, vm: usize, op: Op) {
         let one = &mut self.vms[vm];
-        match op {
-            Op::Join => one.todo.push_back(Next::Read(What::Join(None))),
-            Op::Request => one.todo.push_back(Next::Admit(Admit::new(LIMIT, false), 0)),
-            Op::Release if one.own > 0 => {
-                one.own -= 1;
-                self.total -= 1;
-                one.todo.push_back(Next::ReleaseShare);
-            }
-            Op::Release => {}
-            Op::Tick => one.todo.push_back(Next::Beat),
-            Op::Die => {
-                one.alive = false;
-                one.script.clear();
-            }
+        let todo = match op {
+            Op::Join => vec![Next::Read(What::Join(None)), Next::Leave],
+            Op::Request => vec![
+                Next::Enter,
+                Next::Admit(Admit::new(LIMIT, false), 0),
+                Next::Leave,
+            ],
+            Op::Release if one.own > 0 => vec![Next::Enter, Next::Release, Next::Leave],
+            Op::Release => vec![],
+            Op::Tick => vec![
+                Next::Leave,
+                Next::Clear,
+                Next::EnterTick,
+                Next::Beat,
+                Next::Read(What::Keep),
+                Next::Leave,
+            ],
+            Op::Work => vec![
+                Next::Leave,
+                Next::Beat,
+                Next::Read(What::Check),
+                Next::Enter,
+                Next::Leave,
+            ],
+            Op::Die => vec![Next::Enter, Next::Dead],
+        };
+        one.todo.extend(todo);
+    }
+
+    /// Puts hostcalls before all others of a VM.
+    fn first(&mut self, vm: usize, calls: Vec<Next>) {
+        for call in calls.into_iter().rev() {
+            self.vms[vm].todo.push_front(call);
         }
     }
 
-    fn call(&mut self, vm: usize, next: Next) {
+    /// Carries out what is next; false if that took no hostcall.
+    fn call(&mut self, vm: usize, next: Next) -> bool {
         let one = &mut self.vms[vm];
         let slot = one.place.map(|(_, slot)| slot);
+        let add = match next {
+            Next::Enter => one.mark.enter(slot.map(beat)),
+            Next::EnterTick => slot.and_then(|slot| one.mark.enter_on(beat(slot))),
+            Next::Leave => one.mark.leave(),
+            Next::Add(gauge, n) => Some((gauge, n)),
+            Next::Share(n) => slot.map(|slot| {
+                one.mark.moves(share(slot));
+                (share(slot), n)
+            }),
+            Next::Last(n) => slot.map(|slot| one.mark.leave_with((share(slot), n))),
+            Next::Beat => slot.map(|slot| (beat(slot), 1)),
+            Next::Clear => slot.and_then(|slot| {
+                let left = mark::marks(self.gauges[beat(slot) as usize]);
+                (left != 0).then_some((beat(slot), -left * INSIDE))
+            }),
+            _ => {
+                self.call_more(vm, next);
+                return true;
+            }
+        };
+        if let Some((gauge, n)) = add {
+            let gauge = &mut self.gauges[gauge as usize];
+            *gauge = gauge.wrapping_add_signed(n);
+        }
+        add.is_some()
+    }
+
+    fn call_more(&mut self, vm: usize, next: Next) {
+        let one = &mut self.vms[vm];
         match next {
             Next::Admit(mut admit, seen) => match admit.step(seen) {
+                Step::Read if self.total < one.own => {
+                    let check = [Next::Leave, Next::Read(What::Check), Next::Enter];
+                    self.first(vm, [&check[..], &[Next::Again(admit)]].concat());
+                }
                 Step::Read => one.todo.push_front(Next::Admit(admit, self.total)),
                 Step::Add(n) => {
                     self.total += n;
@@ -127,11 +210,11 @@ impl Counts {
                 }
                 Step::Done(_) => {}
             },
-            Next::Share(n) => slot.into_iter().for_each(|slot| self.shares[slot] += n),
-            Next::ReleaseShare => slot.into_iter().for_each(|slot| self.shares[slot] -= 1),
-            Next::Beat => {
-                slot.into_iter().for_each(|slot| self.beats[slot] += 1);
-                one.todo.push_back(Next::Read(What::Keep));
+            Next::Again(admit) => one.todo.push_front(Next::Admit(admit, self.total)),
+            Next::Release => {
+                one.own -= 1;
+                self.total -= 1;
+                one.todo.push_front(Next::Last(-1));
             }
             Next::Read(what) => self.read(vm, what),
             Next::Write(what, version, roster) => {
@@ -142,9 +225,20 @@ impl Counts {
                     one.todo.push_front(Next::Read(what));
                 }
             }
-            Next::LookAt(slot, owner) => {
-                if one.watch.dead(slot, owner, self.beats[slot]) {
-                    one.todo.push_front(Next::Read(What::Take(slot, owner)));
+            Next::LookAt(owner) => {
+                // Reads many gauges, but their order does not matter: the beats of a VM that lives move.
+                let slots: Vec<usize> = self.roster.1.slots(owner).collect();
+                let read = |gauge: Gauge| self.gauges[gauge as usize];
+                let beat = slots.iter().map(|slot| read(beat(*slot))).sum();
+                let gauges = slots
+                    .iter()
+                    .flat_map(|slot| [self::beat(*slot), share(*slot)]);
+                let inside = gauges.map(read).any(|value| mark::marks(value) != 0);
+                let first = slots.first().copied();
+                let dead = first.is_some_and(|slot| one.watch.dead(slot, owner, beat, || inside));
+                if dead {
+                    one.todo.push_front(Next::Read(What::Take(owner)));
+                    self.never_of_one_outside(owner);
                 }
             }
             Next::ReadShare(slot) => {
@@ -153,16 +247,36 @@ impl Counts {
                 } else {
                     0
                 };
-                let by = held - self.shares[slot];
+                let is = self.gauges[share(slot) as usize];
+                let by = held.wrapping_sub(is.cast_signed());
+                let counted = held - mark::low(is);
                 if by != 0 {
-                    one.todo.push_front(Next::MoveTotal(by));
-                    one.todo.push_front(Next::MoveShare(slot, by));
-                } else if one.inherited.contains(&(slot, false)) {
-                    one.todo.push_front(Next::Read(What::Free(slot)));
+                    self.first(
+                        vm,
+                        vec![Next::Add(share(slot), by), Next::MoveTotal(counted)],
+                    );
+                }
+                let free = self.vms[vm].inherited.contains(&(slot, false)) && counted == 0;
+                if free {
+                    self.vms[vm].todo.push_back(Next::Read(What::Free(slot)));
                 }
             }
-            Next::MoveShare(slot, by) => self.shares[slot] += by,
             Next::MoveTotal(by) => self.total += by,
+            _ => {
+                one.alive = false;
+                one.script.clear();
+                one.todo.clear();
+            }
+        }
+    }
+
+    /// **Invariant: a VM outside of a callback is not declared dead**, but for one that was wronged before: its marks may be
+    /// in a slot that another has by now.
+    fn never_of_one_outside(&self, owner: Vm) {
+        let live = |one: &&One| one.alive && one.place.is_some_and(|(vm, _)| vm == owner);
+        if let Some(one) = self.vms.iter().find(live) {
+            let inside = !one.todo.is_empty();
+            assert!(inside || self.wronged, "{self:?}");
         }
     }
 
@@ -172,30 +286,33 @@ impl Counts {
         let me = one.place.map_or(0, |(vm, _)| vm);
         let written = match what {
             What::Join(wanted) => roster.join(wanted).map(|(roster, ..)| roster),
-            What::Take(slot, word) => roster.take(slot, word, me),
+            What::Take(owner) => roster.take(owner, me).map(|(roster, _)| roster),
             What::Free(slot) => roster.free(slot, me),
-            What::Keep => {
+            What::Keep | What::Check => {
                 let Some((_, slot)) = one.place else { return };
                 if roster.owners().get(slot) != Some(&me) {
                     one.inherited.clear();
-                    one.todo.push_back(Next::Read(What::Join(Some(slot))));
+                    one.todo.push_front(Next::Read(What::Join(Some(slot))));
                     return;
                 }
                 one.inherited
                     .retain(|(slot, _)| owner_of(roster.owners()[*slot]).0 == me);
-                for (slot, _) in &one.inherited {
-                    one.todo.push_back(Next::ReadShare(*slot));
+                if what == What::Check {
+                    return;
                 }
+                let mut calls: Vec<Next> = Vec::new();
+                calls.extend(one.inherited.iter().map(|(slot, _)| Next::ReadShare(*slot)));
                 for (other, word) in roster.owners().iter().copied().enumerate() {
                     let (owner, free) = owner_of(word);
                     if owner == me {
-                    } else if !free {
-                        one.todo.push_back(Next::LookAt(other, word));
-                    } else if !roster.has(owner) {
-                        one.todo.push_back(Next::Read(What::Take(other, word)));
+                    } else if free && !roster.has(owner) {
+                        calls.push(Next::Read(What::Take(owner)));
+                    } else if !free && roster.slots(owner).next() == Some(other) {
+                        calls.push(Next::LookAt(owner));
                     }
                 }
-                one.todo.push_back(Next::ReadShare(slot));
+                calls.push(Next::ReadShare(slot));
+                self.first(vm, calls);
                 return;
             }
         };
@@ -213,16 +330,28 @@ impl Counts {
                 let last = taken.max().unwrap_or(0);
                 let slot = owners.iter().position(|word| *word == last).unwrap_or(0);
                 let one = &mut self.vms[vm];
+                // It leaves the gauges of the slot that it had, and shows in the new one that it is inside.
+                let left = one.mark.leave();
+                one.mark.forget();
                 one.place = Some((last, slot));
                 // Whatever was to be done with the place before is done with this one.
                 one.todo.retain(|next| !matches!(next, Next::ReadShare(_)));
-                one.todo.push_front(Next::ReadShare(slot));
+                let left = left.map(|(gauge, n)| Next::Add(gauge, n));
+                let calls = [Next::Clear, Next::Enter, Next::ReadShare(slot)];
+                self.first(vm, left.into_iter().chain(calls).collect());
             }
-            What::Take(slot, owner) => {
-                let live = |one: &One| one.alive && one.place == Some((owner, slot));
+            What::Take(owner) => {
+                let live = |one: &One| one.alive && one.place.is_some_and(|(vm, _)| vm == owner);
                 self.wronged |= self.vms.iter().any(live);
-                self.vms[vm].inherited.push((slot, false));
-                self.vms[vm].todo.push_front(Next::ReadShare(slot));
+                let one = &mut self.vms[vm];
+                let Some((me, own)) = one.place else { return };
+                for slot in self.roster.1.slots(me).filter(|slot| *slot != own) {
+                    if !one.inherited.contains(&(slot, false)) {
+                        one.inherited.retain(|(known, _)| *known != slot);
+                        one.inherited.push((slot, false));
+                        one.todo.push_front(Next::ReadShare(slot));
+                    }
+                }
             }
             What::Free(slot) => {
                 let inherited = self.vms[vm].inherited.iter_mut();
@@ -230,7 +359,7 @@ impl Counts {
                     .filter(|(other, _)| *other == slot)
                     .for_each(|(_, free)| *free = true);
             }
-            What::Keep => {}
+            What::Keep | What::Check => {}
         }
     }
 
@@ -249,9 +378,10 @@ impl World for Counts {
         if !self.vms[vm].alive {
             return false;
         }
-        if let Some(next) = self.vms[vm].todo.pop_front() {
-            self.call(vm, next);
-            return true;
+        while let Some(next) = self.vms[vm].todo.pop_front() {
+            if self.call(vm, next) {
+                return true;
+            }
         }
         let Some(op) = self.vms[vm].script.pop_front() else {
             return false;
@@ -271,7 +401,7 @@ impl World for Counts {
     fn finally(&self) {
         // The living tick on, in turns, until nothing can change any more.
         let mut world = self.clone();
-        for _ in 0..2 * STALE + 6 {
+        for _ in 0..2 * (STALE + SILENT) + 6 {
             for vm in 0..world.vms.len() {
                 if world.vms[vm].alive && world.vms[vm].place.is_some() {
                     world.vms[vm].script.push_back(Op::Tick);
@@ -287,14 +417,14 @@ impl World for Counts {
             world.held_by_the_living(),
             "{self:?}\n{world:?}"
         );
-        assert_eq!(
-            world.shares.iter().sum::<i64>(),
-            world.total,
-            "{self:?}\n{world:?}"
-        );
+        let (shares, beats) = world.gauges.split_at(SLOTS);
+        let sum: i64 = shares.iter().copied().map(mark::low).sum();
+        assert_eq!(sum, world.total, "{self:?}\n{world:?}");
         for one in world.vms.iter().filter(|one| one.alive) {
             let (_, slot) = one.place.expect("it joined");
-            assert_eq!(world.shares[slot], one.own, "{self:?}\n{world:?}");
+            // Of marks too there is nothing left.
+            assert_eq!(shares[slot].cast_signed(), one.own, "{self:?}\n{world:?}");
+            assert_eq!(mark::marks(beats[slot]), 0, "{self:?}\n{world:?}");
         }
         // No slot is a dead VM's.
         for word in world.roster.1.owners() {
@@ -330,6 +460,20 @@ fn requests_and_deaths_of_three_vms_leave_the_count_right() {
     check(&[&[Request, Die], &[Request, Die], &[Tick, Tick]]);
 }
 
+/// A worker whose event loop has not come back to its timers for a long time: its VM is never declared dead outside of a
+/// callback, however many ticks the others have ([`Counts::never_of_one_outside`]).
+#[test]
+fn a_vm_that_works_without_ticks_is_alive() {
+    check(&[&[Request, Release, Request], &[Tick, Tick, Tick]]);
+    check(&[&[Request, Release], &[Tick, Tick], &[Request]]);
+}
+
+#[test]
+fn a_vm_that_was_declared_dead_counts_again_with_its_work_before_it_ticks() {
+    check(&[&[Request, Work, Request, Release], &[Tick, Tick, Tick]]);
+    check(&[&[Request, Work, Die], &[Tick, Tick], &[Request]]);
+}
+
 #[test]
 fn a_live_vm_that_is_taken_for_dead_counts_again_what_it_holds() {
     check(&[&[Request, Release, Tick], &[Tick, Tick, Tick]]);
@@ -352,6 +496,6 @@ fn a_vm_that_comes_after_a_dead_one_counts_for_itself() {
 }
 
 #[test]
-fn an_undertaker_may_die_too() {
+fn a_vm_that_took_a_dead_ones_slot_over_may_die_too() {
     check(&[&[Request, Die], &[Tick, Tick, Die], &[Request, Tick]]);
 }

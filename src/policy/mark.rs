@@ -1,0 +1,157 @@
+//! Whether a VM is inside a callback, seen from outside.
+//!
+//! A VM can only die inside a callback: nothing else runs in it. So a VM that shows no sign of life is not dead if it is
+//! outside of one: its worker is busy with other work of Envoy's, such as a hundred thousand streams at once. To tell the
+//! two apart, a VM adds [`INSIDE`] to one of its gauges when a callback begins, and takes it off when the callback ends.
+//!
+//! **Invariant: a VM that died shows that it is inside**, since the callback in which it died never ended.
+//! **Invariant: a mark waits for nothing that the callback counts, and what it counts waits for no mark.** A share moves right
+//! after its total, so that a VM that dies later in the same callback leaves the two in agreement. Only the last move of a
+//! callback takes the mark off with the same addition.
+
+/// A gauge of the VM: the number by which the host knows it.
+pub type Gauge = u32;
+
+/// Added to a gauge while the VM is inside a callback. Counts have the 32 bits below, and test whether a gauge is kept with
+/// the bit 32.
+pub const INSIDE: i64 = 1 << 40;
+
+/// The marks that a gauge has, whatever it counts: 0 if its VM is outside, as far as this gauge tells.
+pub fn marks(value: u64) -> i64 {
+    value.cast_signed().wrapping_sub(low(value)) >> 40
+}
+
+/// What a gauge counts, whatever marks it has: its lower 32 bits, signed.
+pub fn low(value: u64) -> i64 {
+    i64::from(value as u32 as i32)
+}
+
+/// Where this VM has its mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Mark {
+    /// The gauge that has the mark.
+    on: Option<Gauge>,
+    /// The gauge that moved last: the next callback probably moves it again.
+    next: Option<Gauge>,
+}
+
+/// An addition to a gauge, to be carried out now.
+pub type Add = (Gauge, i64);
+
+impl Mark {
+    /// A callback begins. `otherwise` is marked if no gauge is known that will probably move. `None` if the VM is marked
+    /// already, or has no gauge.
+    pub fn enter(&mut self, otherwise: Option<Gauge>) -> Option<Add> {
+        if self.on.is_some() {
+            return None;
+        }
+        let gauge = self.next.or(otherwise)?;
+        self.on = Some(gauge);
+        Some((gauge, INSIDE))
+    }
+
+    /// As [`Mark::enter`], with the mark on this gauge.
+    pub fn enter_on(&mut self, gauge: Gauge) -> Option<Add> {
+        self.next = Some(gauge);
+        self.enter(None)
+    }
+
+    /// The addition of [`Mark::enter`] could not be carried out.
+    pub fn not_entered(&mut self) {
+        self.on = None;
+    }
+
+    /// This gauge moves: the next callback probably moves it too, and has its mark there.
+    pub fn moves(&mut self, gauge: Gauge) {
+        self.next = Some(gauge);
+    }
+
+    /// A callback ends with this move of a gauge, which takes the mark off too if it is there.
+    pub fn leave_with(&mut self, (gauge, n): Add) -> Add {
+        self.next = Some(gauge);
+        let marked = self.on.take_if(|on| *on == gauge);
+        let off = marked.map_or(0, |_| INSIDE);
+        (gauge, n.saturating_sub(off))
+    }
+
+    /// A callback ends. `None` if the VM is not marked.
+    pub fn leave(&mut self) -> Option<Add> {
+        Some((self.on.take()?, INSIDE.saturating_neg()))
+    }
+
+    /// The mark could not be taken off this gauge: the next callback's end tries it again.
+    pub fn not_left(&mut self, gauge: Gauge) {
+        self.on = Some(gauge);
+    }
+
+    /// The VM has other gauges from now on.
+    pub fn forget(&mut self) {
+        self.next = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    /// The gauges 0 to 3, as a host has them.
+    fn carry_out(gauges: &mut [u64; 4], add: Option<Add>) {
+        if let Some((gauge, n)) = add {
+            gauges[gauge as usize] = gauges[gauge as usize].wrapping_add_signed(n);
+        }
+    }
+
+    #[test]
+    fn a_vm_is_marked_from_the_beginning_of_a_callback_to_its_end() {
+        let (mut gauges, mut mark) = ([0; 4], Mark::default());
+        carry_out(&mut gauges, mark.enter(Some(3)));
+        assert_eq!(gauges.map(marks), [0, 0, 0, 1]);
+        carry_out(&mut gauges, mark.enter(Some(2)));
+        assert_eq!(gauges.map(marks), [0, 0, 0, 1], "once");
+        carry_out(&mut gauges, mark.leave());
+        carry_out(&mut gauges, mark.leave());
+        assert_eq!(gauges, [0; 4]);
+    }
+
+    #[test]
+    fn the_last_move_of_a_callback_takes_its_mark_off() {
+        let mut mark = Mark::default();
+        mark.moves(1);
+        assert_eq!(mark.enter(Some(3)), Some((1, INSIDE)), "it moved last");
+        assert_eq!(mark.leave_with((2, 1)), (2, 1), "another gauge");
+        assert_eq!(mark.leave(), Some((1, -INSIDE)));
+        mark.moves(1);
+        mark.enter(Some(3));
+        assert_eq!(mark.leave_with((1, -1)), (1, -1 - INSIDE));
+        assert_eq!(mark.leave(), None);
+        assert_eq!(mark.enter_on(3), Some((3, INSIDE)));
+    }
+
+    #[test]
+    fn a_vm_without_gauges_is_not_marked_and_a_refused_addition_is_made_up_for() {
+        let mut mark = Mark::default();
+        assert_eq!(mark.enter(None), None);
+        assert_eq!(mark.leave(), None);
+        mark.enter(Some(3));
+        mark.not_entered();
+        assert_eq!(mark.leave(), None);
+        mark.enter(Some(3));
+        assert_eq!(mark.leave(), Some((3, -INSIDE)));
+        mark.not_left(3);
+        assert_eq!(mark.enter(Some(3)), None, "it still is");
+        assert_eq!(mark.leave(), Some((3, -INSIDE)));
+    }
+
+    #[test]
+    fn a_negative_count_is_no_mark_and_a_mark_is_no_count() {
+        for n in [0, 1, -1, i64::from(i32::MIN), i64::from(i32::MAX)] {
+            for at in [-1, 0, 1, 2] {
+                let value = n.wrapping_add(at * INSIDE).cast_unsigned();
+                assert_eq!((low(value), marks(value)), (n, at), "{n} {at}");
+            }
+        }
+        assert_eq!(marks(1 << 32), 0, "a test whether the gauge is kept");
+    }
+}
