@@ -60,6 +60,10 @@ fn call<T>(
         case.pass(me, other);
     }
     let mut world = case.world();
+    // It has trapped in this callback, and what is left of it never happens.
+    if world.vms[me].dead {
+        return Err(INTERNAL_FAILURE);
+    }
     if let Err(endless) = world.hostcall(me) {
         drop(world);
         fatal(&case, &endless);

@@ -6,6 +6,7 @@ use crate::shared::NOT_FOUND;
 use crate::stream::{Headers, Stage};
 use crate::values;
 use crate::world::{Sabotage, World};
+use peer_spillover::policy::mark::INSIDE;
 
 /// The status of success.
 pub const OK: u32 = 0;
@@ -102,8 +103,18 @@ impl World {
         let Metric { name, value, .. } = &self.metrics.all[place];
         let value = *value as i64;
         self.tell(|| format!("       + {n}, is {value}: {name}"));
-        // The lower half is the count: see `in_flight` in the architecture. Where a VM stood still, others took it for dead.
-        if counts && self.fair && self.timely && (self.metrics.all[place].value as u32 as i32) < 0 {
+        if self.vms[me].dying && n == INSIDE {
+            self.tell(|| format!("vm {me} traps"));
+            self.vms[me].die();
+        }
+        // The lower half is the count: see `in_flight` in the architecture. Others take a VM for dead if it stands still inside a
+        // callback, and only there.
+        let nobody_wronged = self.timely || (!self.traps && self.switches == 0);
+        if counts
+            && self.fair
+            && nobody_wronged
+            && (self.metrics.all[place].value as u32 as i32) < 0
+        {
             let name = self.metrics.all[place].name.clone();
             self.fail(format!("{name} is below 0"));
         }

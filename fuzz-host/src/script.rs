@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::abi;
+use peer_spillover::policy::roster::SILENT;
+
 use crate::case::Case;
 use crate::check;
 use crate::configs;
@@ -13,6 +15,8 @@ use crate::world::{MILLI, Phase, Root, Sabotage, Standing, World};
 /// Rounds of ticks after the last stream in which counts have to come right: longer than what it takes VMs to find another
 /// dead, and that one to come back.
 const LAST_ROUNDS: u32 = 60;
+/// As that, where a VM that was wrongly declared dead has taken the mark of a dead one off.
+const ROUNDS_WITHOUT_A_MARK: u32 = LAST_ROUNDS + 2 * SILENT;
 /// Those that there are even where counts are right before.
 const FEW_ROUNDS: u32 = 2;
 
@@ -68,6 +72,7 @@ pub fn next(world: &mut World, me: usize) -> Next {
             // From here on only what lives is there to mend what the dead have left.
             world.patient |= world.vms.iter().any(|vm| vm.dead);
             world.fair &= world.can_mend();
+            world.vms.iter_mut().for_each(|vm| vm.dying = false);
             world.phase = Phase::Drain;
             Next::Pass(0)
         }
@@ -100,7 +105,10 @@ fn done(world: &mut World, me: usize) -> Next {
     }
     if world.phase == Phase::Tick {
         let wrong = check::when_idle(world);
-        let over = world.rounds >= LAST_ROUNDS;
+        let most = wrong
+            .as_ref()
+            .map_or(LAST_ROUNDS, |_| ROUNDS_WITHOUT_A_MARK);
+        let over = world.rounds >= most;
         if over || (wrong.is_none() && !world.patient && world.rounds >= FEW_ROUNDS) {
             if let Some(wrong) = wrong {
                 world.fail(wrong);
@@ -123,11 +131,9 @@ fn step(world: &mut World, me: usize) -> Next {
     let Some(newest) = world.vms[me].roots.iter().rfind(good).map(|root| root.id) else {
         return new_root(world, me);
     };
-    let living = world.vms.iter().filter(|vm| !vm.dead).count();
-    if world.traps && living > 1 && world.rng.chance(40) {
-        world.tell(|| format!("vm {me} is dead"));
-        world.vms[me].die();
-        return Next::Pass(me);
+    let living = world.vms.iter().filter(|vm| !vm.dead && !vm.dying);
+    if world.traps && living.count() > 1 && world.rng.chance(40) {
+        world.vms[me].dying = true;
     }
     let alone = me == 0 && world.deployments.is_empty() && world.vms.len() > 1;
     if alone && world.rng.chance(300) {

@@ -83,6 +83,8 @@ pub struct Vm {
     pub misled: bool,
     /// It has trapped: it is never called again, and nobody tells it that its contexts are gone.
     pub dead: bool,
+    /// It traps in the next callback in which it shows that it is inside.
+    pub dying: bool,
     /// What it was ever given to run: what it refused goes on with what was before.
     pub ran: Vec<Deployment>,
     last_id: u32,
@@ -157,7 +159,8 @@ pub struct World {
     pub hostcalls: u64,
     /// The kind of proxy.
     pub node: &'static str,
-    switches: u32,
+    /// Of a thousand hostcalls, those before which another VM runs.
+    pub switches: u32,
     running: usize,
 }
 
@@ -307,6 +310,7 @@ impl Vm {
     /// Ends without a word.
     pub fn die(&mut self) {
         self.dead = true;
+        self.dying = false;
         self.roots.clear();
         self.streams.clear();
         self.calls.clear();
