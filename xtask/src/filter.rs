@@ -10,11 +10,10 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::run::{alone, quietly};
-use crate::{exports, target_dir, tools, workspace_root};
+use crate::{exports, target_dir, toolchain, tools, workspace_root};
 
 /// Bytes that the module may have: every proxy of a mesh fetches it.
 pub const MOST_BYTES: usize = 210_000;
-const TARGET: &str = "wasm32-wasip1";
 /// What stands in a module where its build id goes (`BUILD` in `src/shell/running.rs`).
 const NO_ID: &[u8; 64] = b"peer-spillover: cargo filter puts the digest of the module here.";
 /// What the optimiser is to do.
@@ -94,11 +93,7 @@ fn make(name: &str, dir: &str, features: &[&str]) -> Result<PathBuf> {
 /// # Errors
 /// It does not compile.
 pub fn compile(root: &Path, target: &Path, features: &[&str]) -> Result<PathBuf> {
-    let mut rustup = Command::new("rustup");
-    rustup.args(["target", "add", TARGET]).current_dir(root);
-    if tools::on_path("rustup").is_some() && !has_target(root) {
-        quietly(&format!("adding the target {TARGET}"), &mut rustup)?;
-    }
+    toolchain::ensure_target(toolchain::ENVOY)?;
     let cargo_home = env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
@@ -109,7 +104,7 @@ pub fn compile(root: &Path, target: &Path, features: &[&str]) -> Result<PathBuf>
             home.display()
         ));
     }
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = Command::new(tools::cargo());
     cargo.args([
         "build",
         "--quiet",
@@ -119,7 +114,7 @@ pub fn compile(root: &Path, target: &Path, features: &[&str]) -> Result<PathBuf>
         "--profile",
         "filter",
         "--target",
-        TARGET,
+        toolchain::ENVOY,
     ]);
     cargo
         .arg("--features")
@@ -130,7 +125,9 @@ pub fn compile(root: &Path, target: &Path, features: &[&str]) -> Result<PathBuf>
         .env("CARGO_ENCODED_RUSTFLAGS", flags)
         .env_remove("RUSTFLAGS");
     quietly("building the filter", &mut cargo)?;
-    Ok(target.join(TARGET).join("filter/peer_spillover.wasm"))
+    Ok(target
+        .join(toolchain::ENVOY)
+        .join("filter/peer_spillover.wasm"))
 }
 
 /// The module to ship, from the one that was compiled.
@@ -183,12 +180,4 @@ pub fn sha256(bytes: &[u8]) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
-}
-
-fn has_target(root: &Path) -> bool {
-    let output = Command::new("rustc")
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .current_dir(root)
-        .output();
-    output.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
 }

@@ -3,8 +3,10 @@
 pub mod exports;
 pub mod filter;
 pub mod image;
+pub mod lint;
 pub mod policy;
 pub mod run;
+pub mod toolchain;
 pub mod tools;
 
 use std::path::{Path, PathBuf};

@@ -21,6 +21,8 @@ enum Task {
     Image(xtask::image::ImageTask),
     /// Run the tests of policy and configuration on bare WebAssembly, under Node.
     PolicyWasm,
+    /// Check the format and the lints.
+    Lint,
     /// Fetch Envoy, and print where it is.
     Envoy,
 }
@@ -39,6 +41,7 @@ fn main() -> Result<()> {
         }
         Task::Image(task) => xtask::image::run(&task)?,
         Task::PolicyWasm => xtask::policy::test_on_bare_wasm()?,
+        Task::Lint => xtask::lint::lint()?,
         Task::Envoy => println!("{}", xtask::tools::envoy()?.display()),
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The tools that are not Rust's, each at a pinned version under `target/tools/`, fetched when first asked for.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -116,7 +117,7 @@ pub fn wasm_bindgen_test_runner() -> Result<PathBuf> {
             if runner.is_file() {
                 return Ok(());
             }
-            let mut install = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            let mut install = Command::new(cargo());
             // No `--locked`: the published lock file asks for crates that newer compilers do not take.
             install
                 .args([
@@ -196,6 +197,11 @@ fn python_lib(venv: &Path) -> Option<PathBuf> {
         .flatten()
         .map(|entry| entry.path())
         .find(|path| path.join("site-packages").is_dir())
+}
+
+/// The cargo that runs this, or the one on the PATH.
+pub fn cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 /// A program on the PATH.

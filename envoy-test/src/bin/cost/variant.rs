@@ -116,9 +116,16 @@ fn router() -> Value {
 /// The yardstick, built as the SDK's users build, with every export that the SDK makes.
 fn empty_filter() -> Result<PathBuf> {
     let target = xtask::target_dir().join("empty-filter");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    xtask::toolchain::ensure_target(xtask::toolchain::ENVOY)?;
+    let mut cargo = Command::new(xtask::tools::cargo());
     cargo
-        .args(["build", "--quiet", "--release", "--target", "wasm32-wasip1"])
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--target",
+            xtask::toolchain::ENVOY,
+        ])
         .arg("--target-dir")
         .arg(&target)
         .current_dir(xtask::workspace_root().join("envoy-test/empty-filter"));
