@@ -21,6 +21,8 @@
 )]
 #![warn(missing_docs)]
 
+#[cfg(all(test, target_arch = "wasm32", target_os = "unknown"))]
+mod bare;
 pub mod config;
 pub mod names;
 pub mod policy;

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::run::{alone, quietly};
-use crate::{target_dir, workspace_root};
+use crate::target_dir;
 
 /// The Envoy that everything here is measured on.
 pub const ENVOY_VERSION: &str = "1.40.0";
@@ -97,53 +97,7 @@ pub fn wasm_opt() -> Result<Command> {
     Ok(command)
 }
 
-/// The runner for tests on `wasm32-unknown-unknown`, at the version of wasm-bindgen that Cargo.lock has.
-/// # Errors
-/// Cargo.lock names none, or it cannot be built.
-pub fn wasm_bindgen_test_runner() -> Result<PathBuf> {
-    let lock = fs::read_to_string(workspace_root().join("Cargo.lock"))
-        .context("Cargo.lock cannot be read")?;
-    let version = lock
-        .split("[[package]]")
-        .find(|package| package.contains("\nname = \"wasm-bindgen\"\n"))
-        .and_then(|package| package.split("version = \"").nth(1))
-        .and_then(|rest| rest.split('"').next())
-        .context("Cargo.lock has no wasm-bindgen")?
-        .to_owned();
-    let root = tools().join(format!("wasm-bindgen-{version}"));
-    let runner = root.join("bin/wasm-bindgen-test-runner");
-    if !runner.is_file() {
-        alone(&tools().join("wasm-bindgen.lock"), || {
-            if runner.is_file() {
-                return Ok(());
-            }
-            let mut install = Command::new(cargo());
-            // No `--locked`: the published lock file asks for crates that newer compilers do not take.
-            install
-                .args([
-                    "install",
-                    "--quiet",
-                    "wasm-bindgen-cli",
-                    "--version",
-                    &version,
-                    "--root",
-                ])
-                .arg(&root);
-            install
-                .arg("--target-dir")
-                .arg(target_dir().join("wasm-bindgen-cli"));
-            quietly(
-                &format!(
-                    "building the Wasm test runner (wasm-bindgen-cli {version}, about 3 minutes)"
-                ),
-                &mut install,
-            )
-        })?;
-    }
-    Ok(runner)
-}
-
-/// Puts Node's folder first on the PATH of `command`: npm and the test runner look for `node` there.
+/// Puts Node's folder first on the PATH of `command`: npm looks for `node` there.
 /// # Errors
 /// Node is missing.
 pub fn with_node_on_path(command: &mut Command) -> Result<()> {
