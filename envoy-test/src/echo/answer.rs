@@ -10,6 +10,7 @@
 //! | `x-chunk-delay-ms: N` | a pause between two chunks |
 //! | `x-trailers: 1` | trailers after the body: `x-echo-trailer: NAME` |
 //! | `x-reset: before` or `mid` | closes (HTTP/1.1) or resets (HTTP/2) before the headers, or in the middle of the body |
+//! | `x-redirect: PATH` | answers 302 to that path of the same host at once, unless that is the request's |
 //! | `x-early: 1` | answers without reading the request's body |
 //! | `x-hold-body: KEY` | the body's last chunk is sent, and its end (trailers, a reset in the middle) waits for `release(KEY)` |
 //! | `content-type: application/grpc` | an empty message and trailers `grpc-status: 0`; with `x-grpc-trailer-status: N` that status there; with `x-grpc-status: N` that status, trailers only |
@@ -25,7 +26,9 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, UPGRADE,
+};
 use hyper::http::response::Builder;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -64,6 +67,12 @@ pub(super) async fn answer(
         request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_some();
     if tunnel || wish("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")) {
         return upgrade(request, response, tunnel, counted);
+    }
+
+    if let Some(to) = wish("x-redirect").filter(|to| *to != path) {
+        let to = format!("http://{host}{to}");
+        let response = response.status(StatusCode::FOUND).header(LOCATION, to);
+        return Ok(response.body(EchoBody::whole("elsewhere", counted))?);
     }
 
     let mut body_len = 0;
