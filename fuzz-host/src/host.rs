@@ -3,7 +3,7 @@
 use crate::fault::Family;
 use crate::metrics::{GAUGE, Metric};
 use crate::shared::NOT_FOUND;
-use crate::stream::{Headers, Stage};
+use crate::stream::{Headers, Stage, Stream};
 use crate::values;
 use crate::world::{Sabotage, World};
 use peer_spillover::policy::mark::INSIDE;
@@ -204,6 +204,11 @@ impl World {
     /// `proxy_get_property`.
     pub fn get_property(&mut self, me: usize, path: &[u8]) -> Answer<Vec<u8>> {
         self.may(Family::Property)?;
+        // Before its answer begins, what an upstream has finished is an attempt.
+        let early = |stream: &mut Stream| stream.stage < Stage::Responded;
+        if path == b"response\0backend_latency" && self.vms[me].stream().is_some_and(early) {
+            self.fail("a stream is swept whose answer has not begun");
+        }
         let truth = match path {
             b"plugin_name" => self.vms[me].root().map(|root| root.runs.0.into()),
             b"xds\0node\0id" => Some(self.node.into()),
@@ -268,6 +273,8 @@ impl World {
         }
         if let Some(root) = self.vms[me].root() {
             root.ticks = period > 0;
+            // As in Envoy, also what was due before.
+            root.due &= root.ticks;
         }
         Ok(())
     }

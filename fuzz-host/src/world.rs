@@ -232,11 +232,12 @@ impl World {
         let spared = [Family::Shared, Family::Property, Family::Other];
         let honest = spared.iter().all(|family| self.faults.spares(*family));
         let ticks = |root: &&Root| root.ticks && root.standing != Standing::Ending;
-        let finders = self.vms.iter().map(|vm| vm.roots.iter().filter(ticks));
-        let finders = finders.filter(|roots| roots.clone().next().is_some());
+        let finders = self.vms.iter().map(|vm| &vm.roots);
+        let finders = finders.filter(|roots| roots.iter().any(|root| ticks(&root)));
         let knows = |runs: &Deployment| {
             let mut each = finders.clone();
-            each.all(|mut roots| {
+            each.all(|roots| {
+                let mut roots = roots.iter();
                 roots.any(|root| root.standing == Standing::Good && root.runs == *runs)
             })
         };
