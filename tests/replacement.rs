@@ -8,6 +8,8 @@
 mod added_again;
 #[path = "replacement/common.rs"]
 mod common;
+#[path = "replacement/ticks.rs"]
+mod ticks;
 
 use anyhow::Result;
 use common::*;

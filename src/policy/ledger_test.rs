@@ -1,8 +1,37 @@
 use super::*;
-#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
-const ALL: usize = usize::MAX;
+const ALL: Sweep = Sweep {
+    services: usize::MAX,
+    full: usize::MAX,
+    leisure: usize::MAX,
+};
+
+/// As the filter has it.
+const SOME: Sweep = Sweep {
+    services: 64,
+    full: 1024,
+    leisure: 16,
+};
+
+impl Ledger {
+    fn held(&mut self, service: Service, stream: u32) -> Ticket {
+        let ticket = self.hold(service, stream);
+        self.answered(&ticket);
+        ticket
+    }
+
+    /// Sweeps all that is held: what was given back.
+    fn sweep_all(&mut self, finished: impl FnMut(u32) -> bool) -> Vec<(Service, u32)> {
+        let mut gone = vec![];
+        self.sweep(
+            ALL,
+            |_| false,
+            finished,
+            |service, n| gone.push((service, n)),
+        );
+        gone
+    }
+}
 
 #[test]
 fn a_ticket_gives_its_slot_back_once() {
@@ -16,78 +45,239 @@ fn a_ticket_gives_its_slot_back_once() {
 #[test]
 fn a_swept_stream_gives_nothing_back_at_its_end() {
     let mut ledger = Ledger::default();
-    let (done, busy) = (ledger.hold(0, 10), ledger.hold(0, 11));
-    assert_eq!(ledger.sweep(0, ALL, |stream| stream == 10), 1);
-    assert_eq!(ledger.sweep(0, ALL, |stream| stream == 10), 0, "swept once");
+    let (done, busy) = (ledger.held(0, 10), ledger.held(0, 11));
+    assert_eq!(ledger.sweep_all(|stream| stream == 10), [(0, 1)]);
+    assert_eq!(ledger.sweep_all(|stream| stream == 10), [], "swept once");
     assert_eq!(ledger.share(0), 1);
     assert_eq!(ledger.release(done), None);
     assert_eq!(ledger.release(busy), Some(0));
 }
 
+/// What has finished then was an attempt, and Envoy may make another.
 #[test]
-fn a_sweep_asks_only_for_streams_of_its_service() {
+fn a_stream_whose_answer_has_not_begun_is_not_swept() {
     let mut ledger = Ledger::default();
-    let (_a, _b) = (ledger.hold(0, 10), ledger.hold(1, 11));
-    let mut asked = vec![];
-    ledger.sweep(1, ALL, |stream| {
-        asked.push(stream);
-        false
-    });
-    assert_eq!(asked, [11]);
-}
-
-#[test]
-fn a_sweep_asks_for_no_more_streams_than_it_may() {
-    let mut ledger = Ledger::default();
-    let _tickets: Vec<Ticket> = (0..10).map(|stream| ledger.hold(0, stream)).collect();
+    let ticket = ledger.hold(0, 10);
     let mut asked = 0;
-    ledger.sweep(0, 4, |_| {
-        asked += 1;
-        false
-    });
-    assert_eq!(asked, 4);
+    let mut ask = |ledger: &mut Ledger| {
+        ledger.sweep_all(|_| {
+            asked += 1;
+            true
+        })
+    };
+    assert_eq!(ask(&mut ledger), []);
+    ledger.answered(&ticket);
+    assert_eq!(ask(&mut ledger), [(0, 1)]);
+    ledger.answered(&ticket);
+    assert_eq!(ask(&mut ledger), [], "swept once");
+    assert_eq!((asked, ledger.share(0)), (1, 0));
+    assert_eq!(ledger.release(ticket), None);
 }
 
 #[test]
-fn slots_are_reused() {
+fn a_service_that_is_full_is_swept_before_the_others() {
     let mut ledger = Ledger::default();
-    for stream in 0..1000 {
-        let ticket = ledger.hold(0, stream);
-        ledger.sweep(0, ALL, |_| stream % 2 == 0);
+    let tickets: Vec<Ticket> = (0..100).map(|n| ledger.held(n as usize / 50, n)).collect();
+    let mut asked = vec![];
+    ledger.sweep(
+        SOME,
+        |service| service == 1,
+        |stream| {
+            asked.push(stream);
+            false
+        },
+        |_, _| {},
+    );
+    asked[..50].sort_unstable();
+    assert_eq!(asked[..50], (50..100).collect::<Vec<u32>>());
+    assert_eq!(asked.len(), 50 + SOME.leisure);
+    assert_eq!(tickets.len(), 100);
+}
+
+/// A thousand services with ten thousand streams make no tick dearer than one service with many does.
+#[test]
+fn the_work_of_a_sweep_is_bounded() {
+    for full in [false, true] {
+        let mut ledger = Ledger::default();
+        let tickets: Vec<Ticket> = (0..10_000)
+            .map(|n| ledger.held(n as usize % 1000, n))
+            .collect();
+        let (mut services, mut streams) = (0, 0);
+        let mut sweep = |ledger: &mut Ledger| {
+            ledger.sweep(
+                SOME,
+                |_| {
+                    services += 1;
+                    full
+                },
+                |_| {
+                    streams += 1;
+                    false
+                },
+                |_, _| {},
+            );
+            (std::mem::take(&mut services), std::mem::take(&mut streams))
+        };
+        for _ in 0..100 {
+            let (services, streams) = sweep(&mut ledger);
+            assert!(services <= SOME.services, "{services}");
+            assert!(streams <= SOME.full + SOME.leisure, "{streams}");
+        }
+        for ticket in tickets {
+            assert!(ledger.release(ticket).is_some());
+        }
+        assert_eq!(sweep(&mut ledger), (0, 0), "nothing is held");
+    }
+}
+
+#[test]
+fn what_is_held_no_more_takes_no_memory() {
+    let mut ledger = Ledger::default();
+    let mut tickets: Vec<Ticket> = (0..10_000)
+        .map(|n| ledger.held(n as usize % 100, n))
+        .collect();
+    let last = tickets.split_off(9_900);
+    for ticket in tickets {
         ledger.release(ticket);
     }
-    assert_eq!(ledger.slots.len(), 1);
+    // A few go on for long, and of what has gone a word each is kept until then.
+    assert_eq!(
+        last.iter().map(|ticket| Rc::strong_count(&ticket.0)).max(),
+        Some(2)
+    );
+    for ticket in last {
+        ledger.release(ticket);
+    }
+    let capacity = ledger.services.iter().map(|held| held.answered.capacity());
+    assert!(capacity.max() <= Some(SMALL));
 }
 
 #[cfg(not(target_arch = "wasm32"))]
 mod properties {
+    use std::collections::HashSet;
+
     use super::*;
     use proptest::prelude::*;
 
+    /// A stream of the model.
+    struct Stream {
+        ticket: Option<Ticket>,
+        service: Service,
+        answered: bool,
+        swept: bool,
+        finished: bool,
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Op {
+        Hold(Service),
+        Answer(usize),
+        Finish(usize),
+        Release(usize),
+        Sweep(Sweep, u8),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            4 => (0usize..4).prop_map(Op::Hold),
+            4 => (0usize..50).prop_map(Op::Answer),
+            2 => (0usize..50).prop_map(Op::Finish),
+            2 => (0usize..50).prop_map(Op::Release),
+            2 => ((0usize..6, 0usize..6, 0usize..6), any::<u8>()).prop_map(
+                |((services, full, leisure), bits)| Op::Sweep(Sweep { services, full, leisure }, bits)
+            ),
+        ]
+    }
+
+    /// The streams that hold a slot.
+    fn holding(streams: &[Stream]) -> impl Iterator<Item = &Stream> {
+        streams
+            .iter()
+            .filter(|stream| stream.ticket.is_some() && !stream.swept)
+    }
+
     proptest! {
-        /// Whatever is held, swept and released: what was given back is what was held, and the shares tell the rest.
+        /// Against a model that only has a list: the shares are what is held, each slot is given back once, and a sweep takes
+        /// what is answered and finished, no more than it may.
         #[test]
-        fn held_is_given_back_exactly_once(ops in prop::collection::vec((0u8..3, 0usize..3, 0u32..40), 1..500)) {
+        fn held_is_given_back_exactly_once(ops in prop::collection::vec(op(), 1..400)) {
             let mut ledger = Ledger::default();
-            let mut tickets = vec![];
-            let mut counts = [0i64; 3];
-            for (op, service, stream) in ops {
+            let mut streams: Vec<Stream> = vec![];
+            for op in ops {
+                let len = streams.len().max(1);
                 match op {
-                    0 => { counts[service] += 1; tickets.push(ledger.hold(service, stream)); }
-                    1 if !tickets.is_empty() => {
-                        let ticket = tickets.swap_remove(stream as usize % tickets.len());
-                        if let Some(of) = ledger.release(ticket) { counts[of] -= 1; }
+                    Op::Hold(service) => streams.push(Stream {
+                        ticket: Some(ledger.hold(service, streams.len() as u32)),
+                        service, answered: false, swept: false, finished: false,
+                    }),
+                    Op::Answer(n) => if let Some(stream) = streams.get_mut(n % len)
+                        && let Some(ticket) = &stream.ticket
+                    {
+                        ledger.answered(ticket);
+                        stream.answered = true;
+                    },
+                    Op::Finish(n) => if let Some(stream) = streams.get_mut(n % len) {
+                        stream.finished = true;
+                    },
+                    Op::Release(n) => if let Some(stream) = streams.get_mut(n % len)
+                        && let Some(ticket) = stream.ticket.take()
+                    {
+                        let given = ledger.release(ticket);
+                        prop_assert_eq!(given, (!stream.swept).then_some(stream.service));
+                    },
+                    Op::Sweep(most, bits) => {
+                        let (mut services, mut asked, mut gone) = (0, HashSet::new(), [0; 4]);
+                        let mut looks = 0;
+                        ledger.sweep(
+                            most,
+                            |service| { services += 1; bits >> service & 1 == 1 },
+                            |stream| { looks += 1; asked.insert(stream); streams[stream as usize].finished },
+                            |service, n| gone[service] += n,
+                        );
+                        prop_assert!(services <= most.services);
+                        prop_assert!(looks <= most.full + most.leisure);
+                        for stream in asked {
+                            let stream = &mut streams[stream as usize];
+                            prop_assert!(stream.answered && !stream.swept && stream.ticket.is_some());
+                            stream.swept = stream.finished;
+                            gone[stream.service] -= u32::from(stream.finished);
+                        }
+                        prop_assert_eq!(gone, [0; 4]);
                     }
-                    _ => counts[service] -= i64::from(ledger.sweep(service, ALL, |s| s % 3 == stream % 3)),
                 }
-                for (service, count) in counts.iter().enumerate() {
-                    prop_assert_eq!(*count, ledger.share(service) as i64);
+                for service in 0..4 {
+                    let held = holding(&streams).filter(|stream| stream.service == service);
+                    prop_assert_eq!(held.count(), ledger.share(service));
                 }
             }
-            for ticket in tickets {
-                if let Some(of) = ledger.release(ticket) { counts[of] -= 1; }
+        }
+
+        /// Whatever comes and goes meanwhile, what stays is looked at, in a round of so many sweeps as there is to look at.
+        #[test]
+        fn everything_has_its_turn(
+            stay in prop::collection::vec(0usize..4, 1..40),
+            come in prop::collection::vec((0usize..4, any::<bool>()), 0..40),
+            (services, most) in (1usize..4, 1usize..5),
+            full in any::<bool>(),
+        ) {
+            let mut ledger = Ledger::default();
+            let _stay: Vec<Ticket> = (0..).zip(&stay).map(|(n, service)| ledger.held(*service, n)).collect();
+            let mut others: Vec<Ticket> = vec![];
+            let mut asked = HashSet::new();
+            let most = if full {
+                Sweep { services, full: most, leisure: 0 }
+            } else {
+                Sweep { services, full: 0, leisure: most }
+            };
+            for n in 0..4 * (stay.len() + come.len()) {
+                ledger.sweep(most, |_| full, |stream| { asked.insert(stream); false }, |_, _| {});
+                match come.get(n) {
+                    Some((service, true)) => others.push(ledger.held(*service, 1000)),
+                    Some(_) if !others.is_empty() => { ledger.release(others.swap_remove(n % others.len())); }
+                    _ => {}
+                }
             }
-            prop_assert_eq!(counts, [0; 3]);
+            prop_assert!((0..stay.len() as u32).all(|n| asked.contains(&n)));
         }
     }
 }

@@ -75,6 +75,11 @@ impl Roster {
         self.owners.contains(&vm)
     }
 
+    /// Whether `vm` was in a slot of its own, and has lost it. One that came after this roster has not.
+    pub fn lost(&self, vm: Vm) -> bool {
+        (1..=self.last).contains(&vm) && !self.has(vm)
+    }
+
     /// With a new VM in a slot: in `wanted` if that is free. Nothing where there are no more.
     pub fn join(&self, wanted: Option<usize>) -> Option<(Roster, Vm, usize)> {
         let vm = self.last.checked_add(1).filter(|vm| *vm < FREE)?;
@@ -219,8 +224,6 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn of(n: usize) -> Roster {
         (0..n).fold(Roster::new(7), |roster, _| {
@@ -266,6 +269,8 @@ mod tests {
         assert_eq!(taken.take(1, 3), None, "the second comes too late");
         assert_eq!(taken.free(0, 1), None, "it is another's");
         assert!(!taken.has(1) && taken.has(2));
+        let lost: Vec<Vm> = (0..9).filter(|vm| taken.lost(*vm)).collect();
+        assert_eq!(lost, [1], "those that are yet to come are not lost");
     }
 
     #[test]

@@ -70,6 +70,11 @@ impl Errors {
         Ok(errors)
     }
 
+    /// What shows whether home is ejected.
+    pub fn gauge(&self) -> Metric {
+        self.ejected
+    }
+
     /// What to do with a request; `owner` is who it would be as a probe.
     pub fn course(&self, owner: u64) -> Course {
         let gauge = host::read(self.ejected).unwrap_or(0);

@@ -1,9 +1,9 @@
 //! The Proxy-Wasm filter: the only room that knows Envoy.
 //!
-//! [`host`] makes the hostcalls, [`plugin`] is one configuration in one VM, [`service`] one of its services, [`errors`] what
-//! its answers say of it, [`request`] one request; [`running`] tells whether a good configuration runs, [`worker`] which VMs
-//! live, [`slot`] the roster of them, [`account`] what they count together, [`callback`] what each callback shows of its VM.
-//! [`trap`] is for tests.
+//! [`host`] makes the hostcalls, [`plugin`] is one configuration in one VM, [`tick`] what it does without requests,
+//! [`service`] one of its services, [`errors`] what its answers say of it, [`request`] one request; [`running`] tells whether
+//! a good configuration runs, [`worker`] which VMs live, [`slot`] the roster of them, [`account`] what they count together,
+//! [`callback`] what each callback shows of its VM. [`trap`] is for tests.
 
 mod account;
 mod callback;
@@ -14,6 +14,7 @@ mod request;
 mod running;
 mod service;
 mod slot;
+mod tick;
 mod trap;
 mod worker;
 

@@ -21,14 +21,11 @@ use crate::policy::roster::STALE;
 use crate::policy::{Ledger, Ticket};
 
 /// Between two sweeps for streams whose client does not read, and between two heartbeats.
-const TICK: Duration = Duration::from_millis(200);
+pub(super) const TICK: Duration = Duration::from_millis(200);
 // With the tick that finds a VM dead and the one before its first, a count is right again within three seconds.
 const _: () = assert!(TICK.as_millis() * (STALE as u128 + 2) <= 3000);
 /// Until the first tick, at which a configuration is known to run.
 const FIRST_TICK: Duration = Duration::from_millis(1);
-/// Streams of a service that is not full that are looked at in a tick. Each costs about 12k instructions, so this is
-/// less than a thousandth of a core.
-const AT_LEISURE: usize = 16;
 /// A configuration at work.
 pub struct Plugin {
     pub cluster: String,
@@ -37,12 +34,16 @@ pub struct Plugin {
     pub trust_domains: Vec<String>,
     /// A forged `x-peer-spillover-to` could lead a request to a peer.
     pub strips_to: bool,
-    services: Vec<Service>,
+    pub(super) services: Vec<Service>,
     /// Hosts in order, for a search; empty where `*` serves all.
     by_host: Vec<(String, usize)>,
-    ledger: RefCell<Ledger>,
+    pub(super) ledger: RefCell<Ledger>,
+    /// Services that requests came to.
+    pub(super) used: RefCell<Vec<usize>>,
+    /// Whose turn is next of those.
+    pub(super) turn: Cell<usize>,
     /// Ticks since this configuration runs in this VM: the only clock that requests need.
-    ticks: Cell<u32>,
+    pub(super) ticks: Cell<u32>,
 }
 
 impl Plugin {
@@ -68,17 +69,24 @@ impl Plugin {
             && services
                 .iter()
                 .any(|s| s.routing == Routing::Header && s.mode == Mode::Enforce);
-        Ok(Plugin {
+        let plugin = Plugin {
             cluster: config.cluster,
             mode: config.mode,
             debug_header: config.debug_header,
             trust_domains: config.trust_domains,
             strips_to,
+            used: RefCell::default(),
+            turn: Cell::default(),
             services,
             by_host,
             ledger: RefCell::default(),
             ticks: Cell::default(),
-        })
+        };
+        // It may be over before a request comes.
+        for service in plugin.services.iter().filter(|s| s.is_ejected()) {
+            plugin.uses(service);
+        }
+        Ok(plugin)
     }
 
     /// The service that serves whatever the proxy serves, if this configuration is so.
@@ -119,12 +127,36 @@ impl Plugin {
             .find(|service| service.peer.as_ref().is_some_and(|peer| peer.host == host))
     }
 
+    /// Notes that a request came to a service: one that none came to costs nothing in a tick.
+    pub fn uses(&self, service: &Service) {
+        if !service.used.replace(true) {
+            self.is_used(service.index);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_used(&self, index: usize) {
+        if let Ok(mut used) = self.used.try_borrow_mut() {
+            used.push(index);
+        }
+    }
+
     /// Books a slot that the service's count already includes.
     pub fn hold(&self, service: &Service, stream: u32) -> Option<Ticket> {
         self.ledger
             .try_borrow_mut()
             .ok()
             .map(|mut ledger| ledger.hold(service.index, stream))
+    }
+
+    /// Notes that the answer to a request has begun: from now on a sweep looks at it, if there is a limit.
+    pub fn answered(&self, service: &Service, ticket: Option<&Ticket>) {
+        if let Some(ticket) = ticket.filter(|_| service.rule.limit.is_some())
+            && let Ok(mut ledger) = self.ledger.try_borrow_mut()
+        {
+            ledger.answered(ticket);
+        }
     }
 
     /// Gives a slot back, if no sweep did. The last thing that a callback does.
@@ -138,38 +170,6 @@ impl Plugin {
             service.count_out_last();
         }
     }
-
-    /// Gives back the slots of streams that live on only because their client does not read: all of them where home is
-    /// full, a few in every tick where it is not, so that no worker keeps what another's sweep made room for. The home
-    /// path pays nothing for it.
-    ///
-    /// Errors are the current configuration's alone: one before it, which a stream keeps alive, has other times, or none.
-    fn sweep(&self, root: u32, current: bool) {
-        for service in &self.services {
-            if current {
-                service.tick(self.now(), self.services.len());
-            }
-            let Some(limit) = service.rule.limit else {
-                continue;
-            };
-            let Ok(mut ledger) = self.ledger.try_borrow_mut() else {
-                continue;
-            };
-            // Nearly always so in the VMs that serve nothing any more, of which Envoy's main thread keeps many.
-            if ledger.share(service.index) == 0 {
-                continue;
-            }
-            let full = service.count().is_some_and(|n| n >= limit.into());
-            let most = if full { usize::MAX } else { AT_LEISURE };
-            let swept = ledger.sweep(service.index, most, |stream| {
-                host::set_effective_context(stream) && host::has_property(host::BACKEND_LATENCY)
-            });
-            host::set_effective_context(root);
-            if swept > 0 {
-                service.count_out(swept);
-            }
-        }
-    }
 }
 
 /// The root context.
@@ -181,6 +181,10 @@ pub struct Root {
     /// The plugin's name, where its configuration was refused.
     refused: Option<String>,
     ticks_fast: bool,
+    /// One for each stream that it has, and one of its own.
+    streams: Rc<()>,
+    /// It has stopped its ticks.
+    rests: Cell<bool>,
 }
 
 impl Root {
@@ -192,6 +196,8 @@ impl Root {
             standing: Rc::new(Cell::new(Standing::Before)),
             refused: None,
             ticks_fast: false,
+            streams: Rc::default(),
+            rests: Cell::default(),
         }
     }
 
@@ -277,29 +283,46 @@ impl Root {
     /// stream has kept it alive.
     #[cold]
     fn come_back(&self) {
+        if self.rests.replace(false) {
+            host::set_tick_period(TICK);
+        }
         if self.refused.is_some() {
             self.go_on();
         } else {
             running::again(self.id);
         }
     }
-}
 
-impl Root {
+    /// Stops its ticks, where all its work is another root context's now and no stream is left to it. Envoy
+    /// keeps it for as long as a listener drains, and may go back to it.
+    #[cold]
+    fn rest(&mut self) {
+        if !running::rest(self.id) {
+            return;
+        }
+        self.rests.set(true);
+        host::stop_ticks();
+        worker::rests(self.id);
+    }
+
     fn tick(&mut self) {
         if self.ticks_fast {
             self.ticks_fast = false;
             host::set_tick_period(TICK);
         }
         worker::tick(self.id);
-        match self.standing.get() {
-            Standing::Current => running::beat(self.id),
-            Standing::Shared => return,
-            Standing::Before => {}
+        let standing = self.standing.get();
+        let current = standing == Standing::Current;
+        if current {
+            running::beat(self.id);
         }
-        if let Some(plugin) = self.plugin.get_mut() {
-            plugin.ticks.set(plugin.now().saturating_add(1));
-            plugin.sweep(self.id, self.standing.get() == Standing::Current);
+        if standing != Standing::Shared
+            && let Some(plugin) = self.plugin.get_mut()
+        {
+            plugin.tick(self.id, current);
+        }
+        if !current && Rc::strong_count(&self.streams) == 1 {
+            self.rest();
         }
     }
 }
@@ -349,7 +372,8 @@ impl RootContext for Root {
         }
         let plugin = self.plugin.try_borrow();
         let plugin = plugin.map_or(None, |plugin| plugin.clone());
-        Some(Box::new(Request::new(id, plugin)))
+        let streams = Rc::clone(&self.streams);
+        Some(Box::new(Request::new(id, plugin, streams)))
     }
 
     fn get_type(&self) -> Option<ContextType> {

@@ -35,6 +35,8 @@ pub struct Request {
     /// It is home's probe, and nothing is known of its end.
     probe: bool,
     watch: Watch,
+    /// Its root context has it.
+    _of: Rc<()>,
 }
 
 /// What is still to be seen of home's answer.
@@ -51,7 +53,7 @@ enum Watch {
 }
 
 impl Request {
-    pub fn new(id: u32, plugin: Option<Rc<Plugin>>) -> Self {
+    pub fn new(id: u32, plugin: Option<Rc<Plugin>>, of: Rc<()>) -> Self {
         Request {
             id,
             plugin,
@@ -60,11 +62,13 @@ impl Request {
             left: None,
             probe: false,
             watch: Watch::Nothing,
+            _of: of,
         }
     }
 
     /// The decision for a request of `service`, carried out as far as the count is concerned.
     fn decide(&mut self, plugin: &Plugin, service: &Service, origin: Origin) -> Decision {
+        plugin.uses(service);
         let errors = service
             .errors
             .as_ref()
@@ -228,6 +232,7 @@ impl Request {
         let Some(service) = plugin.service(index) else {
             return;
         };
+        plugin.answered(service, self.ticket.as_ref());
         if let (Some(errors), Decision::Home(_)) = (&service.errors, decision) {
             self.judge(errors, end_of_stream);
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::account::Account;
 use super::host::{self, Kind, Metric};
-use super::plugin::Plugin;
+use super::plugin::{Plugin, TICK};
 use super::worker;
 use crate::config::{Mode, Role};
 use crate::names::metric;
@@ -52,12 +52,15 @@ struct Record {
     says: bool,
     /// They did at some time.
     said: bool,
+    /// It does not tick.
+    rests: bool,
 }
 
 thread_local! {
     /// What runs in this VM: one record for each root context that lives, the current one of a plugin after its others.
     /// All are kept, since Envoy goes back to an old one without a word where its configuration comes back and a stream
-    /// has kept it alive. Those of its main thread live for ever (measured: one more with every update).
+    /// has kept it alive, or a listener that drains. So many live at once: one of each configuration of the last ten minutes,
+    /// by Envoy's default, where configurations come with the listener.
     static RUNNING: RefCell<Vec<Record>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -117,11 +120,11 @@ pub fn take_over(
     found
 }
 
-/// Makes `root` the current one again: a request came to it.
+/// Makes `root` the current one again: a request came to it, and it ticks.
 pub fn again(root: u32) {
     change(|records| {
-        let found = records.extract_if(.., |record| record.root == root).next();
-        if let Some(record) = found {
+        if let Some(mut record) = take(records, root) {
+            record.rests = false;
             lead(records, record);
         }
     });
@@ -138,32 +141,79 @@ pub fn beat(root: u32) {
     });
 }
 
+/// Whether `root`, which is not the current one, may stop its ticks. Not where no other root context ticks, since a VM that does
+/// not tick is dead to the others.
+pub fn rest(root: u32) -> bool {
+    let mut found = false;
+    change(|records| {
+        found = ticking(records).is_some_and(|other| other != root);
+        if found && let Some(record) = records.iter_mut().find(|record| record.root == root) {
+            record.rests = true;
+        }
+    });
+    found
+}
+
+/// The root context that ticks whatever the others do: the current one of a plugin, or the newest.
+fn ticking(records: &[Record]) -> Option<u32> {
+    let (mut one, mut is_current) = (None, false);
+    for record in records.iter().filter(|record| record.root != NO_ROOT) {
+        let current = record.standing.get() == Standing::Current;
+        if current || !is_current {
+            (one, is_current) = (Some(record.root), current);
+        }
+    }
+    one
+}
+
+/// The record of `root`, taken out.
+#[inline(never)]
+fn take(records: &mut Vec<Record>, root: u32) -> Option<Record> {
+    records.extract_if(.., |record| record.root == root).next()
+}
+
 /// Says no more that `root` runs anything. If it was the current one, that is the newest other of its plugin now.
 pub fn stop(root: u32) {
     change(|records| {
-        let found = records.extract_if(.., |record| record.root == root).next();
-        let Some(mut gone) = found else { return };
-        let plugin = gone.plugin.clone();
-        let of = |record: &&mut Record| record.plugin == plugin;
-        if gone.standing.get() != Standing::Current {
-            let lives = |record: &Record| record.plugin == plugin && record.root != NO_ROOT;
-            if !records.iter().any(lives) {
-                records.retain(|record| record.plugin != plugin);
+        end(records, root);
+        let next = ticking(records);
+        let wakes = |record: &&mut Record| {
+            let current = record.standing.get() == Standing::Current;
+            record.rests && (current || Some(record.root) == next)
+        };
+        for record in records.iter_mut().filter(wakes) {
+            record.rests = false;
+            if host::set_effective_context(record.root) {
+                host::set_tick_period(TICK);
             }
-        } else if let Some(heir) = records.iter_mut().rfind(of) {
-            if heir.refused && heir.standing.get() == Standing::Before {
-                // If Envoy goes back to that one, the good one before is what ends here: it takes it over with its next
-                // request.
-                gone.root = NO_ROOT;
-                records.push(gone);
-                return;
-            }
-            if heir.said {
-                heir.say();
-            }
-            rank(records, &plugin);
         }
     });
+}
+
+fn end(records: &mut Vec<Record>, root: u32) {
+    let Some(mut gone) = take(records, root) else {
+        return;
+    };
+    let plugin = gone.plugin.clone();
+    let of = |record: &&mut Record| record.plugin == plugin;
+    if gone.standing.get() != Standing::Current {
+        let lives = |record: &Record| record.plugin == plugin && record.root != NO_ROOT;
+        if !records.iter().any(lives) {
+            records.retain(|record| record.plugin != plugin);
+        }
+    } else if let Some(heir) = records.iter_mut().rfind(of) {
+        if heir.refused && heir.standing.get() == Standing::Before {
+            // If Envoy goes back to that one, the good one before is what ends here: it takes it over with its next
+            // request.
+            gone.root = NO_ROOT;
+            records.push(gone);
+            return;
+        }
+        if heir.said {
+            heir.say();
+        }
+        rank(records, &plugin);
+    }
 }
 
 /// Puts `record` before all others of its plugin.
@@ -241,6 +291,7 @@ impl Record {
             standing: Rc::clone(standing),
             says: false,
             said: false,
+            rests: false,
         }
     }
 

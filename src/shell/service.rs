@@ -26,6 +26,8 @@ pub struct Service {
     /// Nothing where the role is server, whose rule sends nobody away.
     pub peer: Option<Peer>,
     pub index: usize,
+    /// A request came to it.
+    pub used: Cell<bool>,
     /// Nothing where errors eject nobody.
     pub errors: Option<Errors>,
     /// Then, whether they did in a configuration before.
@@ -72,6 +74,7 @@ impl Service {
             rule: config.rule,
             peer: config.peer,
             index,
+            used: Cell::default(),
             ejected: match &errors {
                 None if role == Role::Client => errors::gauge(&labels),
                 _ => None,
@@ -90,18 +93,23 @@ impl Service {
         Ok(service)
     }
 
-    /// What there is to do without requests, in the tick `now` of a plugin with so many services.
-    pub fn tick(&self, now: u32, services: usize) {
+    /// What there is to do without requests, now and again.
+    pub fn tick(&self) {
         match &self.errors {
             Some(errors) => errors.tick(),
-            // Of a configuration before this one. Its last requests may still end, so it is looked for now and again.
-            None if (now as usize).checked_rem(services) == Some(self.index) => {
+            // Of a configuration before this one, whose last requests may still end.
+            None => {
                 if let Some(gauge) = self.ejected {
                     errors::forget(&self.labels, gauge);
                 }
             }
-            None => {}
         }
+    }
+
+    /// Whether home is ejected, or in its ramp, as requests before this configuration have left it.
+    pub fn is_ejected(&self) -> bool {
+        let gauge = self.errors.as_ref().map(Errors::gauge).or(self.ejected);
+        gauge.and_then(host::read).is_some_and(|value| value != 0)
     }
 
     /// The service's host, or `*`.

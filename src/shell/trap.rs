@@ -2,7 +2,8 @@
 //!
 //! A request's header `x-trap` names a callback, and this VM traps there: at the next call of it, whoever's it is.
 //! `other-tick` is the next tick of a VM that serves no requests, which is the main thread's. `x-stall-ms: N` makes the
-//! worker stand still for so long, in the callback of that request.
+//! worker stand still for so long, in the callback of that request. The counter `peer_spillover_ticks` counts the ticks of all root
+//! contexts of all VMs.
 
 /// Traps if `callback` is the one that was named.
 #[cfg(feature = "trap")]
@@ -30,13 +31,14 @@ pub fn read() {}
 mod armed {
     use core::cell::{Cell, RefCell};
 
-    use super::super::host::{self, Map};
+    use super::super::host::{self, Kind, Map, Metric};
 
     const OTHER: &str = "peer_spillover_trap";
 
     thread_local! {
         static CALLBACK: RefCell<String> = const { RefCell::new(String::new()) };
         static SERVES: Cell<bool> = const { Cell::new(false) };
+        static TICKS: Cell<Option<Metric>> = const { Cell::new(None) };
     }
 
     pub fn read() {
@@ -54,6 +56,16 @@ mod armed {
     }
 
     pub fn at(callback: &str) {
+        if callback == "tick" {
+            TICKS.with(|ticks| {
+                if ticks.get().is_none() {
+                    ticks.set(host::metric(Kind::Counter, "peer_spillover_ticks"));
+                }
+                if let Some(ticks) = ticks.get() {
+                    host::add(ticks, 1);
+                }
+            });
+        }
         let mine = CALLBACK.with_borrow(|named| named == callback);
         let other = callback == "tick"
             && !SERVES.get()

@@ -15,8 +15,6 @@ use crate::policy::roster::{IN_TIME, Roster, Vm, Watch, owner_of};
 
 /// Shares that are looked at in a tick, of those that nothing is known to have happened to.
 const AT_LEISURE: usize = 2;
-/// Dead VMs that are remembered, for whom they left a probe to.
-const REMEMBERED: usize = 64;
 
 #[derive(Default)]
 struct Worker {
@@ -34,7 +32,6 @@ struct Worker {
     read_index: bool,
     /// The slots of dead VMs, and whether their shares were seen at 0: from then on a new VM may have them.
     inherited: Vec<(usize, bool)>,
-    buried: Vec<Vm>,
     watch: Watch,
     /// The beats of all slots, once they were asked for.
     beats: Vec<Option<Metric>>,
@@ -87,9 +84,9 @@ pub fn id() -> Vm {
     })
 }
 
-/// Whether this VM has found that one dead.
+/// Whether a VM has found that one dead, as the roster says.
 pub fn buried(vm: Vm) -> bool {
-    with(|worker| worker.buried.contains(&vm))
+    with(|worker| matches!(&worker.roster, Some((_, roster)) if roster.lost(vm)))
 }
 
 /// A tick of the root context `root`.
@@ -115,12 +112,19 @@ pub fn came() {
     with(|worker| worker.roots = worker.roots.saturating_add(1));
 }
 
-/// The root context `root` ended. Whether the VM has any other: without one it is as good as dead.
-pub fn left(root: u32) -> bool {
+/// The root context `root` stops its ticks: another one's are this VM's from now on.
+pub fn rests(root: u32) {
     with(|worker| {
         if worker.driver == Some(root) {
             worker.driver = None;
         }
+    });
+}
+
+/// The root context `root` ended. Whether the VM has any other: without one it is as good as dead.
+pub fn left(root: u32) -> bool {
+    rests(root);
+    with(|worker| {
         worker.roots = worker.roots.saturating_sub(1);
         worker.roots > 0
     })
@@ -319,9 +323,6 @@ impl Worker {
                     .extend(taken.into_iter().map(|slot| (slot, false)));
                 self.heir = true;
                 self.read_index = false;
-                self.buried.push(owner);
-                let many = self.buried.len().saturating_sub(REMEMBERED);
-                self.buried.drain(..many);
             }
         }
     }

@@ -255,6 +255,12 @@ pub fn set_tick_period(period: Duration) {
     let _ = unsafe { proxy_set_tick_period_milliseconds(millis) };
 }
 
+/// No more calls of `on_tick`.
+pub fn stop_ticks() {
+    // SAFETY: no pointers. Where they go on, there is nothing to do in them.
+    let _ = unsafe { proxy_set_tick_period_milliseconds(0) };
+}
+
 /// Unix time in nanoseconds; 0 where the host has none.
 pub fn now_nanos() -> u64 {
     let mut nanos = 0;
