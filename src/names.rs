@@ -154,8 +154,6 @@ pub fn label_value(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn labels_take_the_form_of_istios_bootstrap() {

@@ -1,7 +1,5 @@
 use super::*;
 use serde_json::{Value, json};
-#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn good() -> Value {
     json!({

@@ -3,8 +3,6 @@
 use super::*;
 use crate::config;
 use serde_json::{Value, json};
-#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const PATH: &str = "services[0].trafficPolicy.outlierDetection";
 

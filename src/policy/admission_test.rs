@@ -1,6 +1,4 @@
 use super::*;
-#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// Runs one request alone against `count` to its end.
 fn alone(limit: u32, expect_room: bool, count: &mut i64) -> Admission {

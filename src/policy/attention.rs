@@ -63,8 +63,6 @@ impl Attention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn calmed() -> Attention {
         let mut attention = Attention::default();

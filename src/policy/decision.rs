@@ -88,8 +88,6 @@ impl Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn rules() -> impl Iterator<Item = Rule> {
         (0..16u8).map(|bits| Rule {

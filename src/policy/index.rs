@@ -50,8 +50,6 @@ pub fn with(bytes: &[u8], name: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn what_is_added_is_seen_and_what_is_no_name_is_not() {

@@ -44,8 +44,6 @@ pub fn trust_domain(san: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const A: &str = "spiffe://cluster.local/ns/istio/sa/a";
     const B: &str = "spiffe://elsewhere.example/ns/istio/sa/a";

@@ -1,7 +1,5 @@
 use super::*;
 use crate::policy::answer::BROKEN;
-#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const PLAIN: Failure = Failure { gateway: false };
 

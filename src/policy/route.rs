@@ -79,8 +79,6 @@ pub fn peer_cluster(home: &str, peer_host: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn nothing_is_sent_where_there_is_no_cluster_and_it_is_looked_for_again() {

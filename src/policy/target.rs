@@ -60,8 +60,6 @@ fn is_nowhere(cluster: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn istios_cluster_names_name_the_host_whatever_the_subset() {
