@@ -93,8 +93,6 @@ impl Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     /// The gauges 0 to 3, as a host has them.
     fn carry_out(gauges: &mut [u64; 4], add: Option<Add>) {
