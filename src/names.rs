@@ -14,6 +14,7 @@
 //! | `ejections` | counter | plugin, role, service | how often home was ejected |
 //! | `errors` | counter | plugin, role, service | home's errors that were read, failed probes too |
 //! | `misroutes` | counter | plugin, role, service, peer | spills undone since no route led to the peer |
+//! | `forged_headers` | counter | plugin, role | requests with headers of the filter's that nobody of the mesh vouches for |
 //! | `info` | gauge | plugin, role, version, mode, cluster | VMs that run this: one for each worker, and the main thread's |
 //! | `configured` | gauge | plugin, role | VMs that run a good configuration, whichever |
 //! | `workers` | gauge | plugin, role | those of them that are alive, less the main thread's |

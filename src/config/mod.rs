@@ -4,9 +4,12 @@
 //! the contract makes: the vocabulary of a pasted DestinationRule ([`traffic_policy`]).
 
 pub mod duration;
+pub mod hosts;
+pub mod line;
 pub mod node;
 pub mod reader;
 pub mod traffic_policy;
+mod types;
 
 use crate::names;
 use crate::policy::{Detection, Rule};
@@ -15,104 +18,7 @@ use reader::{At, Path};
 use traffic_policy::TrafficPolicy;
 
 pub use reader::Fault;
-
-/// The configuration of one plugin in one proxy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// This cluster's name in the federation: what the marker of a spilled request says.
-    pub cluster: String,
-    /// Which side of a request the plugin is on. Default: the client's.
-    pub role: Role,
-    /// What the plugin does with its decisions, where a service does not say otherwise.
-    pub mode: Mode,
-    /// Say on each response what was decided. Default: false.
-    pub debug_header: bool,
-    /// SPIFFE trust domains whose markers are believed. Default, empty: the proxy's own.
-    pub trust_domains: Vec<String>,
-    /// The services looked after: at least one.
-    pub services: Vec<Service>,
-    /// What was accepted and is not acted on: a line each, for the log.
-    pub warnings: Vec<String>,
-}
-
-/// Which side of a request the plugin is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It sends: the surplus goes to the peer.
-    Client,
-    /// It receives: it tells guests from home's own requests, and counts both.
-    Server,
-}
-
-impl Role {
-    /// All roles.
-    pub const ALL: [Role; 2] = [Role::Client, Role::Server];
-
-    /// The word that users write and see.
-    pub fn word(self) -> &'static str {
-        match self {
-            Role::Client => "client",
-            Role::Server => "server",
-        }
-    }
-}
-
-/// What happens to decisions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// They are carried out.
-    Enforce,
-    /// They are counted, and change nothing.
-    Observe,
-    /// There are none.
-    Off,
-}
-
-impl Mode {
-    /// The word that users write and see.
-    pub fn word(self) -> &'static str {
-        match self {
-            Mode::Enforce => "enforce",
-            Mode::Observe => "observe",
-            Mode::Off => "off",
-        }
-    }
-}
-
-/// How a spilled request is led to its peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Routing {
-    /// `:authority` becomes the peer's host.
-    Authority,
-    /// `x-peer-spillover-to` names the peer, for a route to match.
-    Header,
-}
-
-/// One service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// Its host in lower case, or `*` for whatever the proxy serves.
-    pub host: String,
-    /// Its own mode, or the plugin's.
-    pub mode: Mode,
-    /// As written; the default depends on the kind of proxy, which the shell knows.
-    pub routing: Option<Routing>,
-    /// What decisions need.
-    pub rule: Rule,
-    /// Which errors take home out; nothing where none do.
-    pub detection: Option<Detection>,
-    /// Where the surplus goes; nothing where the role is server.
-    pub peer: Option<Peer>,
-}
-
-/// The same service in another cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its name in the federation.
-    pub name: String,
-    /// The host whose route leads to it, in lower case.
-    pub host: String,
-}
+pub use types::{Config, Mode, Peer, Role, Routing, Service};
 
 const TOP: &[&str] = &[
     "version",
@@ -132,7 +38,9 @@ const SERVICE: &[&str] = &[
     "trafficPolicy",
     "peers",
 ];
-/// Those of them that the role server has. The others would promise what it does not do.
+/// Those of [`TOP`] that the role edge does not have: they would promise what it does not do.
+const NOT_EDGE: &[&str] = &["debugHeader", "services"];
+/// Those of [`SERVICE`] that the role server has. The others would promise what it does not do.
 const SERVER_SERVICE: &[&str] = &["host", "mode"];
 const PEER: &[&str] = &["name", "host", "mode"];
 const MODES: [(&str, Mode); 3] = [
@@ -143,10 +51,17 @@ const MODES: [(&str, Mode); 3] = [
 
 /// Services that one configuration may name: a hundred is what we test, and the rest is a slip.
 pub const MOST_SERVICES: usize = 1000;
+/// Trust domains that one configuration may name. Each is compared with the certificate of a request that has a marker.
+pub const MOST_TRUST_DOMAINS: usize = 64;
+/// Warnings that are kept, so that they fit into one line; the others are counted.
+const MOST_WARNINGS: usize = 20;
+/// Bytes of a configuration: ten times what a thousand services with a pasted DestinationRule each have.
+const MOST_BYTES: usize = 16 << 20;
 
 /// Reads a configuration.
 /// # Errors
 /// The first thing wrong with it, as one line with its path and the fix.
+#[inline(never)]
 pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
     let whole = |problem: String| Fault {
         path: String::new(),
@@ -156,6 +71,11 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
         return Err(whole(
             "is empty; set spec.pluginConfig with version, cluster and services".to_owned(),
         ));
+    }
+    if bytes.len() > MOST_BYTES {
+        return Err(whole(format!(
+            "is longer than {MOST_BYTES} bytes; name fewer services in one plugin"
+        )));
     }
     let root = Node::parse(bytes)
         .map_err(|error| whole(format!("is not the JSON that is expected: {error}")))?;
@@ -177,11 +97,19 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
         match name {
             "version" => version = Some(at.integer(1, 1)?),
             "cluster" => cluster = Some(at.name()?),
-            "debugHeader" => debug_header = at.boolean()?,
+            _ if role == Role::Edge && NOT_EDGE.contains(&name) => {
+                return Err(at.fault("is not for role: edge; remove it"));
+            }
             "trustDomains" => at.elements(|at| {
+                if trust_domains.len() >= MOST_TRUST_DOMAINS {
+                    return Err(at.fault(format!(
+                        "is one too many; at most {MOST_TRUST_DOMAINS} trust domains"
+                    )));
+                }
                 trust_domains.push(at.host()?);
                 Ok(())
             })?,
+            "debugHeader" => debug_header = at.boolean()?,
             "services" => services = Some(read_services(at, role, mode, &mut warnings)?),
             _ => {}
         }
@@ -195,8 +123,12 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
     version.ok_or_else(|| missing("version", "version: 1"))?;
     let cluster =
         cluster.ok_or_else(|| missing("cluster", "this cluster's name in the federation"))?;
-    let services =
-        services.ok_or_else(|| missing("services", "a list with at least one service"))?;
+    let services = match services {
+        None if role == Role::Edge => Vec::new(),
+        services => {
+            services.ok_or_else(|| missing("services", "a list with at least one service"))?
+        }
+    };
     for (index, service) in services.iter().enumerate() {
         if service
             .peer
@@ -220,6 +152,20 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
     })
 }
 
+/// The role that a configuration is for, as far as that can be read, whatever else is wrong with it.
+#[inline(never)]
+pub fn role(bytes: &[u8]) -> Option<Role> {
+    let Ok(Node::Map(fields)) = Node::parse(bytes) else {
+        return None;
+    };
+    match fields.iter().find(|(name, _)| name == "role") {
+        None => Some(Role::Client),
+        Some((_, Node::Text(word))) => Role::ALL.into_iter().find(|role| role.word() == word),
+        Some(_) => None,
+    }
+}
+
+#[inline(never)]
 fn read_services(
     at: At<'_>,
     role: Role,
@@ -227,6 +173,7 @@ fn read_services(
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Service>, Fault> {
     let mut services: Vec<Service> = Vec::new();
+    let mut more = 0usize;
     at.elements(|at| {
         if services.len() >= MOST_SERVICES {
             return Err(at.fault(format!(
@@ -234,6 +181,8 @@ fn read_services(
             )));
         }
         let service = read_service(at, role, inherited, warnings)?;
+        more = more.saturating_add(warnings.len().saturating_sub(MOST_WARNINGS));
+        warnings.truncate(MOST_WARNINGS);
         if services.iter().any(|other| other.host == service.host) {
             return Err(at.fault(format!(
                 "host {} is there twice; merge the two services",
@@ -249,9 +198,16 @@ fn read_services(
     if services.len() > 1 && services.iter().any(|service| service.host == "*") {
         return Err(at.fault("has \"*\" beside other services; \"*\" may only stand alone"));
     }
+    if more > 0 {
+        warnings.push(format!(
+            "and {more} more fields that are not acted on as written"
+        ));
+    }
+    hosts::apart(&services)?;
     Ok(services)
 }
 
+#[inline(never)]
 fn read_service(
     at: At<'_>,
     role: Role,
@@ -339,6 +295,7 @@ fn read_service(
     })
 }
 
+#[inline(never)]
 fn read_peers(at: At<'_>) -> Result<(Peer, bool), Fault> {
     let mut peers = Vec::new();
     at.elements(|at| {
@@ -353,6 +310,7 @@ fn read_peers(at: At<'_>) -> Result<(Peer, bool), Fault> {
         .ok_or_else(|| at.fault("is empty; add the peer that takes the surplus"))
 }
 
+#[inline(never)]
 fn read_peer(at: At<'_>) -> Result<(Peer, bool), Fault> {
     let (mut name, mut host, mut open) = (None, None, true);
     at.fields(PEER, |field, at| {
@@ -394,3 +352,7 @@ fn read_peer(at: At<'_>) -> Result<(Peer, bool), Fault> {
 #[cfg(test)]
 #[path = "config_test.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "bounds_test.rs"]
+mod bounds;

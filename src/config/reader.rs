@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::line::line;
 use super::node::Node;
 
 /// Why a configuration is refused: where, what is wrong, what to do. Displays as one line.
@@ -20,17 +21,8 @@ impl fmt::Display for Fault {
         } else {
             &self.path
         };
-        // What a user wrote is quoted in problems; control characters would make more than one line of it.
-        let line: String = self
-            .problem
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        let path: String = path
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        write!(f, "{path}: {line}")
+        // What a user wrote is quoted in both.
+        f.write_str(&line(&format!("{path}: {}", self.problem)))
     }
 }
 
@@ -72,12 +64,18 @@ impl<'a> At<'a> {
 
     /// A complaint about this value.
     pub fn fault(&self, problem: impl Into<String>) -> Fault {
+        self.complain(problem.into())
+    }
+
+    #[inline(never)]
+    fn complain(&self, problem: String) -> Fault {
         Fault {
             path: self.path.to_string(),
-            problem: problem.into(),
+            problem,
         }
     }
 
+    #[inline(never)]
     fn wrong_kind(&self, wanted: &str) -> Fault {
         self.fault(format!("must be {wanted}, not {}", self.node.kind()))
     }
@@ -89,6 +87,16 @@ impl<'a> At<'a> {
         &self,
         known: &[&str],
         mut visit: impl FnMut(&str, At<'_>) -> Result<bool, Fault>,
+    ) -> Result<(), Fault> {
+        self.each_field(known, &mut visit)
+    }
+
+    // Not compiled anew for each object of the schema: that would be a fortieth of the module.
+    #[inline(never)]
+    fn each_field(
+        &self,
+        known: &[&str],
+        visit: &mut dyn FnMut(&str, At<'_>) -> Result<bool, Fault>,
     ) -> Result<(), Fault> {
         let Node::Map(fields) = self.node else {
             return Err(self.wrong_kind("an object"));
@@ -113,6 +121,14 @@ impl<'a> At<'a> {
         &self,
         mut visit: impl FnMut(At<'_>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
+        self.each_element(&mut visit)
+    }
+
+    #[inline(never)]
+    fn each_element(
+        &self,
+        visit: &mut dyn FnMut(At<'_>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let Node::List(list) = self.node else {
             return Err(self.wrong_kind("a list"));
         };
@@ -125,6 +141,7 @@ impl<'a> At<'a> {
     /// A whole number from `min` to `max`.
     /// # Errors
     /// Anything else.
+    #[inline(never)]
     pub fn integer(&self, min: u32, max: u32) -> Result<u32, Fault> {
         let Node::Number(number) = *self.node else {
             return Err(self.wrong_kind(&format!("a whole number from {min} to {max}")));
@@ -154,6 +171,7 @@ impl<'a> At<'a> {
     /// A string.
     /// # Errors
     /// Anything else.
+    #[inline(never)]
     pub fn text(&self) -> Result<&'a str, Fault> {
         match self.node {
             Node::Text(text) => Ok(text),
@@ -182,8 +200,13 @@ impl<'a> At<'a> {
             .map(|(_, value)| *value)
             .ok_or_else(|| {
                 let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                self.fault(format!("must be {}, not {text:.60}", known.join(" or ")))
+                self.no_such_word(&known, text)
             })
+    }
+
+    #[inline(never)]
+    fn no_such_word(&self, known: &[&str], text: &str) -> Fault {
+        self.fault(format!("must be {}, not {text:.60}", known.join(" or ")))
     }
 
     /// A name that goes into headers and metric labels: 1 to 63 letters, digits, `-`, `.` or `_`.

@@ -74,6 +74,37 @@ pub fn bad_ones() -> Vec<Bad> {
             ],
         ),
         Bad::new(
+            "a peer's host of two services",
+            with(|c| {
+                let mut other = service.clone();
+                other["host"] = json!("b.istio.svc.cluster.local");
+                c["services"] = json!([service, other]);
+            }),
+            [
+                "services[1].peers[0].host: a.istio.gke.global is services[0].peers[0].host too",
+                "give each service's peer a host of its own",
+            ],
+        ),
+        Bad::new(
+            "300,000 trust domains",
+            with(|c| c["trustDomains"] = vec!["cluster.local"; 300_000].into()),
+            [
+                "trustDomains[64]: is one too many",
+                "at most 64 trust domains",
+            ],
+        ),
+        Bad::new(
+            "characters that end a line or turn it around",
+            with(|c| {
+                let name = "x\u{202e}y\u{2028}z\u{85}\u{200b}".repeat(1000);
+                c["services"][0]["peers"][0]["name"] = name.into();
+            }),
+            [
+                "services[0].peers[0].name: must be 1 to 63 letters",
+                "not x y z  x y z",
+            ],
+        ),
+        Bad::new(
             "1 MB of junk",
             junk,
             ["configuration: ", "is not the JSON that is expected"],

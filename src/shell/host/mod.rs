@@ -15,6 +15,8 @@ use core::ptr::null_mut;
 use std::time::Duration;
 
 use abi::*;
+
+use crate::config::line::line;
 pub use property::*;
 
 /// Id of a metric, in this VM.
@@ -83,8 +85,10 @@ fn text(bytes: Vec<u8>) -> String {
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
-/// Writes a line to Envoy's log. One that cannot be written is lost: there is nobody to tell.
-pub fn log(level: Level, line: &str) {
+/// Writes to Envoy's log, as one line of bounded length whatever is in it. One that cannot be written is lost: there is
+/// nobody to tell.
+pub fn log(level: Level, text: &str) {
+    let line = line(text);
     // SAFETY: pointer and length are of one live string.
     let _ = unsafe { proxy_log(level as u32, line.as_ptr(), line.len()) };
 }

@@ -1,0 +1,171 @@
+//! What a configuration may not have too much of, or twice; and that whatever is wrong with one is a line.
+
+use super::tests::{good, read, refused, with};
+use super::*;
+use serde_json::{Value, json};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// A forged header that leads to a shared host would be charged to whichever service is found first.
+#[test]
+fn two_services_do_not_share_a_host() {
+    let mut whole = with("/services/-", good()["services"][0].clone());
+    whole["services"][1]["host"] = json!("b.istio.svc.cluster.local");
+    refused(
+        &whole,
+        "services[1].peers[0].host: a.istio.gke.global is services[0].peers[0].host too; give each service's peer a host of its own",
+    );
+    whole["services"][1]["peers"][0]["host"] = json!("A.istio.svc.cluster.local");
+    refused(
+        &whole,
+        "services[1].peers[0].host: a.istio.svc.cluster.local is services[0].host too; give each service's peer a host of its own",
+    );
+    // Whichever comes first.
+    let swapped = json!([whole["services"][1], whole["services"][0]]);
+    whole["services"] = swapped;
+    refused(
+        &whole,
+        "services[0].peers[0].host: a.istio.svc.cluster.local is services[1].host too; give each service's peer a host of its own",
+    );
+    whole["services"][0]["peers"][0]["host"] = json!("b.istio.gke.global");
+    assert_eq!(read(&whole).expect("good").services.len(), 2);
+}
+
+#[test]
+fn lists_are_bounded() {
+    let domains: Vec<String> = (0..=MOST_TRUST_DOMAINS).map(|n| format!("d{n}")).collect();
+    read(&with("/trustDomains", json!(domains[1..]))).expect("as many as there may be");
+    refused(
+        &with("/trustDomains", json!(domains)),
+        "trustDomains[64]: is one too many; at most 64 trust domains",
+    );
+    let long = " ".repeat(MOST_BYTES + 1) + "{}";
+    assert_eq!(
+        parse(long.as_bytes())
+            .expect_err("must be refused")
+            .to_string(),
+        "configuration: is longer than 16777216 bytes; name fewer services in one plugin"
+    );
+}
+
+/// What is not acted on in a thousand services is still one line.
+#[test]
+fn warnings_are_a_line_and_the_rest_is_counted() {
+    let service = |n: usize| {
+        let mut service = good()["services"][0].clone();
+        service["host"] = json!(format!("s{n}.istio.svc.cluster.local"));
+        service["peers"][0]["host"] = json!(format!("s{n}.istio.gke.global"));
+        service["trafficPolicy"]["connectionPool"]["http"]["maxRequestsPerConnection"] = json!(1);
+        service["trafficPolicy"]["tls"] = json!({"mode": "ISTIO_MUTUAL"});
+        service
+    };
+    let services: Vec<Value> = (0..MOST_SERVICES).map(service).collect();
+    let warnings = read(&with("/services", json!(services)))
+        .expect("good")
+        .warnings;
+    assert_eq!(warnings.len(), MOST_WARNINGS + 1);
+    let last = "and 1980 more fields that are not acted on as written";
+    assert_eq!(warnings[MOST_WARNINGS], last);
+    let joined = warnings.join("; ");
+    assert!(joined.len() + 100 < line::MOST, "{} bytes", joined.len());
+}
+
+#[test]
+fn junk_is_one_short_line() {
+    let deep = "[".repeat(500_000);
+    let deep_fields = "{\"services\":".repeat(100_000);
+    let long = format!(
+        "{{\"version\":1,\"cluster\":\"{}\"}}",
+        "x\n".repeat(500_000).escape_default()
+    );
+    let wide = format!(
+        "{{{}}}",
+        (0..50_000)
+            .map(|i| format!("\"k{i}\":1"))
+            .collect::<Vec<_>>()
+            .join(",")
+    );
+    let twice = "{\"version\":1,\"version\":1}".to_owned();
+    for text in [
+        deep,
+        deep_fields,
+        long,
+        wide,
+        twice,
+        "\u{0}".repeat(1 << 20),
+        String::new(),
+        "{".into(),
+    ] {
+        let line = parse(text.as_bytes())
+            .expect_err("must be refused")
+            .to_string();
+        assert!(line.len() < 400 && !line.contains('\n'), "{line}");
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "\\PC{0,12}".prop_map(Value::from),
+            // Also what ends a line, changes its direction, does not show, or is long.
+            any::<String>().prop_map(Value::from),
+            "[\u{200b}-\u{202e}\u{2066}-\u{2069}\u{feff}\u{85}a]{0,9}".prop_map(Value::from),
+            (0usize..9000).prop_map(|n| Value::from("\u{202e}x".repeat(n))),
+            Just(json!("*")),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::hash_map("[a-zA-Z\u{200b}-\u{202e}]{1,8}", inner, 0..4)
+                    .prop_map(Value::from_iter),
+            ]
+        })
+    }
+
+    /// The pointers of every value in `value`.
+    fn pointers(value: &Value, at: String, out: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => map
+                .iter()
+                .for_each(|(k, v)| pointers(v, format!("{at}/{k}"), out)),
+            Value::Array(list) => list
+                .iter()
+                .enumerate()
+                .for_each(|(i, v)| pointers(v, format!("{at}/{i}"), out)),
+            _ => {}
+        }
+        out.push(at);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused_in_one_line(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            if let Err(fault) = parse(&bytes) {
+                let line = fault.to_string();
+                prop_assert!(line.len() <= line::MOST && !line.chars().any(line::is_hidden));
+            }
+        }
+
+        /// Any value, anywhere in a good configuration: read, or refused in one line that does not blame another part.
+        #[test]
+        fn a_good_configuration_with_one_part_replaced(value in any_json(), pick in any::<prop::sample::Index>()) {
+            let mut whole = good();
+            let mut all = vec![];
+            pointers(&whole, String::new(), &mut all);
+            let at = &all[pick.index(all.len())];
+            *whole.pointer_mut(at).expect("it was there") = value;
+            if let Err(line) = read(&whole) {
+                prop_assert!(line.len() < 900 && !line.chars().any(line::is_hidden), "{}", line);
+                prop_assert!(line.contains(": "), "{}", line);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! One line of a log: of bounded length, and of characters that show as what they are.
+//!
+//! **Invariant: whatever a user or a peer wrote, what is logged of it is one line of at most [`MOST`] bytes without
+//! characters that end a line, change its direction or do not show.** A log line is read by people in terminals and by
+//! programs that split at line ends, and neither may be led astray by what is quoted in it.
+
+/// Bytes that a line may have.
+pub const MOST: usize = 4096;
+
+/// What a line that was too long ends with.
+const CUT: &str = " [cut]";
+
+/// Characters that are replaced by a space, beside the control characters: Unicode's categories Cf (format), Zl and Zp
+/// (line and paragraph separators), in order.
+const HIDDEN: [(char, char); 21] = [
+    ('\u{ad}', '\u{ad}'),
+    ('\u{600}', '\u{605}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{6dd}', '\u{6dd}'),
+    ('\u{70f}', '\u{70f}'),
+    ('\u{890}', '\u{891}'),
+    ('\u{8e2}', '\u{8e2}'),
+    ('\u{180e}', '\u{180e}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{2028}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{fff9}', '\u{fffb}'),
+    ('\u{110bd}', '\u{110bd}'),
+    ('\u{110cd}', '\u{110cd}'),
+    ('\u{13430}', '\u{1343f}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{e0000}', '\u{e007f}'),
+    // Not characters at all, and no font shows them.
+    ('\u{fffe}', '\u{ffff}'),
+    ('\u{10fffe}', '\u{10ffff}'),
+];
+
+/// Whether a character has no place in a line.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || (!c.is_ascii()
+            && HIDDEN
+                .iter()
+                .any(|(first, last)| (*first..=*last).contains(&c)))
+}
+
+/// `text` as one line.
+#[inline(never)]
+pub fn line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(MOST));
+    for c in text.chars() {
+        let c = if is_hidden(c) { ' ' } else { c };
+        let room = MOST.saturating_sub(CUT.len());
+        if out.len().saturating_add(c.len_utf8()) > room && text.len() > MOST {
+            out.push_str(CUT);
+            break;
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn what_shows_is_left_and_what_does_not_becomes_a_space() {
+        assert_eq!(line("münchen, 東京 and é"), "münchen, 東京 and é");
+        for c in [
+            '\n',
+            '\r',
+            '\t',
+            '\0',
+            '\u{1b}',
+            '\u{7f}',
+            '\u{85}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{200b}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{feff}',
+            '\u{ad}',
+            '\u{61c}',
+            '\u{e0041}',
+        ] {
+            assert_eq!(line(&format!("a{c}b")), "a b", "{c:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_cut_between_two_characters_and_says_so() {
+        for c in ["x", "ü", "東", "😀", "\u{202e}"] {
+            for more in 0..8 {
+                let text = format!("{}{}", "x".repeat(more), c.repeat(MOST));
+                let line = line(&text);
+                assert!(line.len() <= MOST, "{} bytes", line.len());
+                // A character that is replaced becomes shorter, so its line may fit.
+                assert!(line.ends_with(CUT) || line.chars().count() == text.chars().count());
+            }
+        }
+        let whole = "x".repeat(MOST);
+        assert_eq!(line(&whole), whole);
+    }
+}
