@@ -1,13 +1,16 @@
 //! Services: by the resolved cluster, by authority, `"*"`, a hundred in one configuration, and what is none of them.
 
 use std::collections::BTreeMap;
+use std::fs;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use envoy_test::client::{Answer, get, read};
 use envoy_test::wait::until_some;
 use envoy_test::world::{HOME, HOST, PEER, decisions, peer_host, plugin_config, service_metric};
-use envoy_test::{Client, World};
+use envoy_test::{Client, Envoy, EnvoyOptions, World};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 const OTHER: &str = "b.istio.svc.cluster.local";
@@ -183,6 +186,100 @@ async fn a_star_is_every_host() -> Result<()> {
     Ok(())
 }
 
+/// Under a virtual host `*` a client may say any host or none that is right: what goes to a cluster by a service's name is
+/// that service's.
+#[tokio::test]
+async fn a_cluster_by_a_services_name_is_that_service_whatever_the_client_says() -> Result<()> {
+    let mut config = json!({
+        "version": 1, "cluster": HOME, "debugHeader": true, "services": [service("home", 1)],
+    });
+    config["services"][0]["peers"][0]["host"] = peer_host(HOST, PEER).into();
+    let world = under_any_host(config, "home").await?;
+    let names = [
+        "home", "anything", "HOME:80", "a.istio.", "1.2.3.4", "[::1]:80", "x",
+    ];
+    let held = Held::at_home(&world, &["other"]).await?;
+    assert_eq!(count(&world, "home").await?, 1);
+    for name in names {
+        for http2 in [false, true] {
+            let answer = get_of(&world, name, http2).await?;
+            assert_eq!(answer.served_by(), PEER, "{name}");
+        }
+    }
+    // HTTP/1.0 without a host.
+    let mut stream = TcpStream::connect(world.addr()).await?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    assert!(
+        text.contains(&format!("x-peer-spillover: {PEER}; reason=limit")),
+        "{text}"
+    );
+    held.release(&world).await?;
+    let idle = service_metric("home", "in_flight");
+    world.envoy.wait_stat(&idle, |value| value == 0).await?;
+    Ok(())
+}
+
+/// Where the cluster's name is none of a service's, the authority says it, however it is written. Any other host is nobody's:
+/// it is neither counted nor limited.
+#[tokio::test]
+async fn under_any_host_an_authority_names_its_service_however_it_is_written() -> Result<()> {
+    let config = json!({
+        "version": 1, "cluster": HOME, "debugHeader": true, "services": [service(HOST, 1)],
+    });
+    let world = under_any_host(config, "some-cluster").await?;
+    let held = Held::at_home(&world, &[HOST]).await?;
+    assert_eq!(count(&world, HOST).await?, 1);
+    let upper = HOST.to_uppercase();
+    for name in ["a", "A", "a.", "a:80", "a.:8080"]
+        .map(|a| a.replacen('a', HOST, 1).replacen('A', &upper, 1))
+    {
+        for http2 in [false, true] {
+            let answer = get_of(&world, &name, http2).await?;
+            assert_eq!(answer.served_by(), PEER, "{name}");
+        }
+    }
+    for name in ["anything", "a.istio", "b.istio.svc.cluster.local"] {
+        let answer = get_of(&world, name, false).await?;
+        assert_eq!(
+            (answer.served_by(), answer.header("x-peer-spillover")),
+            (HOME, ""),
+            "{name}"
+        );
+    }
+    assert_eq!(count(&world, HOST).await?, 1);
+    held.release(&world).await?;
+    world.wait_idle().await
+}
+
+/// Home's proxy with one virtual host for all but the peer's host, `*`, that leads to a cluster of this name.
+async fn under_any_host(config: Value, cluster: &str) -> Result<World> {
+    let mut world = World::builder().filter(config).start().await?;
+    let path = world.envoy.dir().join("envoy.yaml");
+    let mut bootstrap: Value = serde_yaml_ng::from_str(&fs::read_to_string(path)?)?;
+    let resources = &mut bootstrap["static_resources"];
+    let home = format!("outbound|80||{HOST}");
+    for known in resources["clusters"].as_array_mut().into_iter().flatten() {
+        if known["name"] == home.as_str() {
+            known["name"] = cluster.into();
+            known["load_assignment"]["cluster_name"] = cluster.into();
+        }
+    }
+    let hcm = &mut resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
+    hcm["http_protocol_options"] =
+        json!({"accept_http_10": true, "default_host_for_http_10": "nobody"});
+    let hosts = hcm["route_config"]["virtual_hosts"].as_array_mut();
+    let hosts = hosts.context("virtual hosts")?;
+    hosts.retain(|host| host["domains"][0] == peer_host(HOST, PEER).as_str());
+    hosts.push(json!({
+        "name": "any", "domains": ["*"],
+        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": cluster}}],
+    }));
+    world.envoy = Envoy::start(bootstrap.to_string(), EnvoyOptions::default()).await?;
+    Ok(world)
+}
+
 /// A hundred services in one configuration: each has its own limit, its own count, its own way to the peer.
 #[tokio::test]
 async fn a_hundred_services_each_with_its_own_count() -> Result<()> {
@@ -244,7 +341,7 @@ async fn a_hundred_services_each_with_its_own_count() -> Result<()> {
     Ok(())
 }
 
-/// A request for a host that no service names is none of ours, full or not.
+/// A request for a host that no service names is none of ours, full or not; what names a peer of ours goes all the same.
 #[tokio::test]
 async fn another_host_passes_untouched() -> Result<()> {
     let seen = |world: &World| -> Vec<(String, String)> {
@@ -254,13 +351,13 @@ async fn another_host_passes_untouched() -> Result<()> {
         headers.sort();
         headers
     };
-    let send = [("x-peer-spillover-to", "venus"), ("x-own", "kept")];
+    let send = [("x-own", "kept"), ("x-peer-spillover-to", "venus")];
     let bare = World::builder()
         .without_filter()
         .hosts([HOST, OTHER])
         .start()
         .await?;
-    bare.client(false).await?.get(OTHER, &send).await?;
+    bare.client(false).await?.get(OTHER, &send[..1]).await?;
 
     for plain in [false, true] {
         let builder = World::builder().hosts([HOST, OTHER]);

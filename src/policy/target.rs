@@ -14,7 +14,9 @@ const NOWHERE: [&str; 5] = [
 pub enum Named<'a> {
     /// This host, by the cluster's name in Istio's form (`outbound|PORT|SUBSET|HOST`, `inbound-vip|PORT|http|HOST`).
     Host(&'a str),
-    /// The cluster's name says nothing: look at `:authority`.
+    /// This host likewise, but a subset of it, which may be a peer's.
+    Subset(&'a str),
+    /// The cluster's name is none of Istio's: it may be a service's host itself, or nothing; then look at `:authority`.
     ByAuthority,
     /// There is no upstream, or it stands for none: the request is no service's.
     Nothing,
@@ -26,6 +28,9 @@ pub fn named(cluster: &str) -> Named<'_> {
         return Named::Nothing;
     }
     match istio(cluster) {
+        Some(["outbound", _, subset, host]) if !host.is_empty() && !subset.is_empty() => {
+            Named::Subset(host)
+        }
         Some([_, _, _, host]) if !host.is_empty() => Named::Host(host),
         _ => Named::ByAuthority,
     }
@@ -43,14 +48,16 @@ pub fn leads_elsewhere(before: &str, after: &str) -> bool {
     !is_nowhere(after) && after != before
 }
 
-/// The host of an `:authority`, without its port. An IPv6 literal stays as it is, in its brackets.
+/// The host of an `:authority`, without its port and without the dot that ends a full name. An IPv6 literal stays as it is,
+/// in its brackets.
 pub fn host_of(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
+    let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !host.ends_with(':') => {
             host
         }
         _ => authority,
-    }
+    };
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 fn is_nowhere(cluster: &str) -> bool {
@@ -62,10 +69,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn istios_cluster_names_name_the_host_whatever_the_subset() {
+    fn istios_cluster_names_name_the_host_and_say_whether_a_subset_of_it() {
         let host = Named::Host("a.istio.svc.cluster.local");
         assert_eq!(named("outbound|80||a.istio.svc.cluster.local"), host);
-        assert_eq!(named("outbound|80|v1|a.istio.svc.cluster.local"), host);
+        assert_eq!(
+            named("outbound|80|v1|a.istio.svc.cluster.local"),
+            Named::Subset("a.istio.svc.cluster.local")
+        );
         assert_eq!(named("inbound-vip|80|http|a.istio.svc.cluster.local"), host);
     }
 
@@ -111,7 +121,10 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_no_part_of_the_host() {
+    fn neither_a_port_nor_the_last_dot_is_part_of_the_host() {
+        assert_eq!(host_of("a.istio.:80"), "a.istio");
+        assert_eq!(host_of("a.istio."), "a.istio");
+        assert_eq!(host_of("."), "");
         assert_eq!(host_of("a.istio:80"), "a.istio");
         assert_eq!(host_of("a.istio"), "a.istio");
         assert_eq!(host_of("[::1]:80"), "[::1]");

@@ -8,10 +8,10 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
 use super::callback;
-use super::host::{self, Kind, Level};
+use super::host::{self, Kind, Level, Metric};
 use super::request::Request;
-use super::running::{self, Standing};
-use super::service::Service;
+use super::running::{self, Sides, Standing};
+use super::service::{self, Service};
 use super::slot;
 use super::trap;
 use super::worker;
@@ -26,14 +26,23 @@ pub(super) const TICK: Duration = Duration::from_millis(200);
 const _: () = assert!(TICK.as_millis() * (STALE as u128 + 2) <= 3000);
 /// Until the first tick, at which a configuration is known to run.
 const FIRST_TICK: Duration = Duration::from_millis(1);
+/// Requests of a root context, its first and then one of so many, of which it is seen on which side of the proxy they
+/// arrive. It costs 12k instructions, so it is a fiftieth of a percent.
+const ALL_SEEN: u32 = 16;
+const ONE_SEEN_OF: u32 = 256;
+
 /// A configuration at work.
 pub struct Plugin {
     pub cluster: String,
     pub mode: Mode,
     pub debug_header: bool,
     pub trust_domains: Vec<String>,
-    /// A forged `x-peer-spillover-to` could lead a request to a peer.
-    pub strips_to: bool,
+    pub role: Role,
+    /// `x-peer-spillover-to` is looked for in each request, not only where it may have led the request away.
+    pub looks_for_to: bool,
+    /// The counter of requests with headers that nobody vouches for.
+    forged: Cell<Option<Metric>>,
+    name: String,
     pub(super) services: Vec<Service>,
     /// Hosts in order, for a search; empty where `*` serves all.
     by_host: Vec<(String, usize)>,
@@ -58,23 +67,25 @@ impl Plugin {
                 default_routing,
             )?);
         }
-        let mut by_host: Vec<(String, usize)> = services
+        let by_host = services
             .iter()
             .map(|service| (service.host().to_owned(), service.index))
             .filter(|(host, _)| host != "*")
             .collect();
-        by_host.sort_unstable();
-        // Not a server's: it leads nothing anywhere, and what it did not set is not its own to remove.
-        let strips_to = config.role == Role::Client
-            && services
-                .iter()
-                .any(|s| s.routing == Routing::Header && s.mode == Mode::Enforce);
+        let by_host = config::hosts::sorted(by_host);
+        // Where a route by that header is the way to a peer. A server pays for it where nobody counts instructions.
+        let looks_for_to = services.iter().any(|s| {
+            s.mode == Mode::Enforce && (s.routing == Routing::Header || config.role == Role::Server)
+        });
         let plugin = Plugin {
             cluster: config.cluster,
             mode: config.mode,
             debug_header: config.debug_header,
             trust_domains: config.trust_domains,
-            strips_to,
+            role: config.role,
+            looks_for_to,
+            forged: Cell::default(),
+            name: name.to_owned(),
             used: RefCell::default(),
             turn: Cell::default(),
             services,
@@ -109,6 +120,7 @@ impl Plugin {
     }
 
     /// The service of this host, whatever its case.
+    #[inline(never)]
     pub fn by_host(&self, host: &str) -> Option<&Service> {
         let host = host.to_ascii_lowercase();
         let at = self
@@ -120,7 +132,7 @@ impl Plugin {
             .and_then(|(_, index)| self.services.get(*index))
     }
 
-    /// The service whose peer has this host.
+    /// The service whose peer has this host, of which there is one at the most.
     pub fn by_peer_host(&self, host: &str) -> Option<&Service> {
         self.services
             .iter()
@@ -140,6 +152,15 @@ impl Plugin {
         if let Ok(mut used) = self.used.try_borrow_mut() {
             used.push(index);
         }
+    }
+
+    /// Counts a request with headers of the filter's that nobody vouches for.
+    #[inline(never)]
+    pub fn forged(&self) {
+        service::count(&self.forged, || {
+            let labels = [("plugin", self.name.as_str()), ("role", self.role.word())];
+            metric(&labels, "forged_headers")
+        });
     }
 
     /// Books a slot that the service's count already includes.
@@ -178,8 +199,11 @@ pub struct Root {
     plugin: RefCell<Option<Rc<Plugin>>>,
     /// Set by what happens to the other root contexts of the plugin.
     standing: Rc<Cell<Standing>>,
-    /// The plugin's name, where its configuration was refused.
-    refused: Option<String>,
+    /// Its configuration was refused: one of this role, as far as it says.
+    refused: Option<Option<Role>>,
+    /// Of the listeners whose requests have come to it; where it was refused, of what it goes on with.
+    sides: Cell<Sides>,
+    requests: Cell<u32>,
     ticks_fast: bool,
     /// One for each stream that it has, and one of its own.
     streams: Rc<()>,
@@ -195,6 +219,8 @@ impl Root {
             plugin: RefCell::default(),
             standing: Rc::new(Cell::new(Standing::Before)),
             refused: None,
+            sides: Cell::default(),
+            requests: Cell::default(),
             ticks_fast: false,
             streams: Rc::default(),
             rests: Cell::default(),
@@ -213,10 +239,11 @@ impl Root {
         };
         let (warnings, role, mode) = (config.warnings.clone(), config.role, config.mode);
         let cluster = config.cluster.clone();
-        let all_off = config
-            .services
-            .iter()
-            .all(|service| service.mode == Mode::Off);
+        let mut modes = config.services.iter().map(|service| service.mode);
+        let all_off = match role {
+            Role::Edge => mode == Mode::Off,
+            Role::Client | Role::Server => modes.all(|mode| mode == Mode::Off),
+        };
         let plugin = Plugin::new(config, name, default_routing)?;
         if !warnings.is_empty() {
             host::log(
@@ -237,6 +264,7 @@ impl Root {
         );
         self.plugin = RefCell::new(plugin);
         self.refused = None;
+        self.sides.set(0);
         Ok(())
     }
 
@@ -244,16 +272,20 @@ impl Root {
     /// leaves every request alone. To Envoy it is refused in one case only, an upgrade with a bad configuration, where the
     /// module before cannot be gone on with: Envoy then keeps that. It remembers a refusal, and would not ask again when
     /// the same configuration comes back in other circumstances, and a proxy left without one answers 500 to everything.
-    fn refuse(&mut self, fault: &Fault, name: &str) -> bool {
+    ///
+    /// **Invariant: it goes on with nothing but what ran in the same role on the same side of the proxy.** Another role, or
+    /// the other side's configuration, would do to its requests what nobody asked for.
+    fn refuse(&mut self, fault: &Fault, name: &str, role: Option<Role>) -> bool {
         if let Some(counter) = host::metric(
             Kind::Counter,
             &metric(&[("plugin", name)], "config_rejected"),
         ) {
             host::add(counter, 1);
         }
-        let runs = running::anywhere(name);
-        self.refused = Some(name.to_owned());
-        let goes_on = self.go_on();
+        let runs = running::anywhere(name, role);
+        self.refused = Some(role);
+        // With its first request, which tells the side.
+        let goes_on = running::refused(self.id, &self.standing, name, role);
         let then = if goes_on || runs {
             "the configuration before stays in force"
         } else {
@@ -266,30 +298,22 @@ impl Root {
         goes_on || !runs || running::same_module(name)
     }
 
-    /// Where this was refused, goes on with what runs of its plugin in this VM, if anything does.
-    fn go_on(&self) -> bool {
-        let found = self
-            .refused
-            .as_ref()
-            .and_then(|name| running::take_over(self.id, &self.standing, name));
-        if let (Some(found), Ok(mut plugin)) = (found, self.plugin.try_borrow_mut()) {
-            *plugin = found;
-            return true;
-        }
-        false
-    }
-
-    /// Envoy went back to this root context, which it does without a word: when its configuration comes back, and a
-    /// stream has kept it alive.
-    #[cold]
-    fn come_back(&self) {
-        if self.rests.replace(false) {
-            host::set_tick_period(TICK);
-        }
-        if self.refused.is_some() {
-            self.go_on();
-        } else {
-            running::again(self.id);
+    /// Sees which side of the proxy a request came to, and where the configuration was refused goes on with what ran there.
+    fn see_side(&self) {
+        let side = 1 << host::number(host::LISTENER_DIRECTION).min(2);
+        let known = self.sides.get() & side != 0;
+        if let Some(role) = self.refused {
+            if !known || self.standing.get() != Standing::Current {
+                let found = running::take_over(self.id, role, side);
+                let (sides, at_work) = found.unwrap_or_default();
+                self.sides.set(sides);
+                if let Ok(mut plugin) = self.plugin.try_borrow_mut() {
+                    *plugin = at_work;
+                }
+            }
+        } else if !known {
+            self.sides.set(self.sides.get() | side);
+            running::on_sides(self.id, self.sides.get());
         }
     }
 
@@ -349,9 +373,10 @@ impl RootContext for Root {
         // Also where nothing runs yet, since it may go on with what comes later.
         self.ticks_fast = true;
         host::set_tick_period(FIRST_TICK);
-        let accepted = match self.load(&host::configuration(size), &name) {
+        let bytes = host::configuration(size);
+        let accepted = match self.load(&bytes, &name) {
             Ok(()) => true,
-            Err(fault) => self.refuse(&fault, &name),
+            Err(fault) => self.refuse(&fault, &name, config::role(&bytes)),
         };
         callback::ends();
         accepted
@@ -367,8 +392,18 @@ impl RootContext for Root {
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         callback::stream_begins();
         trap::at("context");
-        if self.standing.get() != Standing::Current {
-            self.come_back();
+        let nth = self.requests.get();
+        self.requests.set(nth.wrapping_add(1));
+        if self.refused.is_some() || nth < ALL_SEEN || nth.is_multiple_of(ONE_SEEN_OF) {
+            self.see_side();
+        }
+        if self.standing.get() != Standing::Current && self.refused.is_none() {
+            // Envoy went back to this root context, which it does without a word: when its configuration comes back, and a
+            // stream has kept it alive.
+            running::again(self.id);
+        }
+        if self.rests.replace(false) {
+            host::set_tick_period(TICK);
         }
         let plugin = self.plugin.try_borrow();
         let plugin = plugin.map_or(None, |plugin| plugin.clone());

@@ -6,18 +6,18 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
+use super::arrival;
 use super::callback;
 use super::errors::{Errors, owner};
 use super::host::{self, Map};
 use super::plugin::Plugin;
 use super::service::Service;
 use super::trap;
-use crate::config::{Mode, Routing};
+use crate::config::{Mode, Role, Routing};
 use crate::names::{self, Reason};
 use crate::policy::answer::{self, Failure};
 use crate::policy::attention::Look;
 use crate::policy::outlier::Course;
-use crate::policy::target::{self, Named};
 use crate::policy::{Decision, Intent, Origin, Ticket, origin};
 
 const AUTHORITY: &str = ":authority";
@@ -119,34 +119,46 @@ impl Request {
 
     fn run(&mut self, plugin: &Plugin) -> Action {
         let marker = host::header(Map::Request, names::MARKER);
-        // An instance before us in this proxy has decided: the marker is its own.
+        // An instance before us in this proxy has decided: the headers are its own.
         if marker.is_some() && host::has_property(host::DECIDED) {
             return Action::Continue;
         }
-        let origin = marker
-            .as_deref()
-            .map_or(Origin::Own, |marker| whose(plugin, marker));
-        let forged = plugin.strips_to
-            && origin == Origin::Own
-            && host::header(Map::Request, names::TO).is_some();
-        if forged {
-            host::remove_header(Map::Request, names::TO);
+        if plugin.role == Role::Edge {
+            arrival::guard(plugin, marker.is_some());
+            return Action::Continue;
         }
+        let origin = marker.as_deref().map_or(Origin::Own, |marker| {
+            origin::of(marker, &plugin.cluster, arrival::believed(plugin))
+        });
         let cluster = plugin
             .star()
             .is_none()
             .then(|| host::property(host::CLUSTER).unwrap_or_default());
+        let (found, leads_home) = match &cluster {
+            None => (plugin.star(), true),
+            Some(cluster) => arrival::find(plugin, cluster),
+        };
+        // Whoever sent it: it named a peer to the sender's proxy. Here it would choose a way past the count, and, in a guest,
+        // lead it on and on. Nearly all requests are known to lead home without it, and do not pay for a look.
+        let to = (plugin.looks_for_to || marker.is_some() || !leads_home)
+            && host::header(Map::Request, names::TO).is_some();
+        let led_away = to && found.is_none();
         let service = match &cluster {
-            None => plugin.star(),
-            Some(cluster) => find(plugin, cluster, forged),
+            Some(cluster) if led_away => arrival::find_led_away(plugin, cluster),
+            _ => found,
         };
         let mode = service.map_or(plugin.mode, |service| service.mode);
-        if marker.is_some() && origin == Origin::Own && mode == Mode::Enforce {
-            host::remove_header(Map::Request, names::MARKER);
+        let forged = marker.is_some() && origin == Origin::Own;
+        if mode != Mode::Off && (forged || (to && origin == Origin::Own)) {
+            plugin.forged();
+        }
+        if mode == Mode::Enforce {
+            arrival::remove(forged, to);
         }
         match service {
-            Some(service) if mode != Mode::Off => {
-                self.carry_out(plugin, service, origin, cluster, forged)
+            // What is only observed is left on its way to the peer, and is not home's.
+            Some(service) if mode == Mode::Enforce || (mode == Mode::Observe && !led_away) => {
+                self.carry_out(plugin, service, origin, cluster, to)
             }
             _ => Action::Continue,
         }
@@ -158,15 +170,15 @@ impl Request {
         service: &Service,
         origin: Origin,
         cluster: Option<String>,
-        forged: bool,
+        had_to: bool,
     ) -> Action {
         let mut decision = self.decide(plugin, service, origin);
         let enforce = service.mode == Mode::Enforce;
         if enforce && matches!(decision, Decision::Spill(_)) {
             let home = cluster.unwrap_or_else(|| host::property(host::CLUSTER).unwrap_or_default());
             if service.may_try(&home, plugin.now()) && rewrite(plugin, service) {
-                // A forged header named the peer's cluster, so its answer tells nothing of the way there.
-                self.left = Some(home).filter(|_| !forged);
+                // The header had led it to the peer's cluster, so its answer tells nothing of the way there.
+                self.left = Some(home).filter(|_| !had_to);
             } else {
                 decision = self.home_uninvited(plugin, service, Decision::Home(Reason::Misroute));
             }
@@ -377,30 +389,6 @@ fn line(destination: &str, reason: &str) -> String {
     format!("{destination}; reason={reason}")
 }
 
-fn whose(plugin: &Plugin, marker: &str) -> Origin {
-    let san = |direct, tunnel| {
-        let direct = host::property(direct).filter(|san| !san.is_empty());
-        direct
-            .or_else(|| host::property(tunnel))
-            .unwrap_or_default()
-    };
-    let peer = san(host::PEER_SAN, host::TUNNEL_PEER_SAN);
-    let own = san(host::OWN_SAN, host::TUNNEL_OWN_SAN);
-    origin::of(marker, &plugin.cluster, &plugin.trust_domains, &peer, &own)
-}
-
-/// A forged `x-peer-spillover-to` has led the request to the peer's cluster, and Envoy tells of no other before it goes.
-fn find<'a>(plugin: &'a Plugin, cluster: &str, forged: bool) -> Option<&'a Service> {
-    match target::named(cluster) {
-        Named::Host(host) => plugin
-            .by_host(host)
-            .or_else(|| plugin.by_peer_host(host).filter(|_| forged)),
-        Named::ByAuthority => host::header(Map::Request, AUTHORITY)
-            .and_then(|authority| plugin.by_host(target::host_of(&authority))),
-        Named::Nothing => None,
-    }
-}
-
 /// Rewrites the request so that its route leads to the peer. If the host refuses a part, nothing is changed.
 fn rewrite(plugin: &Plugin, service: &Service) -> bool {
     let Some(peer) = &service.peer else {
@@ -414,6 +402,10 @@ fn rewrite(plugin: &Plugin, service: &Service) -> bool {
         return false;
     }
     let rewritten = host::set_header(Map::Request, name, value);
+    // A client's own, where nobody had to look for it before: it is no business of the peer's.
+    if service.routing == Routing::Authority && host::header(Map::Request, names::TO).is_some() {
+        host::remove_header(Map::Request, names::TO);
+    }
     if !rewritten {
         host::remove_header(Map::Request, names::MARKER);
     }

@@ -4,10 +4,9 @@ use core::cell::{Cell, RefCell};
 use core::hint::black_box;
 use std::rc::Rc;
 
-use super::account::Account;
 use super::host::{self, Kind, Metric};
 use super::plugin::{Plugin, TICK};
-use super::worker;
+use super::sign::{self, Sign};
 use crate::config::{Mode, Role};
 use crate::names::metric;
 
@@ -29,12 +28,16 @@ pub enum Standing {
     Before,
 }
 
+/// The directions of the listeners that a root context serves, as far as they are known: a bit for each. Envoy tells them
+/// to requests alone, and gives listeners whose configuration is the same one root context.
+pub type Sides = u8;
+
 /// What a root context runs.
 #[derive(Clone)]
 struct Work {
     role: Role,
     /// `info`, then `configured`.
-    gauges: [Option<Rc<Account>>; 2],
+    gauges: [Option<Sign>; 2],
     heartbeat: Option<Metric>,
     workers: Option<Metric>,
     at_work: Option<Rc<Plugin>>,
@@ -44,6 +47,7 @@ struct Record {
     /// [`NO_ROOT`] where it has ended, and what it ran is kept for one that was refused.
     root: u32,
     plugin: String,
+    sides: Sides,
     /// Nothing where the configuration was refused and there was nothing to go on with.
     work: Option<Work>,
     refused: bool,
@@ -81,14 +85,19 @@ pub fn start(
         ("mode", mode.word()),
         ("cluster", cluster),
     ];
-    let account = |labels: &[(&str, &str)], name: &str| {
-        let name = metric(labels, name);
-        let total = host::metric(Kind::Gauge, &name)?;
-        worker::account(name, total)
+    let sign = |labels: &[(&str, &str)], name: &str| {
+        let account = sign::account(&metric(labels, name))?;
+        let mut known = None;
+        change(|records| {
+            let works = records.iter().filter_map(|record| record.work.as_ref());
+            let mut signs = works.flat_map(|work| work.gauges.iter().flatten());
+            known = signs.find(|sign| sign.is_of(&account)).cloned();
+        });
+        Some(known.unwrap_or_else(|| Sign::new(account)))
     };
     let work = Work {
         role,
-        gauges: [account(&info, "info"), account(&info[..2], "configured")],
+        gauges: [sign(&info, "info"), sign(&info[..2], "configured")],
         heartbeat: host::metric(Kind::Gauge, &heartbeat(plugin, role)),
         workers: host::metric(Kind::Gauge, &workers(plugin, role)),
         at_work,
@@ -97,27 +106,71 @@ pub fn start(
     change(|records| lead(records, record));
 }
 
-/// Makes the root context `root`, whose configuration was refused, the current one, with what runs of `plugin` in this VM.
-/// Nothing where nothing does: then it may inherit from what comes later.
-pub fn take_over(
-    root: u32,
-    standing: &Rc<Cell<Standing>>,
-    plugin: &str,
-) -> Option<Option<Rc<Plugin>>> {
-    let mut found = None;
+/// Remembers the root context `root`, whose configuration was refused. Whether anything may run in this VM that it could go
+/// on with.
+pub fn refused(root: u32, standing: &Rc<Cell<Standing>>, plugin: &str, role: Option<Role>) -> bool {
+    let mut found = false;
     change(|records| {
-        let mut of = records.iter().rev().filter(|other| other.plugin == plugin);
-        let work = of.find_map(|other| other.work.clone());
-        let mut record = Record::new(root, plugin, work, standing);
+        found = records.iter().any(|other| other.runs(plugin, role));
+        records.retain(|other| other.root != root);
+        let mut record = Record::new(root, plugin, None, standing);
         record.refused = true;
-        if let Some(work) = &record.work {
-            found = Some(work.at_work.clone());
-            lead(records, record);
-        } else if records.iter().all(|other| other.root != root) {
-            records.push(record);
-        }
+        // Behind what runs, which stays the current one until a request comes to this.
+        records.insert(0, record);
     });
     found
+}
+
+/// Makes the root context `root`, whose configuration was refused, the current one, with what runs of its plugin in this VM,
+/// in the same role (where the refused configuration says one) and on the side of its request. The sides that this has;
+/// nothing where nothing runs: then it may go on with what comes later.
+pub fn take_over(
+    root: u32,
+    role: Option<Role>,
+    side: Sides,
+) -> Option<(Sides, Option<Rc<Plugin>>)> {
+    let mut found = None;
+    change(|records| {
+        let of = records.iter().find(|record| record.root == root);
+        let Some(plugin) = of.map(|record| record.plugin.clone()) else {
+            return;
+        };
+        // What ended without a request in this VM was replaced by this; what lives without one may be another listener's.
+        let ours = |other: &&Record| {
+            other.sides & side != 0 || (other.sides == 0 && other.root == NO_ROOT)
+        };
+        let others = records.iter().rev().filter(|other| other.root != root);
+        let mut others = others
+            .filter(|other| other.runs(&plugin, role))
+            .filter(ours);
+        let Some(newest) = others.next() else { return };
+        let (sides, work) = (newest.sides | side, newest.work.clone());
+        let role_of = |record: &Record| record.work.as_ref().map(|work| work.role);
+        let one = role_of(newest);
+        if role.is_none() && others.any(|other| role_of(other) != one) {
+            return;
+        }
+        let Some(before) = records.extract_if(.., |r| r.root == root).next() else {
+            return;
+        };
+        found = work.as_ref().map(|work| (sides, work.at_work.clone()));
+        let mut record = Record::new(root, &plugin, work, &before.standing);
+        (record.sides, record.refused) = (sides, true);
+        // What it went on with before, for another side, it says no more, but not before it says this.
+        if before.says {
+            record.say();
+        }
+        lead(records, record);
+    });
+    found
+}
+
+/// Remembers the sides of the listeners of `root`.
+pub fn on_sides(root: u32, sides: Sides) {
+    change(|records| {
+        let of = records.iter_mut().filter(|record| record.root == root);
+        of.for_each(|record| record.sides = sides);
+    });
 }
 
 /// Makes `root` the current one again: a request came to it, and it ticks.
@@ -191,52 +244,53 @@ pub fn stop(root: u32) {
 }
 
 fn end(records: &mut Vec<Record>, root: u32) {
-    let Some(mut gone) = take(records, root) else {
-        return;
-    };
-    let plugin = gone.plugin.clone();
-    let of = |record: &&mut Record| record.plugin == plugin;
-    if gone.standing.get() != Standing::Current {
-        let lives = |record: &Record| record.plugin == plugin && record.root != NO_ROOT;
-        if !records.iter().any(lives) {
-            records.retain(|record| record.plugin != plugin);
-        }
-    } else if let Some(heir) = records.iter_mut().rfind(of) {
-        if heir.refused && heir.standing.get() == Standing::Before {
-            // If Envoy goes back to that one, the good one before is what ends here: it takes it over with its next
-            // request.
-            gone.root = NO_ROOT;
-            records.push(gone);
-            return;
-        }
+    let found = take(records, root);
+    let Some(mut gone) = found else { return };
+    let (plugin, side) = (gone.plugin.clone(), gone.sides);
+    let lives = |record: &Record| record.plugin == plugin && record.root != NO_ROOT;
+    if !records.iter().any(lives) {
+        records.retain(|record| record.plugin != plugin);
+    } else if gone.standing.get() != Standing::Current {
+        // Another does its work.
+    } else if records.iter().any(|other| other.may_want(&plugin, side)) {
+        // If Envoy goes to that one, the good one before is what ends here: it takes it over with its next request.
+        gone.root = NO_ROOT;
+        records.push(gone);
+    } else if let Some(heir) = records
+        .iter_mut()
+        .rfind(|r| r.root != NO_ROOT && r.is_of(&plugin, side))
+    {
         if heir.said {
             heir.say();
         }
-        rank(records, &plugin);
+        rank(records, &plugin, side);
     }
 }
 
-/// Puts `record` before all others of its plugin.
+/// Puts `record` before all others of its plugin and side.
 fn lead(records: &mut Vec<Record>, mut record: Record) {
-    let plugin = record.plugin.clone();
-    let others = |record: &&mut Record| record.plugin == plugin;
+    let (plugin, side) = (record.plugin.clone(), record.sides);
+    let others = |other: &&mut Record| other.is_of(&plugin, side);
     // What takes the place of one that says so is in a VM that stays, and says so at once, before the other takes it
     // back: there must be no moment in which nothing seems to run.
     if records.iter_mut().filter(others).any(|other| other.says) {
         record.say();
     }
     records.iter_mut().filter(others).for_each(Record::hush);
-    records.retain(|other| other.plugin != plugin || ![record.root, NO_ROOT].contains(&other.root));
+    // One that was refused may still need what ran on another side.
+    let past = |other: &Record| other.root == NO_ROOT && !record.refused;
+    records
+        .retain(|other| !other.is_of(&plugin, side) || !(other.root == record.root || past(other)));
     records.push(record);
-    rank(records, &plugin);
+    rank(records, &plugin, side);
 }
 
-/// Tells each record of `plugin` how it stands.
-fn rank(records: &[Record], plugin: &str) {
+/// Tells each record of `plugin` on this side how it stands.
+fn rank(records: &[Record], plugin: &str, side: Sides) {
     let mut of = records
         .iter()
         .rev()
-        .filter(|record| record.plugin == plugin)
+        .filter(|record| record.root != NO_ROOT && record.is_of(plugin, side))
         .filter_map(|record| Some((record, record.work.as_ref()?)));
     let Some((current, work)) = of.next() else {
         return;
@@ -258,11 +312,14 @@ fn rank(records: &[Record], plugin: &str) {
 
 /// Whether one runs in any VM of this proxy: it said so, took nothing back, and was alive a moment ago. Both are asked
 /// for: a VM that is gone may never have taken back what it said, and its heart stops.
-pub fn anywhere(plugin: &str) -> bool {
+pub fn anywhere(plugin: &str, role: Option<Role>) -> bool {
     // What was refused need not tell its role, and to ask for the gauges of a role makes them: they would say for ever
-    // that one has stopped which never ran. So the role is that of the last one that ran.
-    let server = host::recall(&role_key(plugin)).is_some_and(|role| role == Role::Server.word());
-    let role = if server { Role::Server } else { Role::Client };
+    // that one has stopped which never ran. So the role is that of the last one that ran, and where none did nothing runs.
+    let last = host::recall(&role_key(plugin));
+    let last = last.and_then(|last| Role::ALL.into_iter().find(|role| role.word() == last));
+    let Some(role) = last.filter(|last| role.is_none_or(|role| role == *last)) else {
+        return false;
+    };
     let read = |name: &str| {
         host::metric(Kind::Gauge, name)
             .and_then(host::read)
@@ -286,6 +343,7 @@ impl Record {
         Record {
             root,
             plugin: plugin.to_owned(),
+            sides: 0,
             work,
             refused: false,
             standing: Rc::clone(standing),
@@ -293,6 +351,23 @@ impl Record {
             said: false,
             rests: false,
         }
+    }
+
+    /// Whether it is of this plugin, and may be of a listener of this side.
+    fn is_of(&self, plugin: &str, side: Sides) -> bool {
+        self.plugin == plugin && (self.sides == 0 || side == 0 || self.sides & side != 0)
+    }
+
+    /// Whether it was refused, and does not go on yet with what ran on this side.
+    fn may_want(&self, plugin: &str, side: Sides) -> bool {
+        let goes_on = self.is_of(plugin, side) && self.standing.get() != Standing::Before;
+        self.plugin == plugin && self.refused && !goes_on
+    }
+
+    /// Whether it runs something of this plugin, in this role where one is asked for.
+    fn runs(&self, plugin: &str, role: Option<Role>) -> bool {
+        let work = self.work.as_ref().filter(|_| self.plugin == plugin);
+        work.is_some_and(|work| role.is_none_or(|role| role == work.role))
     }
 
     /// Says that it runs, once, and that it is alive.
@@ -307,9 +382,7 @@ impl Record {
         }
         if !self.says {
             self.says = true;
-            for account in work.gauges.iter().flatten() {
-                account.add(1);
-            }
+            work.gauges.iter().flatten().for_each(Sign::show);
         }
         if let Some(gauge) = work.heartbeat {
             host::record(gauge, host::now());
@@ -324,9 +397,7 @@ impl Record {
     /// Takes back that it runs.
     fn hush(&mut self) {
         if let Some(work) = self.work.as_ref().filter(|_| self.says) {
-            for account in work.gauges.iter().flatten() {
-                account.release(1);
-            }
+            work.gauges.iter().flatten().for_each(Sign::hide);
         }
         self.says = false;
     }

@@ -270,7 +270,7 @@ impl Service {
 }
 
 /// Adds 1 to a counter that is defined when it is first needed.
-fn count(cell: &Cell<Option<Metric>>, name: impl FnOnce() -> String) {
+pub fn count(cell: &Cell<Option<Metric>>, name: impl FnOnce() -> String) {
     if cell.get().is_none() {
         cell.set(host::metric(Kind::Counter, &name()));
     }

@@ -20,6 +20,9 @@ pub const PEER_SAN: Property = Property("connection\0uri_san_peer_certificate");
 pub const OWN_SAN: Property = Property("connection\0uri_san_local_certificate");
 /// Name of the plugin, in Istio `NAMESPACE.NAME` of the WasmPlugin.
 pub const PLUGIN_NAME: Property = Property("plugin_name");
+/// Which side of the proxy the listener is on, as a number: 0 where it does not say, 1 inbound, 2 outbound. Root contexts
+/// do not have it.
+pub const LISTENER_DIRECTION: Property = Property("xds\0listener_direction");
 /// On a waypoint, whose connection is an internal one: the identities at the tunnel's end, which Istio hands on
 /// (`connect_authority`). No client can set them.
 pub const TUNNEL_PEER_SAN: Property = Property("filter_state\0io.istio.peer_principal");
