@@ -20,6 +20,9 @@ pub fn draw(rng: &mut Rng) -> Vec<u8> {
 }
 
 fn good(rng: &mut Rng) -> Value {
+    if rng.chance(60) {
+        return edge(rng);
+    }
     let server = rng.chance(150);
     let mut config = json!({
         "version": 1,
@@ -44,6 +47,11 @@ fn good(rng: &mut Rng) -> Value {
     };
     config["services"] = json!(services);
     config
+}
+
+fn edge(rng: &mut Rng) -> Value {
+    let mode = rng.pick(&["enforce", "enforce", "observe", "off"]);
+    json!({"version": 1, "cluster": CLUSTERS[0], "role": "edge", "mode": mode})
 }
 
 fn service(rng: &mut Rng, server: bool, host: &str, peer: &str) -> Value {

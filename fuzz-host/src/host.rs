@@ -1,5 +1,7 @@
 //! What each hostcall does and answers. An error is a status that is not OK, which had no effect.
 
+use peer_spillover::config::line;
+
 use crate::fault::Family;
 use crate::metrics::{GAUGE, Metric};
 use crate::shared::NOT_FOUND;
@@ -209,7 +211,13 @@ impl World {
         if path == b"response\0backend_latency" && self.vms[me].stream().is_some_and(early) {
             self.fail("a stream is swept whose answer has not begun");
         }
+        // Of the root of a request; the roots themselves have none.
+        let stream = self.vms[me].stream().map(|stream| stream.root);
+        let roots = &self.vms[me].roots;
+        let root = roots.iter().find(|root| Some(root.id) == stream);
+        let side = root.map(|root| root.runs.2.to_le_bytes().to_vec());
         let truth = match path {
+            b"xds\0listener_direction" => side,
             b"plugin_name" => self.vms[me].root().map(|root| root.runs.0.into()),
             b"xds\0node\0id" => Some(self.node.into()),
             _ => self.vms[me]
@@ -310,6 +318,10 @@ impl World {
     pub fn log(&mut self, level: u32, line: &[u8]) -> Answer<()> {
         if level > 5 {
             self.fail(format!("a log line of level {level}"));
+        }
+        let text = str::from_utf8(line).unwrap_or("\n");
+        if text.len() > line::MOST || text.chars().any(line::is_hidden) {
+            self.fail(format!("{} bytes are no line: {text:.60?}", text.len()));
         }
         self.tell(|| format!("       | {}", String::from_utf8_lossy(line)));
         self.may(Family::Other)

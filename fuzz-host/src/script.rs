@@ -185,7 +185,8 @@ fn new_root(world: &mut World, me: usize) -> Next {
         world.deployments[known - 1 - back].clone()
     } else if me == 0 {
         let plugin = PLUGINS[world.rng.pick(&[0, 0, 0, 0, 1, 2])];
-        (plugin, Arc::from(configs::draw(&mut world.rng)))
+        let config = Arc::from(configs::draw(&mut world.rng));
+        (plugin, config, world.rng.pick(&[0, 0, 0, 1, 2]))
     } else {
         return Next::Pass(0);
     };

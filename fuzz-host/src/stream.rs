@@ -58,14 +58,16 @@ impl Stream {
     /// A request of any kind that Envoy can get.
     pub fn draw(rng: &mut Rng, id: u32, root: u32) -> Stream {
         let mut request = vec![header(":authority", rng.pick(v::AUTHORITIES))];
-        if rng.chance(150) {
+        let marked = rng.chance(150);
+        if marked {
             let marker = match rng.below(6) {
                 0 => v::garbage(rng),
                 _ => rng.pick(v::CLUSTERS).into(),
             };
             request.push(header("x-peer-spillover-from", marker));
         }
-        if rng.chance(50) {
+        // A guest may still have the name that its sender gave us.
+        if rng.chance(if marked { 300 } else { 50 }) {
             request.push(header("x-peer-spillover-to", rng.pick(v::CLUSTERS)));
         }
         // Mostly to the same service, so that it can be full.

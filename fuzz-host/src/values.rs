@@ -10,7 +10,7 @@ pub const CLUSTERS: &[&str] = &["iotcloudserve", "gke"];
 pub const HOSTS: &[(&str, &str)] = &[
     ("a.istio.svc.cluster.local", "a.istio.gke.global"),
     ("b.istio.svc.cluster.local", "b.istio.gke.global"),
-    ("c.istio.svc.cluster.local", "a.istio.gke.global"),
+    ("c.istio.svc.cluster.local", "c.istio.gke.global"),
 ];
 /// Proxies.
 pub const NODES: &[&str] = &[
@@ -29,6 +29,9 @@ pub const UPSTREAMS: &[&str] = &[
     "inbound-vip|80|http|a.istio.svc.cluster.local",
     "inbound|8080||",
     "local",
+    // A service's host itself, and a subset that may be a peer's.
+    "b.istio.svc.cluster.local",
+    "outbound|80|gke|a.istio.svc.cluster.local",
     "PassthroughCluster",
     "BlackHoleCluster",
     "",
@@ -38,6 +41,7 @@ pub const AUTHORITIES: &[&str] = &[
     "a.istio.svc.cluster.local",
     "A.istio.svc.cluster.local:80",
     "b.istio.svc.cluster.local",
+    "a.istio.svc.cluster.local.",
     "a.istio.gke.global",
     "[::1]:80",
     ":",

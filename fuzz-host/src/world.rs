@@ -44,8 +44,8 @@ pub enum Standing {
     Ending,
 }
 
-/// What Envoy was told to run: the plugin's name, and its configuration.
-pub type Deployment = (&'static str, Arc<[u8]>);
+/// What Envoy was told to run: the plugin's name, its configuration, and the direction of its listener.
+pub type Deployment = (&'static str, Arc<[u8]>, u64);
 
 /// A root context.
 #[derive(Clone, Debug)]
