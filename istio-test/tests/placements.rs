@@ -269,7 +269,14 @@ async fn the_rules_of_a_route_are_its_own() -> Result<()> {
 
     for (times, status, rule) in [(1, 200, ""), (2, 504, "said")] {
         if times == 2 {
-            edit(&file, &[(PEER_ROUTE, &format!("{PEER_ROUTE}{RULES}"))])?;
+            // The peer's route has header rules already.
+            let (removes, says) = (
+                "{request: {remove: [x-peer-spillover-to]}",
+                "response: {set",
+            );
+            let both = format!("{removes}, {says}: {{x-rule: said}}}}");
+            let timed = format!("{PEER_ROUTE}    timeout: 500ms\n");
+            edit(&file, &[(removes, &both), (PEER_ROUTE, &timed)])?;
             kube.apply_folder(&folder.join("gateway")).await?;
             proxy.wait_config("the peer route's rules", said(2)).await?;
         }
