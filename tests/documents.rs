@@ -63,3 +63,29 @@ fn the_readme_explains_every_reason() -> Result<()> {
     }
     Ok(())
 }
+
+/// What SECURITY.md promises is shown by the tests that it names.
+#[test]
+fn the_tests_that_security_md_names_exist() -> Result<()> {
+    let text = root("SECURITY.md")?;
+    let mut sources = String::new();
+    for folder in ["tests", "istio-test/tests", "src/config"] {
+        for entry in fs::read_dir(xtask::workspace_root().join(folder))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                sources += &fs::read_to_string(path)?;
+            }
+        }
+    }
+    let mut named = 0;
+    for word in text.split('`').skip(1).step_by(2) {
+        if word.ends_with(".rs") {
+            root(word)?;
+        } else if word.matches('_').count() > 2 {
+            assert!(sources.contains(&format!("fn {word}(")), "{word}");
+            named += 1;
+        }
+    }
+    assert!(named > 10, "{named}");
+    Ok(())
+}
