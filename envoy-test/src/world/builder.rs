@@ -61,6 +61,8 @@ pub enum PeerRoute {
     BlackHole,
     /// To no cluster: Envoy answers 418 itself.
     DirectResponse,
+    /// Where [`Builder::peer_routes`] say: what none of them matches has no route, nor has the header.
+    OnlySome,
 }
 
 /// Where a host that no virtual host has leads.
@@ -70,6 +72,8 @@ pub enum CatchAll {
     Passthrough,
     /// To `BlackHoleCluster`, Istio's `REGISTRY_ONLY`: 503.
     BlackHole,
+    /// To no cluster: Envoy answers 502 by the route `block_all`, as Istio's `REGISTRY_ONLY` does today.
+    BlockAll,
     /// Nowhere: 404.
     Absent,
 }
@@ -83,6 +87,10 @@ pub struct Builder {
     pub(super) home_cluster: String,
     pub(super) peer_route: PeerRoute,
     pub(super) peer_route_yaml: String,
+    pub(super) peer_routes: String,
+    pub(super) peer_cluster: String,
+    pub(super) peer_cluster_name: Option<String>,
+    pub(super) second_port: bool,
     pub(super) catch_all: CatchAll,
     pub(super) upstream: Upstream,
     pub(super) peer_upstream: Upstream,
@@ -112,6 +120,10 @@ impl Default for Builder {
             home_cluster: String::new(),
             peer_route: PeerRoute::Gateway,
             peer_route_yaml: "timeout: 0s".to_owned(),
+            peer_routes: String::new(),
+            peer_cluster: String::new(),
+            peer_cluster_name: None,
+            second_port: false,
             catch_all: CatchAll::Passthrough,
             upstream: Upstream::Http1,
             peer_upstream: Upstream::Http1,
@@ -230,6 +242,31 @@ impl Builder {
     /// Fields of the `route:` to the peer, a YAML block. Without: `timeout: 0s`.
     pub fn peer_route_yaml(mut self, yaml: &str) -> Self {
         self.peer_route_yaml = yaml.to_owned();
+        self
+    }
+
+    /// Routes (YAML list items) of the peer's hosts in home's proxy, before that of [`Builder::peer_route`]; the peer's cluster
+    /// is `PEER_CLUSTER` in them, home's `HOME_CLUSTER`, the service `SERVICE`. Without: none.
+    pub fn peer_routes(mut self, yaml: &str) -> Self {
+        self.peer_routes = yaml.to_owned();
+        self
+    }
+
+    /// Fields of the peer's clusters in home's proxy, a YAML block. Without: none.
+    pub fn peer_cluster(mut self, yaml: &str) -> Self {
+        self.peer_cluster = yaml.to_owned();
+        self
+    }
+
+    /// The name of the peer's cluster, where a world has one service. Without: the one that Istio gives it.
+    pub fn peer_cluster_name(mut self, name: &str) -> Self {
+        self.peer_cluster_name = Some(name.to_owned());
+        self
+    }
+
+    /// The home services have another port, 8080, which the peer lacks: paths that begin with `/8080` lead to its cluster.
+    pub fn second_port(mut self) -> Self {
+        self.second_port = true;
         self
     }
 

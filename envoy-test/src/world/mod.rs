@@ -7,6 +7,7 @@ mod observe;
 mod side;
 mod start;
 mod template;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::builder::{Builder, CatchAll, PeerRoute, Upstream, unlimited};
 use super::template::fill;
+use super::tls::{by_endpoint, upstream_tls};
 use crate::certs::Leaf;
 
 /// One cluster's Envoy, with what it is told of the rest of the world.
@@ -131,9 +132,14 @@ impl Side<'_> {
                 _ => String::new(),
             };
             let domains: Vec<String> = aliases(host).iter().map(|alias| quoted(alias)).collect();
-            let more_routes = builder
-                .more_routes
-                .replace("HOME_CLUSTER", &quoted(&self.home_cluster(host)));
+            let home_cluster = quoted(&self.home_cluster(host));
+            let mut more_routes = builder.more_routes.replace("HOME_CLUSTER", &home_cluster);
+            if builder.second_port {
+                more_routes += &format!(
+                    "- {{match: {{prefix: /8080}}, route: {{cluster: \"{}\"}}}}\n",
+                    second_port(host)
+                );
+            }
             hosts += &fill(
                 include_str!("templates/service_hosts.yaml"),
                 &[
@@ -145,10 +151,21 @@ impl Side<'_> {
                     ("home_route", &builder.route),
                 ],
             );
-            if let (Some(peer), Some(action)) = (&self.peer, &action) {
+            let only_some = builder.peer_route == PeerRoute::OnlySome;
+            if let Some(peer) = self.peer.as_ref().filter(|_| only_some || action.is_some()) {
+                let default = action.map_or(String::new(), |action| {
+                    let values = [("peer_action", action.as_str())];
+                    fill("- match: {prefix: /}\n  {{peer_action}}\n", &values)
+                });
+                let peer_cluster = quoted(&self.peer_cluster(host, peer.name));
+                let routes = builder
+                    .peer_routes
+                    .replace("HOME_CLUSTER", &home_cluster)
+                    .replace("PEER_CLUSTER", &peer_cluster)
+                    .replace("SERVICE", host);
                 let values = [
                     ("peer_host", peer_host(host, peer.name)),
-                    ("peer_action", action.clone()),
+                    ("routes", routes + &default),
                 ];
                 let values = values
                     .each_ref()
@@ -159,6 +176,10 @@ impl Side<'_> {
         let catch_all = match builder.catch_all {
             CatchAll::Passthrough => "PassthroughCluster",
             CatchAll::BlackHole => "BlackHoleCluster",
+            CatchAll::BlockAll => {
+                return hosts
+                    + "- {name: block_all, domains: ['*'], routes: [{name: block_all, match: {prefix: /}, direct_response: {status: 502}}]}\n";
+            }
             CatchAll::Absent => return hosts,
         };
         hosts
@@ -169,7 +190,7 @@ impl Side<'_> {
 
     fn peer_action(&self, peer: &Peer<'_>, host: &str) -> Option<String> {
         let cluster = match self.builder.peer_route {
-            PeerRoute::Missing | PeerRoute::Unrouted => return None,
+            PeerRoute::Missing | PeerRoute::Unrouted | PeerRoute::OnlySome => return None,
             PeerRoute::DirectResponse => {
                 return Some("direct_response: {status: 418}\n".to_owned());
             }
@@ -196,7 +217,9 @@ impl Side<'_> {
 
     fn peer_cluster(&self, host: &str, peer: &str) -> String {
         let host = peer_host(host, peer);
-        if self.builder.plain_cluster_names {
+        if let Some(name) = &self.builder.peer_cluster_name {
+            name.clone()
+        } else if self.builder.plain_cluster_names {
             format!("peer_{host}")
         } else {
             istio_cluster(&host)
@@ -226,20 +249,19 @@ impl Side<'_> {
                     let name = self.peer_cluster(host, peer.name);
                     clusters += &cluster(
                         &name,
-                        &unlimited(),
+                        &format!("{}{}\n", unlimited(), self.builder.peer_cluster),
                         self.builder.peer_upstream,
                         &socket,
                         &endpoint(peer.gateway, 0),
                     );
                 }
             }
-            clusters += &cluster(
-                &self.home_cluster(host),
-                &limits,
-                upstream,
-                &tls,
-                &home_endpoints,
-            );
+            let names = [self.home_cluster(host)]
+                .into_iter()
+                .chain(self.builder.second_port.then(|| second_port(host)));
+            for name in names {
+                clusters += &cluster(&name, &limits, upstream, &tls, &home_endpoints);
+            }
         }
         clusters
     }
@@ -248,6 +270,10 @@ impl Side<'_> {
 /// Name of the cluster of `host` in Istio.
 pub(super) fn istio_cluster(host: &str) -> String {
     format!("outbound|80||{host}")
+}
+
+fn second_port(host: &str) -> String {
+    format!("outbound|8080||{host}")
 }
 
 /// The SNI by which an Istio gateway (AUTO_PASSTHROUGH) knows `host`.
@@ -355,35 +381,6 @@ fn endpoint(addr: SocketAddr, priority: u32) -> String {
             "    metadata: {filter_metadata: {envoy.transport_socket_match: {tlsMode: istio}}}\n";
     }
     text
-}
-
-fn by_endpoint(tls: &str) -> String {
-    let template = "transport_socket_matches:\n- name: tlsMode-istio\n  match: {tlsMode: istio}\n  transport_socket:\n    {{tls}}\n- name: tlsMode-disabled\n  match: {}\n  transport_socket: {name: envoy.transport_sockets.raw_buffer, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}}\n";
-    fill(template, &[("tls", tls)])
-}
-
-fn upstream_tls(sni: &str, leaf: Option<&Leaf>, root: &Path, identity: Option<&str>) -> String {
-    let certificate = leaf.map_or(String::new(), |leaf| {
-        format!(
-            "tls_certificates: [{{certificate_chain: {{filename: \"{}\"}}, private_key: {{filename: \"{}\"}}}}]",
-            leaf.cert.display(),
-            leaf.key.display()
-        )
-    });
-    let identity = identity.map_or(String::new(), |identity| {
-        format!(
-            "match_typed_subject_alt_names: [{{san_type: URI, matcher: {{exact: \"{identity}\"}}}}]"
-        )
-    });
-    fill(
-        include_str!("templates/upstream_tls.yaml"),
-        &[
-            ("sni", sni),
-            ("certificate", &certificate),
-            ("root", &root.display().to_string()),
-            ("identity", &identity),
-        ],
-    )
 }
 
 fn quoted(text: &str) -> String {
