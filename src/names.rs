@@ -13,7 +13,7 @@
 //! | `ejected` | gauge | plugin, role, service | 1 where home is ejected for errors, 2 in the ramp after it, else 0 |
 //! | `ejections` | counter | plugin, role, service | how often home was ejected |
 //! | `errors` | counter | plugin, role, service | home's errors that were read, failed probes too |
-//! | `misroutes` | counter | plugin, role, service, peer | spills undone since no route led to the peer |
+//! | `misroutes` | counter | plugin, role, service, peer | spills that no route led to the peer, or that found it empty |
 //! | `forged_headers` | counter | plugin, role | requests with headers of the filter's that nobody of the mesh vouches for |
 //! | `info` | gauge | plugin, role, version, mode, cluster | VMs that run this: one for each worker, and the main thread's |
 //! | `configured` | gauge | plugin, role | VMs that run a good configuration, whichever |
@@ -52,7 +52,7 @@ pub enum Reason {
     Returned,
     /// Home beyond the limit, or rejected: no peer may take it, and `whenFull` says which.
     WhenFull,
-    /// Home, beyond the limit: the rewritten request found no route to the peer.
+    /// Home, beyond the limit: nothing is known to lead to the peer, or its cluster has no healthy host.
     Misroute,
     /// Home, not counted: Envoy would not count for us.
     Uncounted,

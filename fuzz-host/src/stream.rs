@@ -138,6 +138,7 @@ impl Stream {
                 text(self.cluster_after)
             }
             b"xds\0cluster_name" => text(self.cluster),
+            b"xds\0route_name" if self.flags & 1 != 0 => text("block_all"),
             b"peer_spillover" => self.said.clone(),
             b"response\0backend_latency" => self.finished.then(|| 5u64.to_le_bytes().to_vec()),
             b"upstream\0address" if self.upstream => text("127.0.0.1:80"),

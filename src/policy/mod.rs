@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod mark;
 pub mod origin;
 pub mod outlier;
+pub mod risk;
 pub mod roster;
 pub mod route;
 pub mod target;
@@ -19,7 +20,7 @@ pub use ledger::{Ledger, Ticket};
 pub use origin::Origin;
 pub use outlier::Detection;
 pub use roster::Roster;
-pub use route::Route;
+pub use route::Routes;
 
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod explore;

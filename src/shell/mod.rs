@@ -1,10 +1,10 @@
 //! The Proxy-Wasm filter: the only room that knows Envoy.
 //!
 //! [`host`] makes the hostcalls, [`plugin`] is one configuration in one VM, [`tick`] what it does without requests,
-//! [`service`] one of its services, [`errors`] what its answers say of it, [`request`] one request, [`arrival`] what it says
-//! of itself and which service it is for; [`running`] tells whether a good configuration runs, [`sign`] how a VM says so,
-//! [`worker`] which VMs live, [`slot`] the roster of them, [`account`] what they count together, [`callback`] what each
-//! callback shows of its VM. [`trap`] is for tests.
+//! [`service`] one of its services, [`errors`] what its answers say of it, [`way`] the way to its peer, [`request`] one
+//! request, [`arrival`] what it says of itself and which service it is for; [`running`] tells whether a good configuration
+//! runs, [`sign`] how a VM says so, [`worker`] which VMs live, [`slot`] the roster of them, [`account`] what they count
+//! together, [`callback`] what each callback shows of its VM. [`trap`] is for tests.
 
 mod account;
 mod arrival;
@@ -19,6 +19,7 @@ mod sign;
 mod slot;
 mod tick;
 mod trap;
+mod way;
 mod worker;
 
 use proxy_wasm::types::LogLevel;

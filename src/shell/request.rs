@@ -13,6 +13,7 @@ use super::host::{self, Map};
 use super::plugin::Plugin;
 use super::service::Service;
 use super::trap;
+use super::way::Left;
 use crate::config::{Mode, Role, Routing};
 use crate::names::{self, Reason};
 use crate::policy::answer::{self, Failure};
@@ -30,8 +31,10 @@ pub struct Request {
     ticket: Option<Ticket>,
     /// Service and decision.
     said: Option<(usize, Decision)>,
-    /// Home's cluster, where the request was sent to the peer.
-    left: Option<String>,
+    /// Where the request was sent to the peer: from where.
+    left: Option<Left>,
+    /// It has no body.
+    bodiless: bool,
     /// It is home's probe, and nothing is known of its end.
     probe: bool,
     watch: Watch,
@@ -60,6 +63,7 @@ impl Request {
             ticket: None,
             said: None,
             left: None,
+            bodiless: false,
             probe: false,
             watch: Watch::Nothing,
             _of: of,
@@ -174,11 +178,12 @@ impl Request {
     ) -> Action {
         let mut decision = self.decide(plugin, service, origin);
         let enforce = service.mode == Mode::Enforce;
-        if enforce && matches!(decision, Decision::Spill(_)) {
+        if enforce && let Decision::Spill(why) = decision {
             let home = cluster.unwrap_or_else(|| host::property(host::CLUSTER).unwrap_or_default());
-            if service.may_try(&home, plugin.now()) && rewrite(plugin, service) {
-                // The header had led it to the peer's cluster, so its answer tells nothing of the way there.
-                self.left = Some(home).filter(|_| !had_to);
+            let way = service.way(home, plugin.now(), why, self.bodiless);
+            if way.is_some() && rewrite(plugin, service) {
+                // The header had named the peer's cluster, so its answer tells nothing of the way there.
+                self.left = way.filter(|_| !had_to);
             } else {
                 decision = self.home_uninvited(plugin, service, Decision::Home(Reason::Misroute));
             }
@@ -204,9 +209,10 @@ impl Request {
 impl Context for Request {}
 
 impl HttpContext for Request {
-    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         callback::begins();
         trap::read();
+        self.bodiless = end_of_stream;
         let action = match self.plugin.clone() {
             Some(plugin) => self.run(&plugin),
             None => Action::Continue,
@@ -248,13 +254,9 @@ impl Request {
         if let (Some(errors), Decision::Home(_)) = (&service.errors, decision) {
             self.judge(errors, end_of_stream);
         }
-        if let Some(home) = self.left.take() {
+        if let Some(left) = self.left.take() {
             callback::begins();
-            service.answered(
-                &home,
-                &host::property(host::CLUSTER).unwrap_or_default(),
-                plugin.now(),
-            );
+            service.answered(&left, plugin.now());
         }
         if plugin.debug_header && service.mode == Mode::Enforce {
             callback::begins();

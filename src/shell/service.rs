@@ -1,18 +1,16 @@
 //! One service in one VM: its count, its decisions in numbers, what is known of the way to its peer.
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::account::Account;
 use super::errors::{self, Errors};
-use super::host::{self, Kind, Level, Metric};
+use super::host::{self, Kind, Metric};
 use super::worker;
 use crate::config::{self, Fault, Mode, Peer, Role, Routing};
 use crate::names::{self, Reason, metric};
 use crate::policy::mark;
-use crate::policy::route::{self, Trial};
-use crate::policy::{Admission, Admit, Decision, Rule, Step};
-use crate::policy::{Route, target};
+use crate::policy::{Admission, Admit, Decision, Routes, Rule, Step};
 
 /// Added to and taken off a count at configure, to see whether Envoy keeps it. The count is the lower 32 bits, so no
 /// request ever takes the test for load.
@@ -32,13 +30,13 @@ pub struct Service {
     pub errors: Option<Errors>,
     /// Then, whether they did in a configuration before.
     ejected: Option<Metric>,
-    labels: Labels,
+    pub(super) labels: Labels,
     in_flight: Rc<Account>,
     /// The last request of this worker found room: the next need not look before it adds itself.
     expect_room: Cell<bool>,
     decisions: [Cell<Option<Metric>>; 3 * Reason::ALL.len()],
-    misroutes: Cell<Option<Metric>>,
-    route: Cell<Route>,
+    pub(super) misroutes: Cell<Option<Metric>>,
+    pub(super) routes: RefCell<Routes>,
 }
 
 impl Service {
@@ -85,7 +83,7 @@ impl Service {
             expect_room: Cell::new(true),
             decisions: [const { Cell::new(None) }; 3 * Reason::ALL.len()],
             misroutes: Cell::new(None),
-            route: Cell::default(),
+            routes: RefCell::default(),
         };
         if let Some(peer) = &service.peer {
             host::prepare_first_time(&service.misroute_key(peer));
@@ -209,62 +207,8 @@ impl Service {
         });
     }
 
-    /// Whether a request whose cluster is `home` may be sent to the peer now. A no is a misroute, and counted.
-    pub fn may_try(&self, home: &str, now: u32) -> bool {
-        let Some(peer) = &self.peer else {
-            return false;
-        };
-        let trial = self.route.get().trial(now);
-        if trial == Trial::Look {
-            let exists =
-                route::peer_cluster(home, &peer.host).and_then(|name| host::knows_cluster(&name));
-            self.route.set(Route::looked(exists, now));
-        }
-        let go = trial == Trial::Go || matches!(self.route.get(), Route::Good);
-        if !go {
-            self.misrouted(peer, "no cluster of that host");
-        }
-        go
-    }
-
-    /// Learns from a spilled request's answer where it went. Home's cluster without an upstream tells nothing: a filter
-    /// behind this one has answered before anybody asked for the new route.
-    pub fn answered(&self, home: &str, cluster: &str, now: u32) {
-        let arrived = target::leads_elsewhere(home, cluster);
-        if cluster == home && !host::has_property(host::UPSTREAM_ADDRESS) {
-            return;
-        }
-        self.route.set(self.route.get().answered(arrived, now));
-        if let Some(peer) = self.peer.as_ref().filter(|_| !arrived) {
-            let end = if cluster.is_empty() {
-                "no route"
-            } else {
-                cluster
-            };
-            self.misrouted(peer, end);
-        }
-    }
-
-    /// Counts a spill that leads nowhere, and says so once in the life of the proxy.
-    fn misrouted(&self, peer: &Peer, end: &str) {
-        count(&self.misroutes, || {
-            let mut labels = pairs(&self.labels).to_vec();
-            labels.push(("peer", &peer.name));
-            metric(&labels, "misroutes")
-        });
-        if host::first_time(&self.misroute_key(peer)) {
-            let (service, Peer { name, host }) = (self.host(), peer);
-            host::log(
-                Level::Warn,
-                &format!(
-                    "peer-spillover: service {service}: nothing leads to peer {name} at {host} ({end}); its requests stay home. Is there a ServiceEntry for {host}, on the service's port, visible to this proxy? Said once; counted in misroutes"
-                ),
-            );
-        }
-    }
-
     /// Shared data is one space for all plugins of a proxy, so the key says whose it is.
-    fn misroute_key(&self, peer: &Peer) -> String {
+    pub(super) fn misroute_key(&self, peer: &Peer) -> String {
         metric(&pairs(&self.labels), &peer.host)
     }
 }

@@ -6,6 +6,8 @@ pub struct Property(pub(super) &'static str);
 
 /// The resolved upstream cluster. Asking selects the route, anew after a header was changed.
 pub const CLUSTER: Property = Property("xds\0cluster_name");
+/// Name of the route that was selected.
+pub const ROUTE: Property = Property("xds\0route_name");
 /// Present once the upstream has finished its answer.
 pub const BACKEND_LATENCY: Property = Property("response\0backend_latency");
 /// Present once an upstream host was chosen.

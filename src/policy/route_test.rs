@@ -1,0 +1,380 @@
+use std::cell::RefCell;
+
+use super::*;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+const HOME: &str = "outbound|80||a.istio.svc.cluster.local";
+const OTHER_PORT: &str = "outbound|8080||a.istio.svc.cluster.local";
+const PEER: &str = "outbound|80||a.istio.gke.global";
+/// Longer than anything is stopped.
+const LONG: u32 = MOST_WAIT + 1;
+
+/// Routes on which a look has found the peer's cluster.
+fn found() -> Routes {
+    let mut routes = Routes::default();
+    routes.looked(HOME, Some(true), 0);
+    routes
+}
+
+/// The same, where requests have arrived.
+fn proven() -> Routes {
+    let mut routes = found();
+    ends(&mut routes, "/a", End::Arrived, 0);
+    routes
+}
+
+/// A request ends.
+fn ends(routes: &mut Routes, path: &str, end: End, now: u32) {
+    routes.answered(HOME, get(path), PEER, end, false, now);
+}
+
+fn trial(routes: &mut Routes, path: &str, now: u32) -> Trial {
+    trial_from(routes, HOME, path, now)
+}
+
+fn trial_from(routes: &mut Routes, home: &str, path: &str, now: u32) -> Trial {
+    match routes.trial(home, 0, now) {
+        Trial::Select => routes.trial(home, get(path), now),
+        other => other,
+    }
+}
+
+fn get(path: &str) -> u64 {
+    of("GET", path)
+}
+
+fn of(method: &str, path: &str) -> u64 {
+    selector([method, path].map(str::to_owned).into_iter())
+}
+
+/// So many requests of a selector in a row are sent, as far as they may, and lost. How many were.
+fn lose(routes: &mut Routes, path: &str, requests: u32, now: u32) -> u32 {
+    let mut sent = 0;
+    for _ in 0..requests {
+        if trial(routes, path, now) == Trial::Go {
+            sent += 1;
+            ends(routes, path, End::Lost, now);
+        }
+    }
+    sent
+}
+
+#[test]
+fn nothing_is_sent_where_there_is_no_cluster_and_it_is_looked_for_again() {
+    let mut routes = Routes::default();
+    assert_eq!(trial(&mut routes, "", 0), Trial::Look);
+    routes.looked(HOME, Some(false), 10);
+    assert_eq!(trial(&mut routes, "", 10), Trial::NoCluster);
+    assert_eq!(trial(&mut routes, "", 9 + SECOND), Trial::NoCluster);
+    assert_eq!(trial(&mut routes, "", 10 + SECOND), Trial::Look);
+    routes.looked(HOME, Some(true), 10 + SECOND);
+    assert_eq!(trial(&mut routes, "", 10 + SECOND), Trial::Go);
+}
+
+#[test]
+fn where_it_cannot_be_told_whether_there_is_a_cluster_requests_are_sent() {
+    let mut routes = Routes::default();
+    routes.looked("home", None, 0);
+    assert_eq!(trial_from(&mut routes, "home", "/", 0), Trial::Go);
+}
+
+#[test]
+fn a_port_that_the_peer_lacks_stops_no_other_port() {
+    let mut routes = proven();
+    routes.looked(OTHER_PORT, Some(false), 0);
+    let other = trial_from(&mut routes, OTHER_PORT, "/a", 0);
+    assert_eq!(other, Trial::NoCluster);
+    assert_eq!(trial(&mut routes, "/a", 0), Trial::Go);
+}
+
+/// A ServiceEntry that is removed under load: the answers of what is still at the peer come after the first that was
+/// lost.
+#[test]
+fn a_late_answer_does_not_send_another_one_after_a_removed_cluster() {
+    let mut routes = proven();
+    assert!(routes.answered(HOME, get("/a"), "", End::Lost, false, 7));
+    routes.looked(HOME, Some(false), 7);
+    ends(&mut routes, "/a", End::Arrived, 8);
+    assert_eq!(trial(&mut routes, "/a", 8), Trial::NoCluster);
+    assert_eq!(trial(&mut routes, "/a", 7 + SECOND), Trial::Look);
+}
+
+#[test]
+fn a_request_at_risk_that_arrives_opens_the_way_and_one_that_is_lost_does_not() {
+    let mut routes = Routes::default();
+    routes.looked(HOME, Some(false), 0);
+    assert!(!routes.answered(HOME, 0, "", End::Lost, true, 1));
+    assert_eq!(trial(&mut routes, "", 1), Trial::NoCluster);
+    routes.answered(HOME, 0, "elsewhere", End::Arrived, true, 1);
+    assert_eq!(trial(&mut routes, "", 1), Trial::Go);
+}
+
+/// What a peer costs whose cluster exists without a route: the numbers of README.md.
+#[test]
+fn a_cluster_without_a_route_costs_two_or_three_requests_and_then_one_in_ever_longer_times() {
+    for paths in [1, 2, 50] {
+        let mut routes = found();
+        let mut lost = Vec::new();
+        for now in 0..60 * SECOND {
+            for path in 0..paths {
+                let selector = format!("/{path}");
+                for _ in 0..lose(&mut routes, &selector, 100 / paths, now) {
+                    lost.push(now / SECOND);
+                }
+            }
+            if now == 0 {
+                assert!((2..=3).contains(&lost.len()), "{lost:?}");
+            }
+        }
+        // The first two of one path, or of two; then one each time.
+        lost.dedup();
+        assert_eq!(lost, [0, 1, 3, 7, 15, 25, 35, 45, 55], "{paths} paths");
+    }
+}
+
+#[test]
+fn one_lost_request_stops_nothing() {
+    for mut routes in [found(), proven()] {
+        assert_eq!(lose(&mut routes, "/a", 1, 0), 1);
+        for selector in ["/a", "/b"] {
+            assert_eq!(trial(&mut routes, selector, 0), Trial::Go);
+        }
+    }
+}
+
+#[test]
+fn a_path_without_a_route_stays_home_and_no_other() {
+    let mut routes = proven();
+    assert_eq!(lose(&mut routes, "/nowhere", 100, 0), u32::from(ROW));
+    assert_eq!(trial(&mut routes, "/nowhere", 1), Trial::NoRoute);
+    for selector in ["/a", "/b", "/nowhere-else"] {
+        assert_eq!(trial(&mut routes, selector, 1), Trial::Go, "{selector}");
+    }
+}
+
+#[test]
+fn one_that_arrives_ends_what_was_believed_of_its_path() {
+    let mut routes = proven();
+    lose(&mut routes, "/a", 2, 0);
+    assert_eq!(trial(&mut routes, "/a", 0), Trial::NoRoute);
+    assert_eq!(trial(&mut routes, "/a", SECOND), Trial::Go);
+    assert_eq!(trial(&mut routes, "/a", SECOND), Trial::NoRoute);
+    ends(&mut routes, "/a", End::Arrived, SECOND);
+    // It has arrived before, so that it takes more to stop it again.
+    let sent = lose(&mut routes, "/a", 100, SECOND);
+    assert_eq!(sent, u32::from(PROVEN_ROW));
+}
+
+/// One request in ten on the same path is lost, since a route asks for a header, or by a weight.
+#[test]
+fn lost_requests_among_others_of_their_path_do_not_stop_it() {
+    let mut routes = proven();
+    for now in 0..1000 {
+        assert_eq!(lose(&mut routes, "/a", 1, now), 1);
+        for _ in 0..9 {
+            assert_eq!(trial(&mut routes, "/a", now), Trial::Go);
+            ends(&mut routes, "/a", End::Arrived, now);
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_is_empty_is_tried_once_in_a_second_and_then_less_often() {
+    let mut routes = proven();
+    let mut sent = Vec::new();
+    for now in 0..20 * SECOND {
+        for _ in 0..10 {
+            match trial(&mut routes, "/a", now) {
+                Trial::Go => sent.push(now / SECOND),
+                other => assert_eq!(other, Trial::Empty),
+            }
+            if sent.last() == Some(&(now / SECOND)) {
+                ends(&mut routes, "/a", End::Empty, now);
+            }
+        }
+    }
+    assert_eq!(sent, [0, 0, 1, 3, 7, 15]);
+    ends(&mut routes, "/a", End::Arrived, LONG);
+    assert_eq!(trial(&mut routes, "/a", LONG), Trial::Go);
+}
+
+/// A VirtualService sends one path to another cluster, which is empty.
+#[test]
+fn another_cluster_that_is_empty_stops_its_own_path_only() {
+    let mut routes = proven();
+    for _ in 0..10 {
+        routes.answered(HOME, get("/b"), "outbound|80||b", End::Empty, false, 0);
+    }
+    assert_eq!(trial(&mut routes, "/b", 0), Trial::NoRoute);
+    assert_eq!(trial(&mut routes, "/a", 0), Trial::Go);
+}
+
+#[test]
+fn no_selector_is_read_where_all_is_well_and_again_none_after_a_quiet_minute() {
+    let mut routes = proven();
+    let reads = |routes: &mut Routes, now| routes.trial(HOME, 0, now) == Trial::Select;
+    assert!(!reads(&mut routes, 0));
+    ends(&mut routes, "/nowhere", End::Lost, 0);
+    assert!(reads(&mut routes, QUIET - 1));
+    assert!(!reads(&mut routes, QUIET));
+    assert!(reads(&mut found(), 0));
+}
+
+#[test]
+fn memory_is_bounded_whatever_clients_ask_for() {
+    let mut routes = Routes::default();
+    for n in 0..50 {
+        let home = format!("outbound|{n}||a");
+        routes.looked(&home, Some(true), 0);
+        for path in 0..50 {
+            routes.answered(&home, get(&format!("/{path}")), "", End::Lost, false, 0);
+        }
+    }
+    assert_eq!(routes.doors.len(), DOORS);
+    assert_eq!(routes.selectors.len(), SELECTORS);
+}
+
+#[test]
+fn a_selector_is_the_method_and_the_first_segment() {
+    for path in ["/api", "/api/v1/users?x=/1", "/api?x", "/api#x", "api"] {
+        assert_eq!(get(path), get("/api"), "{path}");
+    }
+    for (method, path) in [
+        ("POST", "/api"),
+        ("GET", "/"),
+        ("GET", "/ap"),
+        ("GETap", "i"),
+    ] {
+        assert_ne!(of(method, path), get("/api"), "{method} {path}");
+    }
+}
+
+#[test]
+fn a_cluster_of_the_peer_has_homes_port_and_no_subset_and_a_wildcard_may_cover_it() {
+    let home = "outbound|80|v1|a.istio.svc.cluster.local";
+    let asked = RefCell::default();
+    let none = |name: &str| {
+        Vec::push(&mut *asked.borrow_mut(), name.to_owned());
+        Some(false)
+    };
+    assert_eq!(peer_exists(home, "a.istio.gke.global", none), Some(false));
+    let expected = [
+        "outbound|80||a.istio.gke.global",
+        "outbound|80||*.istio.gke.global",
+        "outbound|80||*.gke.global",
+        "outbound|80||*.global",
+    ];
+    assert_eq!(*asked.borrow(), expected);
+    for name in expected {
+        let knows = |other: &str| Some(other == name);
+        assert_eq!(peer_exists(home, "a.istio.gke.global", knows), Some(true));
+    }
+    assert_eq!(peer_exists(home, "a.istio.gke.global", |_| None), None);
+    for home in ["home", "inbound-vip|80|http|a"] {
+        assert_eq!(
+            peer_exists(home, "a.istio.gke.global", |_| Some(true)),
+            None
+        );
+    }
+}
+
+/// What a request's answer can be, and what it tells.
+#[test]
+fn what_was_answered_is_not_lost() {
+    let of = |cluster, flags, upstream, blocked| end(HOME, cluster, flags, || upstream, || blocked);
+    // A route to the peer, whoever answered then.
+    assert_eq!(of(PEER, 0, true, false), Some(End::Arrived));
+    assert_eq!(of(PEER, 0, false, false), Some(End::Arrived));
+    assert_eq!(of(PEER, 1 << 7, false, false), Some(End::Arrived));
+    assert_eq!(of(PEER, 1 << 1, false, false), Some(End::Empty));
+    // A direct response, a redirect; a filter that answers before the route is asked for.
+    assert_eq!(of("", 0, false, false), None);
+    assert_eq!(of(HOME, 0, false, false), None);
+    assert_eq!(of(HOME, 1 << 12, false, false), None);
+    // No route; a route to no cluster; the catch-alls of Istio; home's own route.
+    assert_eq!(of("", 1 << 8, false, false), Some(End::Lost));
+    assert_eq!(of("", 1 << 24, false, false), Some(End::Lost));
+    assert_eq!(of("", 0, false, true), Some(End::Lost));
+    for nowhere in ["BlackHoleCluster", "PassthroughCluster"] {
+        assert_eq!(of(nowhere, 0, true, false), Some(End::Lost));
+        assert_eq!(of(nowhere, 1 << 1, false, false), Some(End::Lost));
+    }
+    assert_eq!(of(HOME, 0, true, false), Some(End::Lost));
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn an_end() -> impl Strategy<Value = End> {
+        prop_oneof![Just(End::Arrived), Just(End::Lost)]
+    }
+
+    proptest! {
+        /// Whatever becomes of the requests of one port: those of another are sent as without them.
+        #[test]
+        fn one_port_says_nothing_of_another(
+            events in prop::collection::vec((an_end(), 0..3u8, any::<bool>(), 0..20u32), 0..200),
+        ) {
+            let (mut with, mut without) = (found(), found());
+            let mut now = 0;
+            for (end, path, other_port, later) in events {
+                now += later;
+                let selector = format!("/{path}");
+                if other_port {
+                    with.looked(OTHER_PORT, Some(end == End::Arrived), now);
+                    trial_from(&mut with, OTHER_PORT, &selector, now);
+                    with.answered(OTHER_PORT, get(&selector), "", end, false, now);
+                } else {
+                    let sent = trial(&mut with, &selector, now);
+                    prop_assert_eq!(sent, trial(&mut without, &selector, now));
+                    if sent == Trial::Go {
+                        ends(&mut with, &selector, end, now);
+                        ends(&mut without, &selector, end, now);
+                    }
+                }
+            }
+        }
+
+        /// Once a request has arrived, what becomes of some paths (fewer than put a whole door in doubt) stops no other.
+        #[test]
+        fn one_path_says_nothing_of_another(
+            events in prop::collection::vec((an_end(), 0..PROVEN_DOOR - 1, 0..20u32), 0..400),
+        ) {
+            let mut routes = proven();
+            let mut now = 0;
+            for (end, path, later) in events {
+                now += later;
+                let selector = format!("/lost{path}/x");
+                if trial(&mut routes, &selector, now) == Trial::Go {
+                    ends(&mut routes, &selector, end, now);
+                }
+                prop_assert_eq!(trial(&mut routes, "/well", now), Trial::Go);
+            }
+        }
+
+        /// Whatever was lost before: a route that is there is found within the longest wait, and then all is sent.
+        #[test]
+        fn a_wrong_belief_ends_within_the_longest_wait(
+            events in prop::collection::vec((an_end(), 0..40u8, 0..20u32), 0..200),
+        ) {
+            let mut routes = found();
+            let mut now = 0;
+            for (end, path, later) in events {
+                now += later;
+                let selector = format!("/{path}");
+                if trial(&mut routes, &selector, now) == Trial::Go {
+                    ends(&mut routes, &selector, end, now);
+                }
+            }
+            now += MOST_WAIT;
+            prop_assert_eq!(trial(&mut routes, "/0", now), Trial::Go);
+            ends(&mut routes, "/0", End::Arrived, now);
+            prop_assert_eq!(trial(&mut routes, "/0", now), Trial::Go);
+            prop_assert_eq!(trial(&mut routes, "/never-asked-for", now), Trial::Go);
+        }
+    }
+}
