@@ -3,16 +3,18 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::{HeaderMap, Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// A request's body, of whatever kind.
@@ -268,6 +270,36 @@ pub fn full(bytes: impl Into<Bytes>) -> RequestBody {
     Full::new(bytes.into())
         .map_err(|never| match never {})
         .boxed()
+}
+
+/// A body that a client sends slowly: these bytes at once, and its end when the sender is dropped.
+pub fn slow(bytes: impl Into<Bytes>) -> (RequestBody, oneshot::Sender<()>) {
+    let (end, ended) = oneshot::channel();
+    let body = Slow {
+        bytes: Some(bytes.into()),
+        ended,
+    };
+    (body.boxed(), end)
+}
+
+struct Slow {
+    bytes: Option<Bytes>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Body for Slow {
+    type Data = Bytes;
+    type Error = anyhow::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>>>> {
+        match self.bytes.take() {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            None => Pin::new(&mut self.ended).poll(cx).map(|_| None),
+        }
+    }
 }
 
 fn origin_form(request: &mut Request<RequestBody>) -> Result<()> {
