@@ -34,6 +34,7 @@ const SERVICE: &[&str] = &[
     "mode",
     "routing",
     "overflow",
+    "minErrorPercent",
     "whenFull",
     "trafficPolicy",
     "peers",
@@ -218,7 +219,7 @@ fn read_service(
     let known = if server { SERVER_SERVICE } else { SERVICE };
     let (mut host, mut mode, mut evacuate) = (None, inherited, false);
     let (mut routing, mut reject_when_full, mut peer) = (None, false, None);
-    let (mut eject, mut policy) = (false, TrafficPolicy::default());
+    let (mut eject, mut min_percent, mut policy) = (false, None, TrafficPolicy::default());
     at.fields(known, |name, at| {
         match name {
             _ if server && SERVICE.contains(&name) && !known.contains(&name) => {
@@ -242,6 +243,7 @@ fn read_service(
                 ])?);
             }
             "overflow" => eject = at.word(&[("surplus", false), ("eject", true)])?,
+            "minErrorPercent" => min_percent = Some(at.integer(0, 100)?),
             "whenFull" => reject_when_full = at.word(&[("home", false), ("reject", true)])?,
             "trafficPolicy" => policy = traffic_policy::read(at, warnings)?,
             "peers" => peer = Some(read_peers(at)?),
@@ -249,11 +251,7 @@ fn read_service(
         }
         Ok(true)
     })?;
-    let missing = |name: &str, fix: &str| {
-        let mut fault = at.fault(format!("is missing; add {fix}"));
-        fault.path = format!("{}.{name}", fault.path);
-        fault
-    };
+    let missing = |name: &str, fix: &str| at.fault_in(name, format!("is missing; add {fix}"));
     let host = host.ok_or_else(|| missing("host", "the service's host, or \"*\""))?;
     if server {
         return Ok(Service {
@@ -266,16 +264,16 @@ fn read_service(
         });
     }
     if eject && (policy.limit.is_none() || policy.detection.is_none()) {
-        let mut fault = at.fault("eject wants a limit to overflow and errors that eject; add trafficPolicy.connectionPool and trafficPolicy.outlierDetection, or use surplus");
-        fault.path.push_str(".overflow");
-        return Err(fault);
+        return Err(at.fault_in("overflow", "eject wants a limit to overflow and errors that eject; add trafficPolicy.connectionPool and trafficPolicy.outlierDetection, or use surplus"));
+    }
+    if min_percent.is_some() && policy.detection.is_none() {
+        let problem = "wants errors that eject; add trafficPolicy.outlierDetection, or remove it";
+        return Err(at.fault_in("minErrorPercent", problem));
     }
     let (peer, peer_open) = peer.ok_or_else(|| missing("peers", "a list with one peer"))?;
     if peer.host == host {
-        let mut fault =
-            at.fault("must be the host of the peer's ServiceEntry, not the home service's own");
-        fault.path.push_str(".peers[0].host");
-        return Err(fault);
+        let problem = "must be the host of the peer's ServiceEntry, not the home service's own";
+        return Err(at.fault_in("peers[0].host", problem));
     }
     Ok(Service {
         host,
@@ -289,6 +287,7 @@ fn read_service(
         },
         detection: policy.detection.map(|detection| Detection {
             overflow: eject,
+            min_percent,
             ..detection
         }),
         peer: Some(peer),
@@ -330,11 +329,7 @@ fn read_peer(at: At<'_>) -> Result<(Peer, bool), Fault> {
         }
         Ok(true)
     })?;
-    let missing = |field: &str, fix: &str| {
-        let mut fault = at.fault(format!("is missing; add {fix}"));
-        fault.path = format!("{}.{field}", fault.path);
-        fault
-    };
+    let missing = |field: &str, fix: &str| at.fault_in(field, format!("is missing; add {fix}"));
     Ok((
         Peer {
             name: name.ok_or_else(|| missing("name", "the peer cluster's name"))?,

@@ -75,6 +75,14 @@ impl<'a> At<'a> {
         }
     }
 
+    /// A complaint about the field of this name in this object.
+    pub fn fault_in(&self, field: &str, problem: impl Into<String>) -> Fault {
+        let mut fault = self.fault(problem);
+        fault.path.push('.');
+        fault.path.push_str(field);
+        fault
+    }
+
     #[inline(never)]
     fn wrong_kind(&self, wanted: &str) -> Fault {
         self.fault(format!("must be {wanted}, not {}", self.node.kind()))

@@ -82,6 +82,7 @@ const OUTLIER: &[&str] = &[
     "consecutiveLocalOriginFailures",
     "splitExternalLocalOriginErrors",
     "minHealthPercent",
+    "outlierDetectionHttpErrorCodes",
 ];
 const IGNORED_OUTLIER: &[(&str, Kind)] = &[
     ("consecutiveLocalOriginFailures", Kind::Integer),
@@ -145,6 +146,8 @@ fn read_detection(at: At<'_>, warnings: &mut Vec<String>) -> Result<Option<Detec
         base_ejection: 30_000,
         max_percent: 100,
         overflow: false,
+        codes: None,
+        min_percent: None,
     };
     at.fields(OUTLIER, |name, at| {
         match name {
@@ -162,6 +165,11 @@ fn read_detection(at: At<'_>, warnings: &mut Vec<String>) -> Result<Option<Detec
             "interval" => detection.interval = a_while(at)?,
             "baseEjectionTime" => detection.base_ejection = a_while(at)?,
             "maxEjectionPercent" => detection.max_percent = at.integer(0, 100)?,
+            "outlierDetectionHttpErrorCodes" => at.elements(|at| {
+                let codes = detection.codes.unwrap_or_default();
+                detection.codes = Some(codes.with(at.integer(100, 599)?));
+                Ok(())
+            })?,
             _ => return ignore(IGNORED_OUTLIER, name, at, warnings),
         }
         Ok(true)

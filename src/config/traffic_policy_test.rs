@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config;
+use crate::policy::answer::Codes;
 use serde_json::{Value, json};
 
 const PATH: &str = "services[0].trafficPolicy.outlierDetection";
@@ -35,6 +36,8 @@ const DEFAULT: Detection = Detection {
     base_ejection: 30_000,
     max_percent: 100,
     overflow: false,
+    codes: None,
+    min_percent: None,
 };
 
 #[test]
@@ -61,6 +64,8 @@ fn each_field_is_read() {
         base_ejection: 250,
         max_percent: 0,
         overflow: false,
+        codes: None,
+        min_percent: None,
     };
     assert_eq!(detection, Ok((Some(expected), vec![])));
 }
@@ -193,5 +198,59 @@ fn overflow_ejects_only_with_a_limit_and_with_detection() {
         json!({"connectionPool": limit, "outlierDetection": {"consecutive5xxErrors": 0}}),
     ] {
         assert_eq!(service(policy), Err(refusal.to_owned()));
+    }
+}
+
+#[test]
+fn listed_codes_take_the_place_of_5xx() {
+    let codes = |list: Value| {
+        let read = read(json!({"outlierDetectionHttpErrorCodes": list}));
+        read.map(|(detection, warnings)| (detection.and_then(|d| d.codes), warnings))
+    };
+    let both = Codes::default().with(429).with(503);
+    assert_eq!(codes(json!([429, 503, 429])), Ok((Some(both), vec![])));
+    // As if it were not there, which is what an empty list is to Istio.
+    assert_eq!(codes(json!([])), Ok((None, vec![])));
+    for (list, problem) in [
+        (json!(429), ": must be a list, not a number"),
+        (
+            json!([99]),
+            "[0]: must be a whole number from 100 to 599, not 99",
+        ),
+        (
+            json!([200, 600]),
+            "[1]: must be a whole number from 100 to 599, not 600",
+        ),
+        (
+            json!(["429"]),
+            "[0]: must be a whole number from 100 to 599, not a string",
+        ),
+    ] {
+        let expected = format!("{PATH}.outlierDetectionHttpErrorCodes{problem}");
+        assert_eq!(codes(list), Err(expected));
+    }
+}
+
+#[test]
+fn the_least_percentage_of_errors_is_the_services_and_wants_detection() {
+    let service = |percent: Value, policy: Value| {
+        let read = whole(json!({"minErrorPercent": percent, "trafficPolicy": policy}));
+        read.map(|(detection, _)| detection.and_then(|d| d.min_percent))
+    };
+    let detecting = json!({"outlierDetection": {}});
+    for percent in [0, 50, 100] {
+        let read = service(json!(percent), detecting.clone());
+        assert_eq!(read, Ok(Some(percent)));
+    }
+    let refused = service(json!(101), detecting).expect_err("out of range");
+    let expected = "services[0].minErrorPercent: must be a whole number from 0 to 100, not 101";
+    assert_eq!(refused, expected);
+    let off = json!({"outlierDetection": {"consecutive5xxErrors": 0}});
+    for policy in [json!({}), off] {
+        let refused = service(json!(50), policy).expect_err("nothing ejects");
+        assert_eq!(
+            refused,
+            "services[0].minErrorPercent: wants errors that eject; add trafficPolicy.outlierDetection, or remove it"
+        );
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! **Invariant: what another filter answered is never home's error.** Faults that Envoy injects, refusals of an
 //! authorization filter, answers of the route itself: they never reached home.
+//! **Invariant: what the client chose is never home's error**: a deadline of its own, or a body that it does not send.
 //! Sources: Envoy's router (`source/common/router/router.cc`, what it reports to outlier detection) and the order of its
 //! response flags (`envoy/stream_info/stream_info.h`).
+
+use super::Detection;
 
 /// An error of home's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub const BROKEN: Failure = Failure { gateway: true };
 /// blame where none is healthy, we have home.
 const OF_HOME: u64 =
     1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 19 | 1 << 23 | 1 << 26;
+/// UT.
+const TIMEOUT: u64 = 1 << 2;
 /// UO: Envoy's own circuit breaker. An error where an overflow is one.
 const OVERFLOW: u64 = 1 << 7;
 /// What Envoy calls an answer that came from the upstream (`response_code_details`).
@@ -50,10 +55,110 @@ pub fn grpc_to_http(status: &str) -> u32 {
     }
 }
 
-/// Whether an answer with a status of 5xx is home's: it came from there, or says by its flags that home gave none.
-pub fn is_homes(flags: u64, details: &str, overflow_is_error: bool) -> bool {
-    let flagged = OF_HOME | if overflow_is_error { OVERFLOW } else { 0 };
-    flags & flagged != 0 || came_from_home(details)
+/// Statuses of HTTP, from 100 to 599: `outlierDetectionHttpErrorCodes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Codes([u64; 10]);
+
+impl Codes {
+    /// With this one among them.
+    pub fn with(mut self, status: u32) -> Codes {
+        if let Some(word) = self.0.get_mut((status / 64) as usize) {
+            *word |= 1 << (status % 64);
+        }
+        self
+    }
+
+    /// Whether this is one of them.
+    pub fn has(&self, status: u32) -> bool {
+        let word = self.0.get((status / 64) as usize);
+        word.is_some_and(|word| word & 1 << (status % 64) != 0)
+    }
+}
+
+/// The failure that an answer of home's with this status is, if it is one: as Envoy's `error_matcher` has it, a status below
+/// 500 that is among `codes` stands for a 500.
+pub fn failure_at_home(status: u32, codes: Option<Codes>) -> Option<Failure> {
+    match codes {
+        None => failure(status),
+        Some(codes) => codes.has(status).then_some(Failure {
+            gateway: (502..=504).contains(&status),
+        }),
+    }
+}
+
+/// Whether it takes flags and details to tell what an answer with this status says.
+pub fn suspect(status: u32, codes: Option<Codes>) -> bool {
+    failure(status).is_some() || codes.is_some_and(|codes| codes.has(status))
+}
+
+/// What an answer says of home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Home answered well.
+    Well,
+    /// An error of home's.
+    Failed(Failure),
+    /// Nothing.
+    Nothing,
+}
+
+/// How Envoy says that it gave up a stream in which nothing happened, and one that lasted too long. Its own detector takes
+/// neither for the host's error, but a probe that ends so has not been answered.
+const GAVE_UP: [&str; 2] = ["stream_idle_timeout", MAX_DURATION];
+const MAX_DURATION: &str = "max_duration_timeout";
+
+/// What an answer says whose status is [`suspect`]. `grpc`: it is a gRPC status, as that of HTTP that it stands for.
+pub fn verdict(
+    (status, grpc): (u32, bool),
+    flags: u64,
+    details: &str,
+    detection: &Detection,
+    probe: bool,
+) -> Verdict {
+    if came_from_home(details) {
+        return failure_at_home(status, detection.codes).map_or(Verdict::Well, Verdict::Failed);
+    }
+    let flagged = OF_HOME | if detection.overflow { OVERFLOW } else { 0 };
+    // Envoy says 504 only where the request was complete, else 408 (and for gRPC UNAVAILABLE, else UNKNOWN); but of a gRPC
+    // stream that lasted too long it always says DEADLINE_EXCEEDED.
+    let unanswered = probe && GAVE_UP.contains(&details) && !(grpc && details == MAX_DURATION);
+    match failure(status) {
+        Some(failure) if flags & flagged != 0 || (unanswered && failure.gateway) => {
+            Verdict::Failed(failure)
+        }
+        _ => Verdict::Nothing,
+    }
+}
+
+/// Whether an answer is Envoy's to a stream that lasted too long.
+pub fn lasted_too_long(details: &str) -> bool {
+    details == MAX_DURATION
+}
+
+/// Whether a timeout of the route, which a client may have chosen, ended the request.
+pub fn timed_out(flags: u64) -> bool {
+    flags & TIMEOUT != 0
+}
+
+/// The time that a `grpc-timeout` gives, in milliseconds; `None` if it is none.
+pub fn grpc_timeout(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = number.parse().ok()?;
+    match unit {
+        "H" => number.checked_mul(3_600_000),
+        "M" => number.checked_mul(60_000),
+        "S" => number.checked_mul(1_000),
+        "m" => Some(number),
+        "u" => Some(number / 1_000),
+        "n" => Some(number / 1_000_000),
+        _ => None,
+    }
+}
+
+/// Whether a content type is gRPC's. `application/grpc-web` is not: its trailers are in its body.
+pub fn is_grpc(content_type: &str) -> bool {
+    let rest = content_type.strip_prefix("application/grpc");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
 }
 
 /// Whether an answer came from home, whatever it says: what another filter answers well says nothing of home either.
@@ -67,71 +172,5 @@ pub fn broke_off(flags: u64) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statuses_of_5xx_are_failures_and_three_of_them_of_a_gateway() {
-        for status in [100, 200, 204, 301, 404, 429, 499, 600] {
-            assert_eq!(failure(status), None, "{status}");
-        }
-        for status in [500, 501, 505, 599] {
-            assert_eq!(
-                failure(status),
-                Some(Failure { gateway: false }),
-                "{status}"
-            );
-        }
-        for status in [502, 503, 504] {
-            assert_eq!(failure(status), Some(Failure { gateway: true }), "{status}");
-        }
-    }
-
-    #[test]
-    fn grpc_statuses_are_mapped_as_envoy_maps_them() {
-        let mapped = |status: u32| grpc_to_http(&status.to_string());
-        let all: Vec<u32> = (0..=17).map(mapped).collect();
-        let expected = [
-            200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
-            500,
-        ];
-        assert_eq!(all, expected);
-        for garbage in ["", "x", "-1", "4294967296"] {
-            assert_eq!(grpc_to_http(garbage), 500, "{garbage}");
-        }
-    }
-
-    #[test]
-    fn local_replies_of_other_filters_are_not_homes() {
-        for (flags, details) in [
-            (1 << 10, "fault_filter_abort"),
-            (1 << 9, ""),
-            (1 << 12, "ext_authz_error"),
-            (1 << 8, "route_not_found"),
-            (0, "direct_response"),
-            (1 << 14, "downstream_remote_disconnect"),
-        ] {
-            assert!(!is_homes(flags, details, true), "{details}");
-            assert!(!broke_off(flags), "{details}");
-        }
-    }
-
-    #[test]
-    fn answers_resets_failed_connections_and_timeouts_are_homes() {
-        assert!(is_homes(0, "via_upstream", false));
-        assert!(
-            is_homes(1 << 9, "via_upstream", false),
-            "delayed on purpose"
-        );
-        for flag in [1, 2, 3, 4, 5, 6, 19, 23, 26] {
-            assert!(is_homes(1 << flag, "", false), "{flag}");
-            assert!(broke_off(1 << flag), "{flag}");
-        }
-    }
-
-    #[test]
-    fn an_overflow_of_envoys_own_is_an_error_only_where_overflow_ejects() {
-        assert!(!is_homes(1 << 7, "overflow", false));
-        assert!(is_homes(1 << 7, "overflow", true));
-    }
-}
+#[path = "answer_test.rs"]
+mod tests;

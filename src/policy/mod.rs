@@ -12,6 +12,7 @@ pub mod outlier;
 pub mod risk;
 pub mod roster;
 pub mod route;
+pub mod share;
 pub mod target;
 
 pub use admission::{Admission, Admit, Step};

@@ -5,53 +5,20 @@
 //! next, and every change happens once.
 //!
 //! **Invariant: two workers do not eject twice.** An error while home is ejected changes nothing.
-//! **Invariant: one probe at a time.** Only its owner ends one, or its owner's undertaker.
+//! **Invariant: one probe at a time.** Only its owner ends one, or whoever finds its owner's VM dead, or time. One whose request may not
+//! be complete says nothing of home by having no answer: it is let go after a while, first a second and twice as long each
+//! time, and the next request is the probe; what home answers it then is heard all the same.
+//! **Invariant: a record heals.** Other Wasm modules of the proxy can write shared data. A time that no change here could
+//! have written counts as over ([`Record::healed`]), and so does a number beyond the largest that makes a difference.
 //! **Invariant: good answers between two errors part them**, whichever workers saw which: they are counted together
 //! (the witness), and an error that finds that count moved begins a new run. It holds for answers that are read: a worker
 //! in a long calm does not read all ([`super::attention`]).
 
+mod bytes;
+mod detection;
+
 use super::answer::Failure;
-
-/// The longest that home is ejected, in milliseconds, unless `baseEjectionTime` is longer: Envoy's `max_ejection_time`.
-pub const LONGEST: u64 = 300_000;
-
-/// After how long a probe that has no answer has failed, in milliseconds, unless `baseEjectionTime` is longer: its default,
-/// which is long for any answer.
-pub const UNANSWERED: u64 = 30_000;
-
-/// What a service's `outlierDetection` says. Times in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Detection {
-    /// Errors in a row that eject; 0: none do.
-    pub consecutive_5xx: u32,
-    /// Errors of a gateway in a row that eject; 0: none do.
-    pub consecutive_gateway: u32,
-    /// What a ramp lasts, and what makes one ejection before be forgotten. At least 1.
-    pub interval: u64,
-    /// What the first ejection lasts. At least 1.
-    pub base_ejection: u64,
-    /// The most that may be diverted for errors, of a hundred.
-    pub max_percent: u32,
-    /// A request that found no room is an error.
-    pub overflow: bool,
-}
-
-impl Detection {
-    /// Statuses are read every so often while all is well, so that a run of errors cannot be missed. At least 1.
-    pub fn every(&self) -> u32 {
-        let least = match (self.consecutive_5xx, self.consecutive_gateway) {
-            (0, n) | (n, 0) => n,
-            (a, b) => a.min(b),
-        };
-        least.clamp(1, super::attention::SELDOM)
-    }
-
-    /// Whether a probe that went at `since` has failed, having no answer. Where nothing else ends a request, home would be
-    /// ejected for as long as its client waits.
-    fn overdue(&self, since: u64, now: u64) -> bool {
-        now.saturating_sub(since) >= self.base_ejection.max(UNANSWERED)
-    }
-}
+pub use detection::{Detection, LONGEST, PATIENCE, UNANSWERED};
 
 /// How home stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,6 +35,8 @@ pub enum Phase {
         since: u64,
         /// Whether its answer has begun, well, and only the end is yet to say.
         begun: bool,
+        /// Whether its request is known to be complete.
+        whole: bool,
     },
     /// It takes its load back, since this moment.
     Ramp(u64),
@@ -89,7 +58,7 @@ impl Phase {
 pub struct Record {
     /// How it stands.
     pub phase: Phase,
-    /// Errors in a row, and of a gateway in a row.
+    /// Errors in a row, and of a gateway in a row. While home is ejected the first is how many probes were let go.
     pub runs: [u32; 2],
     /// The count of good answers that the last error saw.
     pub witness: u64,
@@ -106,6 +75,19 @@ impl Default for Record {
             ejections: 0,
         }
     }
+}
+
+/// How a probe ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// Home answered it well just now. That counts also where it was let go.
+    Well,
+    /// Home had begun to answer it well, and nothing contradicted that.
+    Begun,
+    /// With an error of home's.
+    Failed,
+    /// Without saying anything of home: the next request is the probe.
+    Nothing,
 }
 
 /// What to do with a request.
@@ -127,8 +109,30 @@ pub enum Course {
 }
 
 impl Record {
-    /// What to do with a request at `now`, for a `draw` that is even over all numbers.
-    pub fn course(&self, detection: &Detection, now: u64, draw: u32) -> Course {
+    /// This record without what no change here could have written: a time that is yet to come counts as long over. A
+    /// configuration with a shorter `baseEjectionTime` ends an ejection of one before it by this.
+    pub fn healed(&self, detection: &Detection, now: u64) -> Record {
+        let phase = match self.phase {
+            Phase::Available(since) if since > now => Phase::Available(0),
+            Phase::Ejected(until) if until.saturating_sub(now) > detection.longest() => {
+                Phase::Ejected(0)
+            }
+            Phase::Probing { since, .. } if since > now => Phase::Ejected(0),
+            Phase::Ramp(since) if since > now => Phase::Ramp(0),
+            phase => phase,
+        };
+        let most = detection.longest().checked_div(detection.base_ejection);
+        let most = most.unwrap_or(0).saturating_add(1);
+        Record {
+            phase,
+            ejections: self.ejections.min(u32::try_from(most).unwrap_or(u32::MAX)),
+            ..*self
+        }
+    }
+
+    /// What to do with a request at `now`, for a `draw` that is even over all numbers. `whole`: the request is known to be
+    /// complete.
+    pub fn course(&self, detection: &Detection, now: u64, draw: u32, whole: bool) -> Course {
         let all = 1u64 << 32;
         let most = u64::from(detection.max_percent).saturating_mul(all) / 100;
         let away = |share: u64, ramp| {
@@ -138,10 +142,11 @@ impl Record {
                 Course::Home
             }
         };
-        match self.phase {
+        let this = self.healed(detection, now);
+        match this.phase {
             Phase::Available(_) => Course::Home,
-            Phase::Ejected(until) if now >= until => Course::Probe,
-            Phase::Probing { since, .. } if detection.overdue(since, now) => Course::Overdue,
+            Phase::Ejected(until) if this.may_probe(until, detection, now, whole) => Course::Probe,
+            Phase::Probing { .. } if this.is_overdue(detection, now) => Course::Overdue,
             Phase::Ejected(_) | Phase::Probing { .. } => away(all, false),
             Phase::Ramp(since) => {
                 let left = detection.interval.saturating_sub(now.saturating_sub(since));
@@ -157,19 +162,48 @@ impl Record {
         }
     }
 
-    /// After an error, where that changes anything. `witness` is the count of good answers now.
+    fn may_probe(&self, until: u64, detection: &Detection, now: u64, whole: bool) -> bool {
+        let wait = if whole { 0 } else { detection.preference() };
+        now >= until.saturating_add(wait)
+    }
+
+    /// Whether a probe has had its time. Where nothing else ends a request, home would be ejected for as long as its client
+    /// waits.
+    fn is_overdue(&self, detection: &Detection, now: u64) -> bool {
+        let Phase::Probing {
+            since,
+            begun,
+            whole,
+            ..
+        } = self.phase
+        else {
+            return false;
+        };
+        let [let_go, _] = self.runs;
+        let time = if begun || whole {
+            detection.base_ejection.max(UNANSWERED)
+        } else {
+            PATIENCE.saturating_mul(1 << let_go.min(5)).min(UNANSWERED)
+        };
+        now.saturating_sub(since) >= time
+    }
+
+    /// After an error, where that changes anything. `witness` is the count of good answers now, and `enough` whether errors
+    /// are as large a part of the answers as is asked for.
     pub fn failed(
         &self,
         failure: Failure,
         detection: &Detection,
         witness: u64,
+        enough: bool,
         now: u64,
     ) -> Option<Record> {
-        if matches!(self.phase, Phase::Ejected(_) | Phase::Probing { .. }) {
+        let this = self.healed(detection, now);
+        if matches!(this.phase, Phase::Ejected(_) | Phase::Probing { .. }) {
             return None;
         }
-        let [run, gateway] = if self.witness == witness {
-            self.runs
+        let [run, gateway] = if this.witness == witness {
+            this.runs
         } else {
             [0; 2]
         };
@@ -183,28 +217,38 @@ impl Record {
         ];
         let reached = |run: u32, limit: u32| limit > 0 && run >= limit;
         let [run, gateway] = runs;
-        if reached(run, detection.consecutive_5xx)
-            || reached(gateway, detection.consecutive_gateway)
+        if enough
+            && (reached(run, detection.consecutive_5xx)
+                || reached(gateway, detection.consecutive_gateway))
         {
-            return Some(self.ejected(detection, now));
+            return Some(this.ejected(detection, now));
         }
         Some(Record {
             runs,
             witness,
-            ..*self
+            ..this
         })
     }
 
-    /// With the probe claimed by `owner`, where it is time for one and no other is on its way.
-    pub fn probed_by(&self, owner: u64, now: u64) -> Option<Record> {
-        match self.phase {
-            Phase::Ejected(until) if now >= until => Some(Record {
+    /// With the probe claimed by `owner`, where it is time for one and no other is on its way. `whole`: its request is known
+    /// to be complete.
+    pub fn probed_by(
+        &self,
+        owner: u64,
+        whole: bool,
+        detection: &Detection,
+        now: u64,
+    ) -> Option<Record> {
+        let this = self.healed(detection, now);
+        match this.phase {
+            Phase::Ejected(until) if this.may_probe(until, detection, now, whole) => Some(Record {
                 phase: Phase::Probing {
                     owner,
                     since: now,
                     begun: false,
+                    whole,
                 },
-                ..*self
+                ..this
             }),
             _ => None,
         }
@@ -217,11 +261,13 @@ impl Record {
                 owner: its,
                 since,
                 begun: false,
+                whole,
             } if its == owner => Some(Record {
                 phase: Phase::Probing {
                     owner,
                     since,
                     begun: true,
+                    whole,
                 },
                 ..*self
             }),
@@ -229,37 +275,50 @@ impl Record {
         }
     }
 
-    /// After the probe of `owner` ended: well, or with an error of home's, or without saying anything of home (nothing),
-    /// and then the next request is the probe.
+    /// After the probe of `owner` ended, where that changes anything.
     pub fn probe_ended(
         &self,
         owner: u64,
-        well: Option<bool>,
+        ended: Ended,
         detection: &Detection,
         now: u64,
     ) -> Option<Record> {
-        match self.phase {
-            Phase::Probing { owner: its, .. } if its == owner => {}
-            _ => return None,
+        let this = self.healed(detection, now);
+        let its = matches!(this.phase, Phase::Probing { owner: its, .. } if its == owner);
+        // It was let go, and another is the probe, or can be.
+        let late = match this.phase {
+            Phase::Probing { .. } => true,
+            Phase::Ejected(until) => now >= until,
+            _ => false,
+        };
+        match ended {
+            Ended::Well if its || late => Some(this.ramp(now)),
+            Ended::Begun if its => Some(this.ramp(now)),
+            Ended::Failed if its => Some(this.ejected(detection, now)),
+            // Whoever comes next, whether or not it has a body.
+            Ended::Nothing if its => Some(Record {
+                phase: Phase::Ejected(now.saturating_sub(detection.preference())),
+                ..this
+            }),
+            _ => None,
         }
-        Some(match well {
-            Some(true) => self.ramp(now),
-            Some(false) => self.ejected(detection, now),
-            None => Record {
-                phase: Phase::Ejected(now),
-                ..*self
-            },
-        })
     }
 
-    /// After a probe that did not end in time: it failed, or its answer has begun and goes on, which is well.
+    /// After a probe that did not end in time: it failed, or its answer has begun and goes on, which is well, or its request
+    /// may not be complete, and it is let go.
     pub fn overdue(&self, detection: &Detection, now: u64) -> Option<Record> {
-        match self.phase {
-            Phase::Probing { since, begun, .. } if detection.overdue(since, now) => {
-                Some(if begun {
-                    self.ramp(now)
-                } else {
-                    self.ejected(detection, now)
+        let this = self.healed(detection, now);
+        match this.phase {
+            Phase::Probing { begun, whole, .. } if this.is_overdue(detection, now) => {
+                let [let_go, gateway] = this.runs;
+                Some(match (begun, whole) {
+                    (true, _) => this.ramp(now),
+                    (_, true) => this.ejected(detection, now),
+                    _ => Record {
+                        phase: Phase::Ejected(now),
+                        runs: [let_go.saturating_add(1), gateway],
+                        ..this
+                    },
                 })
             }
             _ => None,
@@ -268,10 +327,11 @@ impl Record {
 
     /// After the ramp.
     pub fn back(&self, detection: &Detection, now: u64) -> Option<Record> {
-        match self.phase {
+        let this = self.healed(detection, now);
+        match this.phase {
             Phase::Ramp(since) if now.saturating_sub(since) >= detection.interval => Some(Record {
                 phase: Phase::Available(now),
-                ..*self
+                ..this
             }),
             _ => None,
         }
@@ -299,7 +359,7 @@ impl Record {
         let time = detection
             .base_ejection
             .saturating_mul(ejections)
-            .min(LONGEST.max(detection.base_ejection));
+            .min(detection.longest());
         Record {
             phase: Phase::Ejected(now.saturating_add(time)),
             runs: [0; 2],
@@ -314,61 +374,6 @@ impl Record {
             Phase::Ejected(until) => until.saturating_sub(now),
             _ => 0,
         }
-    }
-
-    /// The record as bytes, for shared data.
-    pub fn to_bytes(&self) -> [u8; 40] {
-        let (kind, number, owner) = match self.phase {
-            Phase::Available(since) => (0u32, since, 0),
-            Phase::Ejected(until) => (1, until, 0),
-            Phase::Probing {
-                owner,
-                since,
-                begun: false,
-            } => (2, since, owner),
-            Phase::Ramp(since) => (3, since, 0),
-            Phase::Probing { owner, since, .. } => (4, since, owner),
-        };
-        let [run, gateway] = self.runs;
-        let words = [kind, self.ejections, run, gateway].map(u32::to_le_bytes);
-        let longs = [self.witness, number, owner].map(u64::to_le_bytes);
-        let bytes = words.as_flattened().iter().chain(longs.as_flattened());
-        let mut out = [0; 40];
-        out.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-        out
-    }
-
-    /// The record that these bytes are; where they are none, that of a home of which nothing is known.
-    pub fn from_bytes(bytes: &[u8]) -> Record {
-        let word = |at: usize| -> Option<u32> {
-            let four = bytes.get(at..at.saturating_add(4))?;
-            Some(u32::from_le_bytes(four.try_into().ok()?))
-        };
-        let long = |at: usize| -> Option<u64> {
-            let eight = bytes.get(at..at.saturating_add(8))?;
-            Some(u64::from_le_bytes(eight.try_into().ok()?))
-        };
-        let read = || {
-            let number = long(24)?;
-            let phase = match word(0)? {
-                0 => Phase::Available(number),
-                1 => Phase::Ejected(number),
-                kind @ (2 | 4) => Phase::Probing {
-                    owner: long(32)?,
-                    since: number,
-                    begun: kind == 4,
-                },
-                3 => Phase::Ramp(number),
-                _ => return None,
-            };
-            Some(Record {
-                phase,
-                ejections: word(4)?,
-                runs: [word(8)?, word(12)?],
-                witness: long(16)?,
-            })
-        };
-        read().unwrap_or_default()
     }
 }
 

@@ -11,6 +11,8 @@ fn detection() -> Detection {
         base_ejection: 30_000,
         max_percent: 100,
         overflow: false,
+        codes: None,
+        min_percent: None,
     }
 }
 
@@ -18,7 +20,7 @@ fn detection() -> Detection {
 fn after(record: Record, detection: &Detection, errors: &[(Failure, u64)], now: u64) -> Record {
     errors.iter().fold(record, |record, (failure, witness)| {
         record
-            .failed(*failure, detection, *witness, now)
+            .failed(*failure, detection, *witness, true, now)
             .unwrap_or(record)
     })
 }
@@ -81,29 +83,31 @@ fn gateway_errors_have_a_run_of_their_own_that_other_errors_end() {
 fn two_workers_do_not_eject_twice() {
     let d = detection();
     let ejected = after(Record::default(), &d, &[(PLAIN, 0); 3], 0);
-    assert_eq!(ejected.failed(PLAIN, &d, 0, 5), None);
-    let probing = ejected.probed_by(1, 30_000).expect("it is time");
-    assert_eq!(probing.failed(PLAIN, &d, 0, 30_001), None);
+    assert_eq!(ejected.failed(PLAIN, &d, 0, true, 5), None);
+    let probing = ejected.probed_by(1, true, &d, 30_000).expect("it is time");
+    assert_eq!(probing.failed(PLAIN, &d, 0, true, 30_001), None);
 }
 
 #[test]
 fn one_probe_at_a_time_and_none_before_its_time() {
     let d = detection();
     let ejected = after(Record::default(), &d, &[(PLAIN, 0); 3], 0);
-    assert_eq!(ejected.course(&d, 29_999, 0), Course::Away { ramp: false });
-    assert_eq!(ejected.probed_by(1, 29_999), None);
-    assert_eq!(ejected.course(&d, 30_000, 0), Course::Probe);
-    let probing = ejected.probed_by(1, 30_000).expect("it is time");
     assert_eq!(
-        probing.course(&d, 59_999, u32::MAX),
+        ejected.course(&d, 29_999, 0, true),
         Course::Away { ramp: false }
     );
-    assert_eq!(probing.probed_by(2, 90_000), None);
+    assert_eq!(ejected.probed_by(1, true, &d, 29_999), None);
+    assert_eq!(ejected.course(&d, 30_000, 0, true), Course::Probe);
+    let probing = ejected.probed_by(1, true, &d, 30_000).expect("it is time");
     assert_eq!(
-        probing.probe_ended(2, Some(true), &d, 90_000),
-        None,
-        "not its owner"
+        probing.course(&d, 59_999, u32::MAX, true),
+        Course::Away { ramp: false }
     );
+    assert_eq!(probing.probed_by(2, true, &d, 90_000), None);
+    for ended in [Ended::Begun, Ended::Failed, Ended::Nothing] {
+        let others = probing.probe_ended(2, ended, &d, 31_000);
+        assert_eq!(others, None, "not its owner: {ended:?}");
+    }
 }
 
 #[test]
@@ -114,9 +118,9 @@ fn a_probe_that_fails_ejects_for_longer_up_to_five_minutes() {
     for _ in 0..12 {
         times.push(record.lasts(now) / 1000);
         now += record.lasts(now);
-        record = record.probed_by(1, now).expect("it is time");
+        record = record.probed_by(1, true, &d, now).expect("it is time");
         record = record
-            .probe_ended(1, Some(false), &d, now)
+            .probe_ended(1, Ended::Failed, &d, now)
             .expect("its owner");
     }
     assert_eq!(
@@ -137,13 +141,13 @@ fn a_probe_that_fails_ejects_for_longer_up_to_five_minutes() {
 fn a_probe_that_is_not_answered_has_failed_in_the_end() {
     let d = detection();
     let ejected = after(Record::default(), &d, &[(PLAIN, 0); 3], 0);
-    let probing = ejected.probed_by(1, 30_000).expect("it is time");
+    let probing = ejected.probed_by(1, true, &d, 30_000).expect("it is time");
     assert_eq!(probing.overdue(&d, 59_999), None);
-    assert_eq!(probing.course(&d, 60_000, 0), Course::Overdue);
+    assert_eq!(probing.course(&d, 60_000, 0, true), Course::Overdue);
     let again = probing.overdue(&d, 60_000).expect("it is overdue");
     assert_eq!((again.lasts(60_000), again.ejections), (60_000, 2));
     assert_eq!(
-        again.probe_ended(1, Some(true), &d, 60_001),
+        again.probe_ended(1, Ended::Well, &d, 60_001),
         None,
         "too late"
     );
@@ -155,12 +159,12 @@ fn a_probe_whose_answer_has_begun_is_well_in_the_end() {
     let d = detection();
     let ejected = after(Record::default(), &d, &[(PLAIN, 0); 3], 0);
     assert_eq!(ejected.probe_begun(1), None);
-    let probing = ejected.probed_by(1, 30_000).expect("it is time");
+    let probing = ejected.probed_by(1, true, &d, 30_000).expect("it is time");
     assert_eq!(probing.probe_begun(2), None, "another's");
     let begun = probing.probe_begun(1).expect("its owner");
     assert_eq!(begun.probe_begun(1), None, "once");
     assert_eq!(begun.overdue(&d, 59_999), None);
-    let failed = begun.probe_ended(1, Some(false), &d, 59_999);
+    let failed = begun.probe_ended(1, Ended::Failed, &d, 59_999);
     assert_eq!(failed.map(|record| record.ejections), Some(2));
     let over = begun.overdue(&d, 60_000).expect("it is overdue");
     assert_eq!((over.phase, over.ejections), (Phase::Ramp(60_000), 1));
@@ -170,10 +174,84 @@ fn a_probe_whose_answer_has_begun_is_well_in_the_end() {
 fn a_probe_that_tells_nothing_makes_room_for_the_next() {
     let d = detection();
     let ejected = after(Record::default(), &d, &[(PLAIN, 0); 3], 0);
-    let probing = ejected.probed_by(1, 30_000).expect("it is time");
-    let again = probing.probe_ended(1, None, &d, 31_000).expect("its owner");
-    assert_eq!(again.course(&d, 31_000, 0), Course::Probe);
+    let probing = ejected.probed_by(1, true, &d, 30_000).expect("it is time");
+    let again = probing
+        .probe_ended(1, Ended::Nothing, &d, 31_000)
+        .expect("its owner");
+    assert_eq!(again.course(&d, 31_000, 0, true), Course::Probe);
     assert_eq!(again.ejections, 1);
+}
+
+/// Such as one whose client sends its body slowly: home is not to be blamed for it, nor held back by it.
+#[test]
+fn a_probe_that_may_not_be_complete_is_let_go_ever_later_and_blames_nobody() {
+    let d = detection();
+    let mut record = after(Record::default(), &d, &[(PLAIN, 0); 3], 0);
+    let mut now = 30_000 + PATIENCE;
+    for seconds in [1, 2, 4, 8, 16, 30, 30] {
+        let probing = record.probed_by(1, false, &d, now).expect("it is time");
+        now += seconds * 1_000;
+        assert_eq!(probing.overdue(&d, now - 1), None);
+        assert_eq!(probing.course(&d, now, 0, true), Course::Overdue);
+        record = probing.overdue(&d, now).expect("it is overdue");
+        assert_eq!((record.lasts(now), record.ejections), (0, 1));
+        // Whoever is complete may try at once, the others a second later.
+        assert_eq!(record.course(&d, now, 0, true), Course::Probe);
+        assert_eq!(record.probed_by(2, false, &d, now), None);
+        now += PATIENCE;
+    }
+    let answered = record.probe_ended(1, Ended::Well, &d, now);
+    let answered = answered.expect("what home answers one that was let go is heard");
+    assert_eq!((answered.phase, answered.runs), (Phase::Ramp(now), [0; 2]));
+}
+
+#[test]
+fn a_request_without_a_body_is_preferred_as_a_probe_for_a_second() {
+    for (base, preferred) in [(30_000, PATIENCE), (10, 10)] {
+        let d = Detection {
+            base_ejection: base,
+            ..detection()
+        };
+        let ejected = after(Record::default(), &d, &[(PLAIN, 0); 3], 0);
+        assert!(ejected.probed_by(1, true, &d, base).is_some());
+        let away = Course::Away { ramp: false };
+        let other = |now: u64| ejected.course(&d, now, 0, false);
+        assert_eq!(other(base + preferred - 1), away);
+        assert_eq!(other(base + preferred), Course::Probe);
+        // After a probe that its client gave up anybody may try at once.
+        let probing = ejected.probed_by(1, true, &d, base).expect("it is time");
+        let free = probing.probe_ended(1, Ended::Nothing, &d, base);
+        assert!(free.and_then(|r| r.probed_by(2, false, &d, base)).is_some());
+    }
+}
+
+/// A stream of gRPC that began long ago says nothing of home now.
+#[test]
+fn only_an_answer_of_now_ends_the_ejection_after_its_probe_was_let_go() {
+    let d = detection();
+    let ejected = after(Record::default(), &d, &[(PLAIN, 0); 3], 0);
+    assert_eq!(ejected.probe_ended(1, Ended::Well, &d, 29_999), None);
+    let late = |ended| ejected.probe_ended(1, ended, &d, 30_000);
+    assert!(late(Ended::Well).is_some());
+    for ended in [Ended::Begun, Ended::Failed, Ended::Nothing] {
+        assert_eq!(late(ended), None, "{ended:?}");
+    }
+    assert_eq!(
+        Record::default().probe_ended(1, Ended::Well, &d, 30_000),
+        None
+    );
+}
+
+#[test]
+fn too_small_a_part_of_errors_ejects_nobody_and_they_are_counted_all_the_same() {
+    let d = detection();
+    let failed = |record: Record, enough: bool| {
+        let failed = record.failed(PLAIN, &d, 0, enough, 7);
+        failed.expect("it is counted")
+    };
+    let many = (0..20).fold(Record::default(), |record, _| failed(record, false));
+    assert_eq!((many.phase, many.runs), (Phase::Available(0), [20, 0]));
+    assert_eq!(failed(many, true).phase, Phase::Ejected(30_007));
 }
 
 #[test]
@@ -186,14 +264,14 @@ fn home_takes_its_load_back_in_a_ramp() {
     let home = |now: u64| {
         let draws = (0..1000u32).map(|i| i.wrapping_mul(0x9E37_79B9));
         draws
-            .filter(|draw| ramp.course(&d, now, *draw) == Course::Home)
+            .filter(|draw| ramp.course(&d, now, *draw, true) == Course::Home)
             .count()
     };
     assert_eq!(home(1000), 0);
     for (now, share) in [(3500, 250), (6000, 500), (8500, 750)] {
         assert!(home(now).abs_diff(share) <= 3, "{now}: {}", home(now));
     }
-    assert_eq!(ramp.course(&d, 11_000, 0), Course::Back);
+    assert_eq!(ramp.course(&d, 11_000, 0, true), Course::Back);
     assert_eq!(ramp.back(&d, 10_999), None);
     assert_eq!(
         ramp.back(&d, 11_000).expect("over").phase,
@@ -214,6 +292,7 @@ fn max_ejection_percent_bounds_what_is_diverted() {
                 owner: 1,
                 since: 0,
                 begun: false,
+                whole: true,
             },
             Phase::Ramp(0),
         ] {
@@ -223,7 +302,7 @@ fn max_ejection_percent_bounds_what_is_diverted() {
             };
             let draws = (0..1000u32).map(|i| i.wrapping_mul(0x9E37_79B9));
             let away = draws
-                .filter(|draw| record.course(&d, 0, *draw) != Course::Home)
+                .filter(|draw| record.course(&d, 0, *draw, true) != Course::Home)
                 .count();
             assert!(
                 away.abs_diff(percent as usize * 10) <= 3,
@@ -263,49 +342,5 @@ fn bytes_that_are_no_record_say_nothing_of_home() {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-mod properties {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn phase() -> impl Strategy<Value = Phase> {
-        prop_oneof![
-            any::<u64>().prop_map(Phase::Available),
-            any::<u64>().prop_map(Phase::Ejected),
-            any::<(u64, u64, bool)>().prop_map(|(owner, since, begun)| Phase::Probing {
-                owner,
-                since,
-                begun
-            }),
-            any::<u64>().prop_map(Phase::Ramp),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn a_record_survives_its_bytes(phase in phase(), runs in any::<[u32; 2]>(), witness: u64, ejections: u32) {
-            let record = Record { phase, runs, witness, ejections };
-            prop_assert_eq!(Record::from_bytes(&record.to_bytes()), record);
-        }
-
-        /// Against Envoy's detector, a counter that a good answer resets: the same error ejects.
-        #[test]
-        fn a_sequence_ejects_where_envoys_counter_would(answers in prop::collection::vec(0u8..3, 0..60), limit in 1u32..6) {
-            let d = Detection { consecutive_5xx: limit, consecutive_gateway: 0, ..detection() };
-            let (mut record, mut witness, mut counter) = (Record::default(), 0, 0);
-            for answer in answers {
-                if answer == 0 {
-                    witness += 1;
-                    counter = 0;
-                } else {
-                    counter += 1;
-                    record = record.failed(PLAIN, &d, witness, 0).expect("available");
-                }
-                let ejected = matches!(record.phase, Phase::Ejected(_));
-                prop_assert_eq!(ejected, counter >= limit);
-                if ejected {
-                    break;
-                }
-            }
-        }
-    }
-}
+#[path = "outlier/properties.rs"]
+mod properties;

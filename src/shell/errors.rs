@@ -5,6 +5,7 @@
 //! so it is right whatever the order in which the workers come to it.
 
 use core::cell::Cell;
+use core::mem;
 
 use super::host::{self, Kind, Level, Metric};
 use super::service::{Labels, counts, pairs};
@@ -12,11 +13,18 @@ use super::worker;
 use crate::names::metric;
 use crate::policy::answer::Failure;
 use crate::policy::attention::{Attention, Look};
-use crate::policy::outlier::{Course, Detection, Phase, Record};
+use crate::policy::outlier::{Course, Detection, Ended, Phase, Record};
 use crate::policy::roster::Vm;
+use crate::policy::share::{Note, Share};
 
 /// Between two numbers of the sequence of draws (Weyl's, by the golden ratio): even over any stretch.
 const STEP: u32 = 0x9E37_79B9;
+
+/// Turns in the ticks between two looks whether record and gauge are what this filter made them: five seconds.
+const LOOK_AFTER: u32 = 5;
+/// So many looks in a row must see the same fault before it is mended, and up to as many more, by the number of the VM, so
+/// that one comes first: another VM may just be between its changes of the two.
+const LOOKS: u32 = 2;
 
 /// Error detection at work.
 pub struct Errors {
@@ -31,8 +39,13 @@ pub struct Errors {
     errors: Metric,
     attention: Cell<Attention>,
     draw: Cell<u32>,
+    turn: Cell<u32>,
     /// The record as last read, and what the gauge was then.
     last: Cell<Option<(u64, Record)>>,
+    /// How large a part of the answers are errors.
+    share: Cell<Share>,
+    /// Gauge and record as they last were seen to differ, and how many looks in a row saw that.
+    differ: Cell<(u64, Record, u32)>,
 }
 
 impl Errors {
@@ -63,7 +76,10 @@ impl Errors {
             errors: counter("errors")?,
             attention: Cell::default(),
             draw: Cell::default(),
+            turn: Cell::default(),
             last: Cell::default(),
+            share: Cell::default(),
+            differ: Cell::default(),
             key,
         };
         host::prepare(&errors.key, &Record::default().to_bytes());
@@ -75,8 +91,8 @@ impl Errors {
         self.ejected
     }
 
-    /// What to do with a request; `owner` is who it would be as a probe.
-    pub fn course(&self, owner: u64) -> Course {
+    /// What to do with a request; `owner` is who it would be as a probe. `whole`: it is known to be complete.
+    pub fn course(&self, owner: u64, whole: bool) -> Course {
         let gauge = host::read(self.ejected).unwrap_or(0);
         if gauge == 0 {
             return Course::Home;
@@ -86,13 +102,17 @@ impl Errors {
         self.draw.set(draw);
         let known = self.last.get().filter(|(seen, _)| *seen == gauge);
         let record = known.map_or_else(|| self.read(gauge), |(_, record)| record);
-        let mut course = record.course(&self.detection, now, draw);
+        let mut course = record.course(&self.detection, now, draw, whole);
         if known.is_some() && course == Course::Probe {
-            course = self.read(gauge).course(&self.detection, now, draw);
+            course = self.read(gauge).course(&self.detection, now, draw, whole);
         }
         match course {
             // Another was faster.
-            Course::Probe if self.change(|r| r.probed_by(owner, now)).is_none() => {
+            Course::Probe
+                if self
+                    .change(|record| record.probed_by(owner, whole, &self.detection, now))
+                    .is_none() =>
+            {
                 Course::Away { ramp: false }
             }
             Course::Overdue => {
@@ -122,45 +142,97 @@ impl Errors {
 
     /// A good answer of home's.
     pub fn succeeded(&self) {
+        // Where their number matters, one that is read in a calm stands for those that are not.
+        let weight = if self.percent() > 0 && self.calm() {
+            self.detection.every()
+        } else {
+            1
+        };
         self.saw(true);
-        host::add(self.witness, 1);
+        host::add(self.witness, weight.into());
+    }
+
+    /// An answer that may be an error of home's: from now on all are read.
+    pub fn doubted(&self) {
+        self.saw(false);
+    }
+
+    /// A request found no room, which is an error of home's however few there are.
+    pub fn overflowed(&self, failure: Failure) {
+        self.erred(failure, "no room", true);
     }
 
     /// An error of home's: `what` it was, in a few words.
     pub fn failed(&self, failure: Failure, what: &str) {
+        self.erred(failure, what, false);
+    }
+
+    fn erred(&self, failure: Failure, what: &str, enough: bool) {
         self.saw(false);
         host::add(self.errors, 1);
         let witness = host::read(self.witness).unwrap_or(0);
         let now = host::monotonic();
         let detection = &self.detection;
-        let changed = self.change(|record| record.failed(failure, detection, witness, now));
+        let note = self.note(now);
+        let enough = enough
+            || self
+                .share
+                .get()
+                .reached(self.percent(), detection.interval, note);
+        let changed = self.change(|record| record.failed(failure, detection, witness, enough, now));
         if let Some(after) = changed.filter(|after| matches!(after.phase, Phase::Ejected(_))) {
             self.say_ejected(&after, now, what);
         }
     }
 
+    /// Errors eject only where they are so many percent of the answers.
+    fn percent(&self) -> u32 {
+        self.detection.min_percent.unwrap_or(0)
+    }
+
+    fn note(&self, now: u64) -> Note {
+        // Where nothing is to be compared, nothing is read.
+        let of = |metric| match self.percent() {
+            0 => 0,
+            _ => host::read(metric).unwrap_or(0),
+        };
+        Note {
+            at: now,
+            errors: of(self.errors),
+            good: of(self.witness),
+        }
+    }
+
     /// The probe of `owner` ended, as in [`Record::probe_ended`].
-    pub fn probe_ended(&self, owner: u64, well: Option<bool>) {
+    pub fn probe_ended(&self, owner: u64, how: Ended) {
         let now = host::monotonic();
-        let ended = self.change(|record| record.probe_ended(owner, well, &self.detection, now));
+        let ended = self.change(|record| record.probe_ended(owner, how, &self.detection, now));
         let Some(after) = ended else { return };
-        match well {
-            Some(true) => self.say_answered(),
-            Some(false) => self.say_ejected(&after, now, "the probe failed"),
-            None => {}
+        match how {
+            Ended::Well | Ended::Begun => self.say_answered(),
+            Ended::Failed => self.say_ejected(&after, now, "the probe failed"),
+            Ended::Nothing => {}
         }
     }
 
     /// Ends a ramp that is over, whether or not a request comes, and a probe whose VM is dead or that is not answered.
     pub fn tick(&self) {
         let gauge = host::read(self.ejected).unwrap_or(0);
+        if self.percent() > 0 {
+            self.take_note();
+        }
+        let turn = self.turn.get().wrapping_add(1);
+        self.turn.set(turn);
+        if turn.checked_rem(LOOK_AFTER) == Some(0) {
+            self.look_after(gauge);
+        }
         if gauge == 0 {
             return;
         }
         match self.read(gauge).phase {
             Phase::Ramp(_) => self.back(host::monotonic()),
             Phase::Probing { owner, .. } if worker::buried(vm_of(owner)) => {
-                self.probe_ended(owner, None);
+                self.probe_ended(owner, Ended::Nothing);
             }
             Phase::Probing { .. } => self.give_up(host::monotonic()),
             _ => {}
@@ -172,15 +244,51 @@ impl Errors {
         self.change(|record| record.probe_begun(owner));
     }
 
-    /// Ejects home anew where its probe is not answered in time.
+    /// Ejects home anew where its probe is not answered in time, or lets the probe go.
     fn give_up(&self, now: u64) {
         let Some(after) = self.change(|record| record.overdue(&self.detection, now)) else {
             return;
         };
         if matches!(after.phase, Phase::Ramp(_)) {
             self.say_answered();
-        } else {
+        } else if after.lasts(now) > 0 {
             self.say_ejected(&after, now, "the probe is not answered");
+        }
+    }
+
+    fn take_note(&self) {
+        let (interval, now) = (self.detection.interval, host::monotonic());
+        let mut share = self.share.get();
+        if share.is_due(interval, now) {
+            share.note(self.note(now));
+            self.share.set(share);
+        }
+    }
+
+    /// Mends what others have done to the record or to its gauge, which any module of the proxy can write: a record that is
+    /// gone is written again, and the gauge driven to what the record says.
+    fn look_after(&self, gauge: u64) {
+        let Some(bytes) = host::recall_bytes(&self.key) else {
+            host::prepare(&self.key, &Record::default().to_bytes());
+            return;
+        };
+        let record = Record::from_bytes(&bytes);
+        let by = record.phase.shown().wrapping_sub(gauge.cast_signed());
+        let seen = match self.differ.get() {
+            (its, of, seen) if by != 0 && (its, of) == (gauge, record) => seen.saturating_add(1),
+            _ => 0,
+        };
+        self.differ.set((gauge, record, seen));
+        if by == 0 || seen < LOOKS.saturating_add(worker::id() % LOOKS.saturating_add(1)) {
+            return;
+        }
+        // The same bytes once more: whoever wrote meanwhile, or mends too, makes this fail.
+        let mut tried = false;
+        let same = host::exchange(&self.key, |now| {
+            (!mem::replace(&mut tried, true) && now == bytes).then(|| (bytes.clone(), ()))
+        });
+        if same.is_some() {
+            host::add(self.ejected, by);
         }
     }
 

@@ -1,14 +1,17 @@
 //! One request: what must be read of it, what the policy decides, and how that is carried out.
 
-use core::mem;
+mod judge;
+
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
+use judge::{Deadline, Watch};
+
 use super::arrival;
 use super::callback;
-use super::errors::{Errors, owner};
+use super::errors::owner;
 use super::host::{self, Map};
 use super::plugin::Plugin;
 use super::service::Service;
@@ -16,14 +19,11 @@ use super::trap;
 use super::way::Left;
 use crate::config::{Mode, Role, Routing};
 use crate::names::{self, Reason};
-use crate::policy::answer::{self, Failure};
-use crate::policy::attention::Look;
+use crate::policy::answer;
 use crate::policy::outlier::Course;
 use crate::policy::{Decision, Intent, Origin, Ticket, origin};
 
 const AUTHORITY: &str = ":authority";
-const GRPC_STATUS: &str = "grpc-status";
-
 /// The context of a request.
 pub struct Request {
     id: u32,
@@ -33,26 +33,14 @@ pub struct Request {
     said: Option<(usize, Decision)>,
     /// Where the request was sent to the peer: from where.
     left: Option<Left>,
-    /// It has no body.
-    bodiless: bool,
     /// It is home's probe, and nothing is known of its end.
     probe: bool,
+    /// It is known to be complete, having no body.
+    whole: bool,
+    deadline: Deadline,
     watch: Watch,
     /// Its root context has it.
     _of: Rc<()>,
-}
-
-/// What is still to be seen of home's answer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Watch {
-    /// Nothing.
-    Nothing,
-    /// It began well. Its trailers may say otherwise.
-    Trailers,
-    /// It began well. Its trailers or its end may say otherwise.
-    End,
-    /// It is gRPC: only its trailers tell.
-    Grpc,
 }
 
 impl Request {
@@ -63,8 +51,9 @@ impl Request {
             ticket: None,
             said: None,
             left: None,
-            bodiless: false,
             probe: false,
+            whole: false,
+            deadline: Deadline::Unknown,
             watch: Watch::Nothing,
             _of: of,
         }
@@ -77,7 +66,8 @@ impl Request {
             .errors
             .as_ref()
             .filter(|_| service.rule.heeds_errors(origin));
-        let decision = match errors.map_or(Course::Home, |errors| errors.course(owner(self.id))) {
+        let course = errors.map(|errors| errors.course(owner(self.id), self.whole));
+        let decision = match course.unwrap_or(Course::Home) {
             Course::Away { ramp: false } => return service.rule.beyond(Reason::Ejected),
             Course::Away { ramp: true } => return service.rule.beyond(Reason::Ramp),
             Course::Probe => {
@@ -95,7 +85,7 @@ impl Request {
         if let Some(errors) = errors.filter(|errors| errors.detection.overflow)
             && let Decision::Spill(Reason::Limit | Reason::Contention) = decision
         {
-            errors.failed(answer::BROKEN, "no room");
+            errors.overflowed(answer::BROKEN);
         }
         match decision {
             Decision::Home(Reason::Room) if service.rule.limit.is_some() => {
@@ -180,13 +170,18 @@ impl Request {
         let enforce = service.mode == Mode::Enforce;
         if enforce && let Decision::Spill(why) = decision {
             let home = cluster.unwrap_or_else(|| host::property(host::CLUSTER).unwrap_or_default());
-            let way = service.way(home, plugin.now(), why, self.bodiless);
+            let way = service.way(home, plugin.now(), why, self.whole);
             if way.is_some() && rewrite(plugin, service) {
                 // The header had named the peer's cluster, so its answer tells nothing of the way there.
                 self.left = way.filter(|_| !had_to);
             } else {
                 decision = self.home_uninvited(plugin, service, Decision::Home(Reason::Misroute));
             }
+        }
+        if let (Some(errors), Decision::Home(_)) = (&service.errors, decision)
+            && (self.probe || !errors.calm())
+        {
+            self.deadline = Deadline::read();
         }
         service.decided(decision);
         self.said = Some((service.index, decision));
@@ -212,7 +207,7 @@ impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         callback::begins();
         trap::read();
-        self.bodiless = end_of_stream;
+        self.whole = end_of_stream;
         let action = match self.plugin.clone() {
             Some(plugin) => self.run(&plugin),
             None => Action::Continue,
@@ -265,105 +260,6 @@ impl Request {
                 let (destination, reason) = service.said(decision);
                 host::set_header(Map::Response, names::DEBUG, &line(destination, reason));
             }
-        }
-    }
-}
-
-impl Request {
-    /// What the beginning of home's answer says of home.
-    fn judge(&mut self, errors: &Errors, end_of_stream: bool) {
-        let look = if self.probe {
-            Look::ToTheEnd
-        } else {
-            errors.look()
-        };
-        if look == Look::Away {
-            return;
-        }
-        callback::begins();
-        let header = |name| host::header(Map::Response, name);
-        let mut status = header(":status")
-            .and_then(|status| status.parse().ok())
-            .unwrap_or(0);
-        let mut what = "status";
-        if end_of_stream && let Some(grpc) = header(GRPC_STATUS) {
-            status = answer::grpc_to_http(&grpc);
-            what = "gRPC, as status";
-        }
-        let all = self.probe || !errors.calm();
-        let details = || host::property(host::CODE_DETAILS).unwrap_or_default();
-        if let Some(failure) = answer::failure(status) {
-            let flags = host::number(host::RESPONSE_FLAGS);
-            let details = details();
-            if answer::is_homes(flags, &details, errors.detection.overflow) {
-                self.failed(errors, failure, &format!("{what} {status} ({details})"));
-            } else {
-                self.end_probe(errors, None);
-            }
-        } else if all && !answer::came_from_home(&details()) {
-            self.end_probe(errors, None);
-        } else if end_of_stream {
-            self.succeeded(errors);
-        } else if all
-            && header("content-type").is_some_and(|kind| kind.starts_with("application/grpc"))
-        {
-            self.watch = Watch::Grpc;
-            if self.probe {
-                errors.probe_begun(owner(self.id));
-            }
-        } else {
-            self.succeeded(errors);
-            self.watch = if look == Look::ToTheEnd {
-                Watch::End
-            } else {
-                Watch::Trailers
-            };
-        }
-    }
-
-    fn judge_trailers(&mut self, errors: &Errors) {
-        let only_now = mem::replace(&mut self.watch, Watch::Nothing) == Watch::Grpc;
-        let grpc = host::header(Map::ResponseTrailers, GRPC_STATUS);
-        let status = grpc.map_or(200, |status| answer::grpc_to_http(&status));
-        match answer::failure(status) {
-            Some(failure) => self.failed(errors, failure, &format!("gRPC, as status {status}")),
-            None if only_now => self.succeeded(errors),
-            None => {}
-        }
-    }
-
-    /// Sees to an answer that home broke off, and to a probe that told nothing.
-    fn judge_end(&mut self, errors: &Errors) {
-        let to_the_end = matches!(self.watch, Watch::End | Watch::Grpc);
-        if to_the_end && answer::broke_off(host::number(host::RESPONSE_FLAGS)) {
-            self.failed(errors, answer::BROKEN, "broken off");
-        }
-        self.end_probe(errors, None);
-    }
-
-    fn succeeded(&mut self, errors: &Errors) {
-        errors.succeeded();
-        self.end_probe(errors, Some(true));
-    }
-
-    fn failed(&mut self, errors: &Errors, failure: Failure, what: &str) {
-        errors.failed(failure, what);
-        self.end_probe(errors, Some(false));
-    }
-
-    fn end_probe(&mut self, errors: &Errors, well: Option<bool>) {
-        if mem::take(&mut self.probe) {
-            errors.probe_ended(owner(self.id), well);
-        }
-    }
-
-    fn with_errors(&mut self, judge: impl FnOnce(&mut Request, &Errors)) {
-        let plugin = self.plugin.clone();
-        let service = self
-            .said
-            .and_then(|(index, _)| plugin.as_ref()?.service(index));
-        if let Some(errors) = service.and_then(|service| service.errors.as_ref()) {
-            judge(self, errors);
         }
     }
 }

@@ -16,6 +16,9 @@ use crate::policy::{Admission, Admit, Decision, Routes, Rule, Step};
 /// request ever takes the test for load.
 const PROBE: i64 = 1 << 32;
 
+/// `minErrorPercent` on gateways and waypoints, which many clients share.
+const MIN_ERROR_PERCENT: u32 = 50;
+
 /// A service at work.
 pub struct Service {
     pub mode: Mode,
@@ -61,7 +64,12 @@ impl Service {
             .ok_or_else(|| dropped(&name))?;
         let in_flight = worker::account(name.clone(), in_flight).ok_or_else(|| dropped(&name))?;
         let peer = config.peer.as_ref().map_or("", |peer| &peer.name);
-        let errors = config.detection.map(|d| Errors::new(d, &labels, peer));
+        let errors = config.detection.map(|mut detection| {
+            if default_routing == Routing::Header {
+                detection.min_percent.get_or_insert(MIN_ERROR_PERCENT);
+            }
+            Errors::new(detection, &labels, peer)
+        });
         let errors = errors.transpose().map_err(|name| dropped(&name))?;
         if let Some(gauge) = host::metric(Kind::Gauge, &metric(&pairs(&labels), "limit")) {
             host::record(gauge, config.rule.limit.unwrap_or(0).into());

@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 
 use super::{World, explore};
 use crate::policy::answer::BROKEN;
-use crate::policy::outlier::{Course, Detection, Phase, Record};
+use crate::policy::outlier::{Course, Detection, Ended, Phase, Record};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Op {
     /// An answer of home's.
     Well,
     Error,
-    /// A request, at this time; where it is the probe, how that ends.
-    Request(u64, Option<bool>),
+    /// A request, at this time, and whether it is known to be complete; where it is the probe, how that ends.
+    Request(u64, bool, Ended),
     /// Finds the VM of this number dead.
     Bury(u64),
 }
@@ -20,10 +20,10 @@ enum Op {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Next {
     Fail(u64),
-    Look(u64, Option<bool>),
-    End(Option<bool>),
-    /// As that, of a probe that was given up.
-    Late(Option<bool>),
+    Look(u64, bool, Ended),
+    End(Ended, u64),
+    /// As that, of a probe that was given up or let go.
+    Late(Ended, u64),
     Orphan(u64),
     /// Writes if the record is still of this version.
     Write(Change, u32, Record),
@@ -34,8 +34,8 @@ enum Next {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Change {
     Fail(u64),
-    Claim(u64, Option<bool>),
-    End(u64, Option<bool>, u64),
+    Claim(u64, bool, Ended),
+    End(u64, Ended, u64),
     Back(u64),
     Overdue(u64),
 }
@@ -55,6 +55,8 @@ struct Errors {
 }
 
 const NOW: u64 = 0;
+/// After all that happens.
+const LAST: u64 = 1_000_000;
 
 impl Errors {
     fn detection(&self) -> Detection {
@@ -65,6 +67,8 @@ impl Errors {
             base_ejection: 10,
             max_percent: 100,
             overflow: false,
+            codes: None,
+            min_percent: None,
         }
     }
 
@@ -77,9 +81,9 @@ impl Errors {
         let (version, record) = self.record;
         let d = self.detection();
         let after = match change {
-            Change::Fail(witness) => record.failed(BROKEN, &d, witness, NOW),
-            Change::Claim(now, _) => record.probed_by(vm as u64 + 1, now),
-            Change::End(owner, well, now) => record.probe_ended(owner, well, &d, now),
+            Change::Fail(witness) => record.failed(BROKEN, &d, witness, true, NOW),
+            Change::Claim(now, whole, _) => record.probed_by(vm as u64 + 1, whole, &d, now),
+            Change::End(owner, how, now) => record.probe_ended(owner, how, &d, now),
             Change::Back(now) => record.back(&d, now),
             Change::Overdue(now) => record.overdue(&d, now),
         };
@@ -91,20 +95,22 @@ impl Errors {
     fn call(&mut self, vm: usize, next: Next) {
         match next {
             Next::Fail(witness) => self.try_to(vm, Change::Fail(witness)),
-            Next::Look(now, end) => match self.record.1.course(&self.detection(), now, 0) {
-                Course::Probe => self.try_to(vm, Change::Claim(now, end)),
-                Course::Back => self.try_to(vm, Change::Back(now)),
-                Course::Overdue => self.try_to(vm, Change::Overdue(now)),
-                Course::Home | Course::Away { .. } => {}
-            },
-            Next::End(well) => {
-                self.probes -= 1;
-                self.try_to(vm, Change::End(vm as u64 + 1, well, 20));
+            Next::Look(now, whole, end) => {
+                match self.record.1.course(&self.detection(), now, 0, whole) {
+                    Course::Probe => self.try_to(vm, Change::Claim(now, whole, end)),
+                    Course::Back => self.try_to(vm, Change::Back(now)),
+                    Course::Overdue => self.try_to(vm, Change::Overdue(now)),
+                    Course::Home | Course::Away { .. } => {}
+                }
             }
-            Next::Late(well) => self.try_to(vm, Change::End(vm as u64 + 1, well, 20)),
+            Next::End(how, now) => {
+                self.probes -= 1;
+                self.try_to(vm, Change::End(vm as u64 + 1, how, now));
+            }
+            Next::Late(how, now) => self.try_to(vm, Change::End(vm as u64 + 1, how, now)),
             Next::Orphan(owner) => {
                 if self.is_probe(owner) {
-                    self.try_to(vm, Change::End(owner, None, 20));
+                    self.try_to(vm, Change::End(owner, Ended::Nothing, LAST));
                 }
             }
             Next::Gauge(by) => self.gauge += by,
@@ -116,17 +122,20 @@ impl Errors {
                 }
                 self.record = (version + 1, after);
                 self.ejections += u32::from(after.ejections > before.ejections);
-                if let Change::Overdue(_) = change {
-                    self.probes = 0;
-                    for next in self.todo.iter_mut().flatten() {
-                        if let Next::End(well) = *next {
-                            *next = Next::Late(well);
+                if let Phase::Probing { owner, .. } = before.phase
+                    && !self.is_probe(owner)
+                {
+                    // It was given up, or let go, or an earlier one was answered.
+                    for next in &mut self.todo[owner as usize - 1] {
+                        if let Next::End(how, now) = *next {
+                            self.probes -= 1;
+                            *next = Next::Late(how, now);
                         }
                     }
                 }
-                if let Change::Claim(_, end) = change {
+                if let Change::Claim(now, _, end) = change {
                     self.probes += 1;
-                    self.todo[vm].push_front(Next::End(end));
+                    self.todo[vm].push_front(Next::End(end, now + 5));
                 }
                 let by = after.phase.shown() - before.phase.shown();
                 if by != 0 {
@@ -157,15 +166,15 @@ impl World for Errors {
             Op::Well => self.witness += 1,
             Op::Error => self.todo[vm].push_back(Next::Fail(self.witness)),
             // The gauge says that there is something to look for.
-            Op::Request(now, end) if self.gauge != 0 => {
-                self.todo[vm].push_back(Next::Look(now, end))
+            Op::Request(now, whole, end) if self.gauge != 0 => {
+                self.todo[vm].push_back(Next::Look(now, whole, end))
             }
             Op::Request(..) => {}
             Op::Bury(owner) => {
                 match self.todo[owner as usize - 1].front() {
                     None => {}
-                    Some(Next::End(_)) => self.probes -= 1,
-                    Some(Next::Late(_)) => {}
+                    Some(Next::End(..)) => self.probes -= 1,
+                    Some(Next::Late(..)) => {}
                     // It dies between callbacks.
                     Some(_) => {
                         self.scripts[vm].push_front(op);
@@ -173,6 +182,7 @@ impl World for Errors {
                     }
                 }
                 self.dead = owner;
+                self.todo[owner as usize - 1].clear();
                 self.todo[vm].push_back(Next::Orphan(owner));
             }
         }
@@ -262,13 +272,43 @@ fn one_probe_at_a_time_and_the_gauge_shows_the_record_in_the_end() {
         ejections: 1,
         ..Record::default()
     };
-    for end in [Some(true), Some(false), None] {
-        let script = [Request(9, end), Request(15, end), Request(40_000, end)];
+    for end in ENDS {
+        let script = [
+            Request(9, true, end),
+            Request(15, true, end),
+            Request(40_000, true, end),
+        ];
         explore(world(
             1,
             ejected,
-            &[&script, &script, &[Error, Request(90_000, end), Well]],
+            &[&script, &script, &[Error, Request(90_000, true, end), Well]],
         ));
+    }
+}
+
+const ENDS: [Ended; 4] = [Ended::Well, Ended::Begun, Ended::Failed, Ended::Nothing];
+
+/// Probes whose requests may not be complete, which time lets go, and what they tell when another is on its way.
+#[test]
+fn one_probe_at_a_time_where_those_that_may_not_be_complete_are_let_go() {
+    let ejected = Record {
+        phase: Phase::Ejected(10),
+        ejections: 1,
+        ..Record::default()
+    };
+    for end in ENDS {
+        for other in ENDS {
+            let (states, _) = explore(world(
+                1,
+                ejected,
+                &[
+                    &[Request(30, false, end), Request(1_100, true, other)],
+                    &[Request(2_200, false, other), Request(5_000, false, end)],
+                    &[Error, Request(9_000, true, end)],
+                ],
+            ));
+            assert!(states > 50, "{end:?} {other:?}: {states}");
+        }
     }
 }
 
@@ -279,13 +319,18 @@ fn a_probe_of_a_dead_vm_is_let_go() {
         ejections: 1,
         ..Record::default()
     };
-    explore(world(
-        1,
-        ejected,
-        &[
-            &[Request(15, Some(true)), Request(16, Some(true))],
-            &[Bury(1), Request(25, Some(true))],
-            &[Request(30, None)],
-        ],
-    ));
+    for whole in [true, false] {
+        explore(world(
+            1,
+            ejected,
+            &[
+                &[
+                    Request(35, whole, Ended::Well),
+                    Request(36, whole, Ended::Well),
+                ],
+                &[Bury(1), Request(45, whole, Ended::Well)],
+                &[Request(50, whole, Ended::Nothing)],
+            ],
+        ));
+    }
 }

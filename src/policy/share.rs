@@ -1,0 +1,69 @@
+//! How large a part of home's answers are errors, so that at a proxy which many clients share a few of them do not divert the
+//! others' requests.
+//!
+//! A worker notes now and then how many errors and good answers of home's all workers have read, and compares with the
+//! youngest note that is an interval old.
+//! **Invariant: errors that are less than `percent` of the answers in every stretch of one to one and a half intervals never
+//! reach it**, whatever their order and however many come at once. So a stretch cannot be shorter than an interval, and
+//! nothing is reached before the first note is as old.
+//! **Invariant: where all answers are errors, it is reached in time**: with `percent` of what home answers in one and a half
+//! intervals, and at the latest when it has answered nothing well for so long.
+
+/// Notes in an interval.
+const STEPS: u64 = 4;
+/// As many as reach back one and a half intervals.
+const NOTES: usize = 6;
+
+/// Errors and good answers up to a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// When, in milliseconds.
+    pub at: u64,
+    /// Errors so far.
+    pub errors: u64,
+    /// Good answers so far.
+    pub good: u64,
+}
+
+/// What one worker has noted of one service.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Share {
+    notes: [Option<Note>; NOTES],
+    next: usize,
+}
+
+impl Share {
+    /// Whether it is time for a note. Times in milliseconds.
+    pub fn is_due(&self, interval: u64, now: u64) -> bool {
+        let last = self.notes.iter().flatten().map(|note| note.at).max();
+        // A clock that was wrong once does not stop the notes.
+        last.is_none_or(|last| now.abs_diff(last) >= interval / STEPS)
+    }
+
+    /// Takes a note.
+    pub fn note(&mut self, note: Note) {
+        if let Some(place) = self.notes.get_mut(self.next) {
+            *place = Some(note);
+        }
+        self.next = self.next.saturating_add(1) % NOTES;
+    }
+
+    /// Whether errors are at least `percent` of the answers from a note that is an interval old up to this one.
+    pub fn reached(&self, percent: u32, interval: u64, now: Note) -> bool {
+        if percent == 0 {
+            return true;
+        }
+        let old = |note: &&Note| now.at.saturating_sub(note.at) >= interval;
+        let since = self.notes.iter().flatten().filter(old);
+        let Some(since) = since.max_by_key(|note| note.at) else {
+            return false;
+        };
+        let errors = now.errors.saturating_sub(since.errors);
+        let all = now.good.saturating_sub(since.good).saturating_add(errors);
+        errors.saturating_mul(100) >= all.saturating_mul(percent.into())
+    }
+}
+
+#[cfg(test)]
+#[path = "share_test.rs"]
+mod tests;
