@@ -251,7 +251,7 @@ fn read_service(
         }
         Ok(true)
     })?;
-    let missing = |name: &str, fix: &str| at.fault_in(name, format!("is missing; add {fix}"));
+    let missing = |name: &str, fix: &str| at.fault_in(name, &format!("is missing; add {fix}"));
     let host = host.ok_or_else(|| missing("host", "the service's host, or \"*\""))?;
     if server {
         return Ok(Service {
@@ -329,7 +329,7 @@ fn read_peer(at: At<'_>) -> Result<(Peer, bool), Fault> {
         }
         Ok(true)
     })?;
-    let missing = |field: &str, fix: &str| at.fault_in(field, format!("is missing; add {fix}"));
+    let missing = |field: &str, fix: &str| at.fault_in(field, &format!("is missing; add {fix}"));
     Ok((
         Peer {
             name: name.ok_or_else(|| missing("name", "the peer cluster's name"))?,

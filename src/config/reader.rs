@@ -63,6 +63,8 @@ impl<'a> At<'a> {
     }
 
     /// A complaint about this value.
+    #[cold]
+    #[inline(never)]
     pub fn fault(&self, problem: impl Into<String>) -> Fault {
         self.complain(problem.into())
     }
@@ -76,13 +78,15 @@ impl<'a> At<'a> {
     }
 
     /// A complaint about the field of this name in this object.
-    pub fn fault_in(&self, field: &str, problem: impl Into<String>) -> Fault {
+    #[cold]
+    pub fn fault_in(&self, field: &str, problem: &str) -> Fault {
         let mut fault = self.fault(problem);
         fault.path.push('.');
         fault.path.push_str(field);
         fault
     }
 
+    #[cold]
     #[inline(never)]
     fn wrong_kind(&self, wanted: &str) -> Fault {
         self.fault(format!("must be {wanted}, not {}", self.node.kind()))
@@ -169,6 +173,7 @@ impl<'a> At<'a> {
     /// A boolean.
     /// # Errors
     /// Anything else.
+    #[inline(never)]
     pub fn boolean(&self) -> Result<bool, Fault> {
         match self.node {
             Node::Bool(value) => Ok(*value),
@@ -220,6 +225,7 @@ impl<'a> At<'a> {
     /// A name that goes into headers and metric labels: 1 to 63 letters, digits, `-`, `.` or `_`.
     /// # Errors
     /// Anything else.
+    #[inline(never)]
     pub fn name(&self) -> Result<String, Fault> {
         let text = self.text()?;
         let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
@@ -234,6 +240,7 @@ impl<'a> At<'a> {
     /// A host name as in a ServiceEntry, in lower case: at most 253 letters, digits, `-`, `.` or `_`, no port.
     /// # Errors
     /// Anything else.
+    #[inline(never)]
     pub fn host(&self) -> Result<String, Fault> {
         let text = self.text()?;
         let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);

@@ -9,6 +9,7 @@ use core::time::Duration;
 use super::duration;
 use super::reader::{At, Fault};
 use crate::policy::Detection;
+use crate::policy::answer::Codes;
 
 /// The largest value of a DestinationRule's int32 fields.
 const INT32_MAX: u32 = i32::MAX as u32;
@@ -165,11 +166,7 @@ fn read_detection(at: At<'_>, warnings: &mut Vec<String>) -> Result<Option<Detec
             "interval" => detection.interval = a_while(at)?,
             "baseEjectionTime" => detection.base_ejection = a_while(at)?,
             "maxEjectionPercent" => detection.max_percent = at.integer(0, 100)?,
-            "outlierDetectionHttpErrorCodes" => at.elements(|at| {
-                let codes = detection.codes.unwrap_or_default();
-                detection.codes = Some(codes.with(at.integer(100, 599)?));
-                Ok(())
-            })?,
+            "outlierDetectionHttpErrorCodes" => detection.codes = codes(at)?,
             _ => return ignore(IGNORED_OUTLIER, name, at, warnings),
         }
         Ok(true)
@@ -179,6 +176,18 @@ fn read_detection(at: At<'_>, warnings: &mut Vec<String>) -> Result<Option<Detec
     }
     let ejects = detection.consecutive_5xx > 0 || detection.consecutive_gateway > 0;
     Ok(ejects.then_some(detection))
+}
+
+/// `None` where the list is empty, as Istio has it.
+#[inline(never)]
+fn codes(at: At<'_>) -> Result<Option<Codes>, Fault> {
+    let mut codes = None;
+    at.elements(|at| {
+        let all: Codes = codes.unwrap_or_default();
+        codes = Some(all.with(at.integer(100, 599)?));
+        Ok(())
+    })?;
+    Ok(codes)
 }
 
 fn duration(at: At<'_>) -> Result<Duration, Fault> {

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::config;
-use crate::policy::answer::Codes;
 use serde_json::{Value, json};
 
 const PATH: &str = "services[0].trafficPolicy.outlierDetection";

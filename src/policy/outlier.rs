@@ -111,6 +111,7 @@ pub enum Course {
 impl Record {
     /// This record without what no change here could have written: a time that is yet to come counts as long over. A
     /// configuration with a shorter `baseEjectionTime` ends an ejection of one before it by this.
+    #[inline(never)]
     pub fn healed(&self, detection: &Detection, now: u64) -> Record {
         let phase = match self.phase {
             Phase::Available(since) if since > now => Phase::Available(0),
@@ -345,6 +346,7 @@ impl Record {
         }
     }
 
+    #[inline(never)]
     fn ejected(&self, detection: &Detection, now: u64) -> Record {
         // As Envoy: each interval without an ejection makes one be forgotten.
         let forgotten = match self.phase {

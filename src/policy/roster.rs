@@ -130,6 +130,7 @@ impl Roster {
     }
 
     /// The roster as bytes, for shared data.
+    #[inline(never)]
     pub fn to_bytes(&self) -> Vec<u8> {
         let words = [self.process, self.last];
         let words = words.iter().chain(&self.owners);
@@ -137,6 +138,7 @@ impl Roster {
     }
 
     /// The roster that these bytes are.
+    #[inline(never)]
     pub fn from_bytes(bytes: &[u8]) -> Option<Roster> {
         let (words, []) = bytes.as_chunks() else {
             return None;

@@ -5,7 +5,6 @@
 //! so it is right whatever the order in which the workers come to it.
 
 use core::cell::Cell;
-use core::mem;
 
 use super::host::{self, Kind, Level, Metric};
 use super::service::{Labels, counts, pairs};
@@ -82,7 +81,7 @@ impl Errors {
             differ: Cell::default(),
             key,
         };
-        host::prepare(&errors.key, &Record::default().to_bytes());
+        prepare(&errors.key);
         Ok(errors)
     }
 
@@ -256,6 +255,7 @@ impl Errors {
         }
     }
 
+    #[inline(never)]
     fn take_note(&self) {
         let (interval, now) = (self.detection.interval, host::monotonic());
         let mut share = self.share.get();
@@ -267,9 +267,10 @@ impl Errors {
 
     /// Mends what others have done to the record or to its gauge, which any module of the proxy can write: a record that is
     /// gone is written again, and the gauge driven to what the record says.
+    #[inline(never)]
     fn look_after(&self, gauge: u64) {
         let Some(bytes) = host::recall_bytes(&self.key) else {
-            host::prepare(&self.key, &Record::default().to_bytes());
+            prepare(&self.key);
             return;
         };
         let record = Record::from_bytes(&bytes);
@@ -282,12 +283,8 @@ impl Errors {
         if by == 0 || seen < LOOKS.saturating_add(worker::id() % LOOKS.saturating_add(1)) {
             return;
         }
-        // The same bytes once more: whoever wrote meanwhile, or mends too, makes this fail.
-        let mut tried = false;
-        let same = host::exchange(&self.key, |now| {
-            (!mem::replace(&mut tried, true) && now == bytes).then(|| (bytes.clone(), ()))
-        });
-        if same.is_some() {
+        // Whoever wrote meanwhile, or mends too, makes this fail.
+        if host::write_again(&self.key, &bytes) {
             host::add(self.ejected, by);
         }
     }
@@ -310,7 +307,7 @@ impl Errors {
     }
 
     fn change(&self, to: impl Fn(&Record) -> Option<Record>) -> Option<Record> {
-        change(&self.key, self.ejected, to)
+        change(&self.key, self.ejected, &to)
     }
 
     fn say_answered(&self) {
@@ -337,7 +334,8 @@ impl Errors {
 
 /// Changes the record under `key`, and the gauge with it: what it is now. Nothing where `to` says that there is nothing to
 /// change.
-fn change(key: &str, gauge: Metric, to: impl Fn(&Record) -> Option<Record>) -> Option<Record> {
+#[inline(never)]
+fn change(key: &str, gauge: Metric, to: &dyn Fn(&Record) -> Option<Record>) -> Option<Record> {
     let (before, after) = host::exchange(key, |bytes| {
         let before = Record::from_bytes(bytes);
         let after = to(&before)?;
@@ -350,6 +348,11 @@ fn change(key: &str, gauge: Metric, to: impl Fn(&Record) -> Option<Record>) -> O
     Some(after)
 }
 
+#[inline(never)]
+fn prepare(key: &str) {
+    host::prepare(key, &Record::default().to_bytes());
+}
+
 /// The gauge that shows whether home is ejected, for a service whose errors eject nobody.
 pub fn gauge(labels: &Labels) -> Option<Metric> {
     host::metric(Kind::Gauge, &metric(&pairs(labels), "ejected"))
@@ -358,7 +361,7 @@ pub fn gauge(labels: &Labels) -> Option<Metric> {
 /// Makes home available where it was ejected and errors eject nobody any more.
 pub fn forget(labels: &Labels, gauge: Metric) {
     if host::read(gauge).is_some_and(|value| value != 0) {
-        change(&key(labels), gauge, |record| {
+        change(&key(labels), gauge, &|record| {
             (record.phase.shown() != 0).then(Record::default)
         });
     }

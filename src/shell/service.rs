@@ -195,6 +195,7 @@ impl Service {
     }
 
     /// Counts a decision.
+    #[inline(never)]
     pub fn decided(&self, decision: Decision) {
         let (kind, reason) = match decision {
             Decision::Home(reason) => (0usize, reason),

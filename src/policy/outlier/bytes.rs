@@ -8,6 +8,7 @@ const UNSURE: u64 = 1 << 63;
 
 impl Record {
     /// The record as bytes, for shared data.
+    #[inline(never)]
     pub fn to_bytes(&self) -> [u8; 40] {
         let (kind, number, owner) = match self.phase {
             Phase::Available(since) => (0u32, since, 0),
@@ -33,6 +34,7 @@ impl Record {
     }
 
     /// The record that these bytes are; where they are none, that of a home of which nothing is known.
+    #[inline(never)]
     pub fn from_bytes(bytes: &[u8]) -> Record {
         let word = |at: usize| -> Option<u32> {
             let four = bytes.get(at..at.saturating_add(4))?;

@@ -224,6 +224,7 @@ fn shared(key: &str) -> Option<(Vec<u8>, u32)> {
 
 /// Writes a shared value if it is still that of `cas`; over whatever is there where `cas` is 0. False where it was not
 /// written.
+#[inline(never)]
 fn set_shared(key: &str, value: &[u8], cas: u32) -> bool {
     // SAFETY: pointers and lengths are of live slices.
     OK == unsafe {
@@ -294,14 +295,34 @@ pub fn now() -> u64 {
 /// the old, and what to return; it may be asked again. Nothing where it gives nothing, or where others changed the value
 /// [`TRIES`] times.
 pub fn exchange<T>(key: &str, mut to: impl FnMut(&[u8]) -> Option<(Vec<u8>, T)>) -> Option<T> {
+    let mut result = None;
+    let exchanged = exchange_bytes(key, &mut |before| {
+        let (after, its) = to(before)?;
+        result = Some(its);
+        Some(after)
+    });
+    result.filter(|_| exchanged)
+}
+
+fn exchange_bytes(key: &str, to: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
     for _ in 0..TRIES {
-        let (before, cas) = shared(key)?;
-        let (after, result) = to(&before)?;
+        let Some((before, cas)) = shared(key) else {
+            return false;
+        };
+        let Some(after) = to(&before) else {
+            return false;
+        };
         if set_shared(key, &after, cas) {
-            return Some(result);
+            return true;
         }
     }
-    None
+    false
+}
+
+/// Writes the bytes that are under a shared key once more, if they are still these. True for one only of several that do so
+/// at once.
+pub fn write_again(key: &str, bytes: &[u8]) -> bool {
+    shared(key).is_some_and(|(now, cas)| now == bytes && set_shared(key, bytes, cas))
 }
 
 /// Milliseconds of a clock that only goes forward, the same for all workers; 0 where the host has none.

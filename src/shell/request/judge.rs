@@ -15,6 +15,7 @@ const GRPC_STATUS: &str = "grpc-status";
 /// By which an internal request chooses its timeouts, in milliseconds.
 const TIMEOUTS: [&str; 2] = [
     "x-envoy-upstream-rq-timeout-ms",
+    // The shorter of the two, or Envoy does not heed it.
     "x-envoy-upstream-rq-per-try-timeout-ms",
 ];
 /// The status of HTTP that gRPC's DEADLINE_EXCEEDED stands for.
@@ -150,6 +151,7 @@ impl Request {
 
     /// Whether an error is that a deadline was not met which the client chose, or may have chosen: then it says nothing of
     /// home. Of a request before which all was well for long nobody knows; there only gRPC's may have chosen one.
+    #[inline(never)]
     fn is_the_clients(&self, errors: &Errors, (status, grpc): (u32, bool), flags: u64) -> bool {
         let timed_out = answer::timed_out(flags);
         // Home itself says so, having been told of the deadline.
@@ -176,6 +178,7 @@ impl Request {
         self.end_probe(errors, Ended::Failed);
     }
 
+    #[inline(never)]
     fn end_probe(&mut self, errors: &Errors, how: Ended) {
         if mem::take(&mut self.probe) {
             errors.probe_ended(owner(self.id), how);
@@ -184,6 +187,7 @@ impl Request {
 
     /// A probe that home did not answer in the time that its client, or a limit of the stream, gave it. If its request may not
     /// be complete, that says nothing, but the next client need not try the same at once: it is let go when it is time.
+    #[inline(never)]
     fn give_up_probe(&mut self, errors: &Errors) {
         if self.whole {
             self.end_probe(errors, Ended::Nothing);
@@ -208,15 +212,21 @@ fn what((status, grpc): (u32, bool)) -> String {
     format!("{kind} {status}")
 }
 
+/// The time in milliseconds that a header gives in this unit, or in one of its own.
+#[inline(never)]
+fn its(name: &str, unit: &str) -> Option<u64> {
+    let text = host::header(Map::Request, name)?;
+    answer::grpc_timeout(&(text + unit))
+}
+
 impl Deadline {
     /// Reads what the client of this request says. Envoy keeps its own headers from all but internal requests.
+    #[inline(never)]
     pub fn read() -> Deadline {
-        let header = |name| host::header(Map::Request, name);
-        let mut millis = header("grpc-timeout").and_then(|text| answer::grpc_timeout(&text));
-        if header("x-envoy-internal").is_some() {
+        let mut millis = its("grpc-timeout", "");
+        if host::header(Map::Request, "x-envoy-internal").is_some() {
             for name in TIMEOUTS {
-                let its = header(name).and_then(|text| text.parse().ok());
-                millis = its.into_iter().chain(millis).min();
+                millis = its(name, "m").or(millis);
             }
         }
         millis.map_or(Deadline::Unset, |millis| {
