@@ -78,10 +78,20 @@ const ROUTES: &str = "
 
 /// Two worlds: one with Envoy's detection and no filter, one with ours.
 async fn worlds(services: usize, envoys: &str, ours: &Value) -> Result<[World; 2]> {
+    worlds_with(services, Upstream::AsClient, envoys, ours).await
+}
+
+async fn worlds_with(
+    services: usize,
+    upstream: Upstream,
+    envoys: &str,
+    ours: &Value,
+) -> Result<[World; 2]> {
     let envoys = format!(
         "outlier_detection: {{{envoys}, interval: 3600s, base_ejection_time: 3600s, max_ejection_percent: 100, enforcing_success_rate: 0}}"
     );
     let envoys = builder(services).without_filter().home_cluster(&envoys);
+    let envoys = envoys.upstream(upstream);
     let ours = builder(services).filter(detecting(&vec![ours.clone(); services]));
     let (envoys, ours) = tokio::join!(envoys.start(), ours.start());
     Ok([envoys?, ours?])
@@ -211,6 +221,69 @@ async fn where_we_differ() -> Result<()> {
     }
     assert_eq!(ejected(ours).await?, BTreeSet::from([0, 1, 2, 4, 5]));
     assert_eq!(Service::new(ours, 3).stat("errors").await?, 1);
+    Ok(())
+}
+
+/// A list of codes takes the place of 5xx: one below 500 stands for a 500, and what is not listed is a good answer; what
+/// home did not answer, or what a gRPC status stands for, is what it was. Istio's field is Envoy's `error_matcher`.
+#[tokio::test]
+async fn listed_codes_are_errors_as_with_envoys_matcher() -> Result<()> {
+    // What home is asked for, and whether it ejects where two errors do, and where two of a gateway do.
+    let cases: [(&[(&str, &str, bool)], bool, bool); 9] = [
+        (&[("x-status", "429", false); 2], true, false),
+        (&[("x-status", "503", false); 3], false, false),
+        (&[("x-status", "502", false); 2], true, true),
+        (
+            &[
+                ("x-status", "429", false),
+                ("x-status", "503", false),
+                ("x-status", "429", false),
+            ],
+            false,
+            false,
+        ),
+        (&[("x-reset", "before", false); 2], true, true),
+        (&[("x-grpc-status", "14", true); 2], true, true),
+        (&[("x-grpc-status", "8", true); 2], false, false),
+        (&[("x-status", "200", false); 2], false, false),
+        (&[("x-status", "429", false); 1], false, false),
+    ];
+    for gateway in [false, true] {
+        let (five, two) = if gateway { (0, 2) } else { (2, 0) };
+        let ours = json!({
+            "consecutive5xxErrors": five, "consecutiveGatewayErrors": two,
+            "outlierDetectionHttpErrorCodes": [429, 502], "baseEjectionTime": "1h",
+        });
+        let envoys = if gateway {
+            "enforcing_consecutive_5xx: 0, consecutive_gateway_failure: 2, enforcing_consecutive_gateway_failure: 100"
+        } else {
+            "consecutive_5xx: 2, enforcing_consecutive_gateway_failure: 0"
+        };
+        let codes = Upstream::AsClientWithCodes;
+        let worlds = worlds_with(cases.len(), codes, envoys, &ours).await?;
+        for world in &worlds {
+            for (n, (answers, ..)) in cases.iter().enumerate() {
+                let service = Service::new(world, n);
+                for (name, value, grpc) in *answers {
+                    match grpc {
+                        true => service.grpc(&[(name, value)]).await?,
+                        false => service.get(&[(name, value)]).await?,
+                    };
+                }
+            }
+        }
+        let expected = cases
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, five, two))| match gateway {
+                true => *two,
+                false => *five,
+            });
+        let expected: BTreeSet<usize> = expected.map(|(n, _)| n).collect();
+        let [envoys, ours] = &worlds;
+        envoy_ejects(envoys, &expected).await?;
+        assert_eq!(ejected(ours).await?, expected, "gateway: {gateway}");
+    }
     Ok(())
 }
 

@@ -64,7 +64,6 @@ impl<'a> At<'a> {
 
     /// A complaint about this value.
     #[cold]
-    #[inline(never)]
     pub fn fault(&self, problem: impl Into<String>) -> Fault {
         self.complain(problem.into())
     }
@@ -87,7 +86,6 @@ impl<'a> At<'a> {
     }
 
     #[cold]
-    #[inline(never)]
     fn wrong_kind(&self, wanted: &str) -> Fault {
         self.fault(format!("must be {wanted}, not {}", self.node.kind()))
     }

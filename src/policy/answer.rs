@@ -77,7 +77,7 @@ impl Codes {
 
 /// The failure that an answer of home's with this status is, if it is one: as Envoy's `error_matcher` has it, a status below
 /// 500 that is among `codes` stands for a 500.
-pub fn failure_at_home(status: u32, codes: Option<Codes>) -> Option<Failure> {
+fn failure_at_home(status: u32, codes: Option<Codes>) -> Option<Failure> {
     match codes {
         None => failure(status),
         Some(codes) => codes.has(status).then_some(Failure {
@@ -87,8 +87,8 @@ pub fn failure_at_home(status: u32, codes: Option<Codes>) -> Option<Failure> {
 }
 
 /// Whether it takes flags and details to tell what an answer with this status says.
-pub fn suspect(status: u32, codes: Option<Codes>) -> bool {
-    failure(status).is_some() || codes.is_some_and(|codes| codes.has(status))
+pub fn suspect(status: u32, detection: &Detection) -> bool {
+    failure(status).is_some() || detection.codes.is_some_and(|codes| codes.has(status))
 }
 
 /// What an answer says of home.
@@ -116,7 +116,9 @@ pub fn verdict(
     probe: bool,
 ) -> Verdict {
     if came_from_home(details) {
-        return failure_at_home(status, detection.codes).map_or(Verdict::Well, Verdict::Failed);
+        // As with Envoy, the list is not of what a gRPC status stands for.
+        let codes = detection.codes.filter(|_| !grpc);
+        return failure_at_home(status, codes).map_or(Verdict::Well, Verdict::Failed);
     }
     let flagged = OF_HOME | if detection.overflow { OVERFLOW } else { 0 };
     // Envoy says 504 only where the request was complete, else 408 (and for gRPC UNAVAILABLE, else UNKNOWN); but of a gRPC

@@ -109,11 +109,15 @@ fn only_the_codes_that_are_listed_are_errors_of_homes_answers() {
         (503, Verdict::Well),
         (500, Verdict::Well),
     ] {
-        assert!(suspect(status, only.codes), "{status}");
+        assert!(suspect(status, &only), "{status}");
         assert_eq!(said(status, 0, VIA_UPSTREAM, &only), verdict, "{status}");
     }
     for status in [200, 428, 0, 640, u32::MAX] {
-        assert!(!suspect(status, only.codes), "{status}");
+        assert!(!suspect(status, &only), "{status}");
+    }
+    for (status, said) in [(503, failed(true)), (429, Verdict::Well)] {
+        let grpc = verdict((status, true), 0, VIA_UPSTREAM, &only, false);
+        assert_eq!(grpc, said, "a gRPC status that stands for {status}");
     }
     // What did not come from home is what it was: a connection that fails is an error, and a filter's answer none.
     assert_eq!(said(503, 1 << 5, "", &only), failed(true));

@@ -43,6 +43,8 @@ pub enum Upstream {
     Http2,
     /// The client's own.
     AsClient,
+    /// The client's own; and to Envoy's own outlier detection answers of 429 and 502 are errors, and no others.
+    AsClientWithCodes,
     /// HTTP/1.1, one request per connection: `maxRequestsPerConnection: 1`.
     OnePerConnection,
 }

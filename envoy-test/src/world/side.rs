@@ -359,6 +359,7 @@ fn cluster(name: &str, limits: &str, upstream: Upstream, tls: &str, endpoints: &
         Upstream::AsClient => {
             "use_downstream_protocol_config: {http_protocol_options: {}, http2_protocol_options: {allow_connect: true}}"
         }
+        Upstream::AsClientWithCodes => include_str!("templates/codes.yaml"),
     };
     let values = [
         ("name", name),

@@ -71,7 +71,7 @@ impl Request {
             status = answer::grpc_to_http(grpc);
         }
         let all = self.probe || !errors.calm();
-        if answer::suspect(status, errors.detection.codes) {
+        if answer::suspect(status, &errors.detection) {
             let flags = host::number(host::RESPONSE_FLAGS);
             let details = host::property(host::CODE_DETAILS).unwrap_or_default();
             let said = (status, grpc.is_some());
@@ -123,7 +123,7 @@ impl Request {
         let grpc = host::header(Map::ResponseTrailers, GRPC_STATUS);
         let status = grpc.map_or(200, |status| answer::grpc_to_http(&status));
         let said = (status, true);
-        match answer::failure_at_home(status, errors.detection.codes) {
+        match answer::failure(status) {
             Some(_) if self.is_the_clients(errors, said, 0) => self.give_up_probe(errors),
             Some(failure) => self.failed(errors, failure, &what(said)),
             None if only_now => self.succeeded(errors),
