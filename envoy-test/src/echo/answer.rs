@@ -5,6 +5,7 @@
 //! | `x-delay-ms: N` | answers N ms after the request's end, instead of the echo's own delay |
 //! | `x-hold: KEY` | answers when the test says `release(KEY)` or `release_all()` |
 //! | `x-status: N` | answers with this status |
+//! | `x-content-type: KIND` | the answer's content type |
 //! | `x-body-bytes: N` | a body of N bytes instead of the JSON |
 //! | `x-chunks: N` | the body in N chunks (of `x-body-bytes` each, or 10), length not announced |
 //! | `x-chunk-delay-ms: N` | a pause between two chunks |
@@ -145,10 +146,10 @@ pub(super) async fn answer(
     let status = number("x-status").map_or(Ok(StatusCode::OK), |status| {
         StatusCode::from_u16(status.try_into()?).map_err(anyhow::Error::from)
     })?;
-    let kind = if size.is_some() {
-        "application/octet-stream"
-    } else {
-        "application/json"
+    let kind = match size {
+        _ if wish("x-content-type").is_some() => wish("x-content-type").unwrap_or_default(),
+        Some(_) => "application/octet-stream",
+        None => "application/json",
     };
     Ok(response
         .status(status)
