@@ -1,8 +1,11 @@
 //! What must be so at the end of a case.
 
+use peer_spillover::policy::outlier::Record;
+use serde_json::Value;
+
 use crate::fault::Family;
 use crate::metrics::{GAUGE, Metric};
-use crate::world::World;
+use crate::world::{Root, Standing, World};
 
 /// When all streams are gone, and ticks have come after that: nothing is in flight. What is wrong, if anything is.
 pub fn when_idle(world: &World) -> Option<String> {
@@ -18,10 +21,60 @@ pub fn when_idle(world: &World) -> Option<String> {
     let spared = [Family::Shared, Family::Metric, Family::Property];
     let honest = spared.iter().all(|family| world.faults.spares(*family));
     let ejected = gauges(world).find(|gauge| gauge.name.ends_with(";ejected") && gauge.value > 2);
+    if world.outsider {
+        return wrong.or_else(|| unhealed(world));
+    }
     wrong.or_else(|| {
         let gauge = ejected.filter(|_| honest)?;
         Some(format!("{} is {}", gauge.name, gauge.value as i64))
     })
+}
+
+/// Where another module wrote: the gauge of each service whose errors are detected shows again what its record says. Where one
+/// configuration is all that there ever was, it is known which these are.
+fn unhealed(world: &World) -> Option<String> {
+    let [(plugin, config)] = &world.deployments[..] else {
+        return None;
+    };
+    let ticks = |root: &Root| root.standing == Standing::Good && root.ticks;
+    let alive = world.vms.iter().any(|vm| vm.roots.iter().any(ticks));
+    let told = [
+        Family::Clock,
+        Family::Property,
+        Family::Other,
+        Family::Shared,
+    ];
+    if !alive || !told.iter().all(|family| world.faults.spares(*family)) {
+        return None;
+    }
+    let config: Value = serde_json::from_slice(config).ok()?;
+    let services = config["services"].as_array()?.iter();
+    let off = services.clone().all(|service| {
+        let mode = service.get("mode").unwrap_or(&config["mode"]);
+        mode == "off"
+    });
+    let detecting =
+        services.filter(|service| !service["trafficPolicy"]["outlierDetection"].is_null());
+    for service in detecting.filter(|_| !off) {
+        let plugin = peer_spillover::names::label_value(plugin);
+        let labels = [
+            ("plugin", plugin.as_str()),
+            ("role", "client"),
+            ("service", service["host"].as_str()?),
+        ];
+        let name = |name: &str| peer_spillover::names::metric(&labels, name);
+        let gauge = gauges(world).find(|gauge| gauge.name == name("ejected") && !gauge.dropped)?;
+        let bytes = world.shared.get(name("errors").as_bytes());
+        let record = Record::from_bytes(&bytes.map(|(bytes, _)| bytes).unwrap_or_default());
+        let (says, shows) = (record.phase.shown(), gauge.value.cast_signed());
+        if says != shows {
+            return Some(format!(
+                "{} is {shows}, and its record says {says}",
+                gauge.name
+            ));
+        }
+    }
+    None
 }
 
 /// When all root contexts are gone: nothing is said to run.

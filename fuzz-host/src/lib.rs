@@ -22,6 +22,7 @@ pub mod configs;
 pub mod fault;
 pub mod host;
 pub mod metrics;
+pub mod outsider;
 pub mod rng;
 pub mod run;
 pub mod script;

@@ -8,6 +8,7 @@ use peer_spillover::policy::roster::SILENT;
 use crate::case::Case;
 use crate::check;
 use crate::configs;
+use crate::outsider;
 use crate::stream::{Stage, Stream};
 use crate::values::PLUGINS;
 use crate::world::{MILLI, Phase, Root, Sabotage, Standing, World};
@@ -70,7 +71,7 @@ pub fn next(world: &mut World, me: usize) -> Next {
     match world.phase {
         Phase::Run if world.steps == 0 => {
             // From here on only what lives is there to mend what the dead have left.
-            world.patient |= world.vms.iter().any(|vm| vm.dead);
+            world.patient |= world.vms.iter().any(|vm| vm.dead) || world.outsider;
             world.fair &= world.can_mend();
             world.vms.iter_mut().for_each(|vm| vm.dying = false);
             world.phase = Phase::Drain;
@@ -105,9 +106,10 @@ fn done(world: &mut World, me: usize) -> Next {
     }
     if world.phase == Phase::Tick {
         let wrong = check::when_idle(world);
+        let usual = LAST_ROUNDS.max(outsider::rounds(world));
         let most = wrong
             .as_ref()
-            .map_or(LAST_ROUNDS, |_| ROUNDS_WITHOUT_A_MARK);
+            .map_or(usual, |_| usual.max(ROUNDS_WITHOUT_A_MARK));
         let over = world.rounds >= most;
         if over || (wrong.is_none() && !world.patient && world.rounds >= FEW_ROUNDS) {
             if let Some(wrong) = wrong {
@@ -124,6 +126,7 @@ fn done(world: &mut World, me: usize) -> Next {
 }
 
 fn step(world: &mut World, me: usize) -> Next {
+    outsider::may_write(world);
     if world.sabotage == Some(Sabotage::Panic) && world.steps == 0 {
         return Next::Run(Call::Tick(u32::MAX));
     }

@@ -21,6 +21,19 @@ impl Shared {
         self.all.get(key).cloned()
     }
 
+    /// The keys whose names end so, in order.
+    pub fn keys(&self, end: &str) -> Vec<Vec<u8>> {
+        let keys = self.all.keys().filter(|key| key.ends_with(end.as_bytes()));
+        let mut keys: Vec<Vec<u8>> = keys.cloned().collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Removes what is under a key.
+    pub fn remove(&mut self, key: &[u8]) {
+        self.all.remove(key);
+    }
+
     /// Writes, if the value is still that of `cas`, or whatever it is where `cas` is 0. The status.
     pub fn set(&mut self, key: &[u8], value: &[u8], cas: u32) -> u32 {
         if cas != 0 && self.all.get(key).is_some_and(|(_, now)| *now != cas) {

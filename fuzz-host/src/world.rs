@@ -135,6 +135,8 @@ pub struct World {
     pub steps: u32,
     /// VMs may trap.
     pub traps: bool,
+    /// Another module of the proxy writes what is not its own.
+    pub outsider: bool,
     /// What the case does now.
     pub phase: Phase,
     /// Counts are to balance.
@@ -190,6 +192,7 @@ impl World {
             rounds: 0,
             patient: rng.chance(20),
             traps: vms > 1 && rng.chance(150),
+            outsider: rng.chance(150),
             trace: options.trace,
             sabotage: options.sabotage,
             callbacks: 0,

@@ -280,7 +280,9 @@ impl Errors {
             _ => 0,
         };
         self.differ.set((gauge, record, seen));
-        if by == 0 || seen < LOOKS.saturating_add(worker::id() % LOOKS.saturating_add(1)) {
+        // Not all of them at once.
+        let more = worker::id().checked_rem(LOOKS.saturating_add(1));
+        if by == 0 || seen < LOOKS.saturating_add(more.unwrap_or(0)) {
             return;
         }
         // Whoever wrote meanwhile, or mends too, makes this fail.
