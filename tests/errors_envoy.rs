@@ -8,6 +8,10 @@
 //! | a gRPC status that is an error, in trailers | the 200 of the headers is a good answer | an error | Envoy's router tells its detector at the headers, and reads no trailers (`router.cc` says so) |
 //! | a gRPC answer broken off after its headers | a good answer, then an error | an error | gRPC is judged at its end, so broken answers one after the other are a run |
 //! | a gRPC status in the headers of an answer to a request that is not `application/grpc`, such as gRPC-Web's | the 200 | an error where it is all of the answer | Envoy looks where the request was gRPC |
+//! | a stream of gRPC that its client ends | a good answer at its headers | a good answer at its end (`errors_protocols.rs`) | as above |
+//! | a deadline that the client chose is not met | an error | nothing (`errors_protocols.rs`) | otherwise any client ejects home for all |
+//! | a probe that ends by the stream's idle timeout or longest duration | there are no probes | an error (`errors_protocols.rs`); other requests that end so are nothing for both | it was not answered |
+//! | errors of a minority at a gateway or waypoint | eject | do not, unless `minErrorPercent: 0` (`errors_share.rs`) | one client would eject home for all |
 //! | a route's timeout in the middle of a body | nothing | an error | Envoy's router reports a timeout while it waits for headers only; home did not finish its answer |
 //! | another filter of the same proxy answers well | nothing | nothing (`errors/innocent.rs`); a good answer where the worker has long seen no error | to ask every good answer whence it came would be dear |
 //! | retries by the router | each attempt | the last one, as the client sees it | the filter is before the router |

@@ -21,9 +21,10 @@ const STEP: u32 = 0x9E37_79B9;
 
 /// Turns in the ticks between two looks whether record and gauge are what this filter made them: five seconds.
 const LOOK_AFTER: u32 = 5;
-/// So many looks in a row must see the same fault before it is mended, and up to as many more, by the number of the VM, so
-/// that one comes first: another VM may just be between its changes of the two.
+/// So many looks in a row must see the same fault before it is mended: another VM may just be between its changes of the two.
+/// And fewer than [`SPREAD`] more, by the number of the VM, so that one comes first.
 const LOOKS: u32 = 2;
+const SPREAD: u32 = 3;
 
 /// Error detection at work.
 pub struct Errors {
@@ -280,9 +281,7 @@ impl Errors {
             _ => 0,
         };
         self.differ.set((gauge, record, seen));
-        // Not all of them at once.
-        let more = worker::id().checked_rem(LOOKS.saturating_add(1));
-        if by == 0 || seen < LOOKS.saturating_add(more.unwrap_or(0)) {
+        if by == 0 || seen < LOOKS.saturating_add(worker::id() % SPREAD) {
             return;
         }
         // Whoever wrote meanwhile, or mends too, makes this fail.
