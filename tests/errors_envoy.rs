@@ -233,7 +233,8 @@ async fn where_we_differ() -> Result<()> {
 #[tokio::test]
 async fn listed_codes_are_errors_as_with_envoys_matcher() -> Result<()> {
     // What home is asked for, and whether it ejects where two errors do, and where two of a gateway do.
-    let cases: [(&[(&str, &str, bool)], bool, bool); 9] = [
+    type Case<'a> = (&'a [(&'a str, &'a str, bool)], bool, bool);
+    let cases: [Case<'_>; 9] = [
         (&[("x-status", "429", false); 2], true, false),
         (&[("x-status", "503", false); 3], false, false),
         (&[("x-status", "502", false); 2], true, true),

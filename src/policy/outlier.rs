@@ -9,7 +9,7 @@
 //! be complete says nothing of home by having no answer: it is let go after a while, first a second and twice as long each
 //! time, and the next request is the probe; what home answers it then is heard all the same.
 //! **Invariant: a record heals.** Other Wasm modules of the proxy can write shared data. A time that no change here could
-//! have written counts as over ([`Record::healed`]), and so does a number beyond the largest that makes a difference.
+//! have written counts as over ([`Record::healed`]), and a number of ejections beyond the largest that is written as none.
 //! **Invariant: good answers between two errors part them**, whichever workers saw which: they are counted together
 //! (the witness), and an error that finds that count moved begins a new run. It holds for answers that are read: a worker
 //! in a long calm does not read all ([`super::attention`]).
@@ -122,11 +122,13 @@ impl Record {
             Phase::Ramp(since) if since > now => Phase::Ramp(0),
             phase => phase,
         };
-        let most = detection.longest().checked_div(detection.base_ejection);
-        let most = most.unwrap_or(0).saturating_add(1);
         Record {
             phase,
-            ejections: self.ejections.min(u32::try_from(most).unwrap_or(u32::MAX)),
+            ejections: if u64::from(self.ejections) > detection.most_ejections() {
+                0
+            } else {
+                self.ejections
+            },
             ..*self
         }
     }
@@ -357,7 +359,7 @@ impl Record {
             _ => 0,
         };
         let before = u64::from(self.ejections).saturating_sub(forgotten);
-        let ejections = before.saturating_add(1);
+        let ejections = before.saturating_add(1).min(detection.most_ejections());
         let time = detection
             .base_ejection
             .saturating_mul(ejections)

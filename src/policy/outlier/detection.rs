@@ -50,6 +50,12 @@ impl Detection {
         LONGEST.max(self.base_ejection)
     }
 
+    /// Ejections in a row after which another is not longer.
+    pub(super) fn most_ejections(&self) -> u64 {
+        let most = self.longest().checked_div(self.base_ejection);
+        most.unwrap_or(0).saturating_add(1)
+    }
+
     /// For how long after an ejection only a request that is known to be complete is a probe.
     pub(super) fn preference(&self) -> u64 {
         PATIENCE.min(self.base_ejection)

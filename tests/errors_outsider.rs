@@ -1,0 +1,133 @@
+//! Another Wasm module of the proxy writes the records of errors, and the gauges beside them: whatever it writes, home gets
+//! requests again where it answers well, and its errors eject it again.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use common::{Service, builder, detecting, host};
+use envoy_test::envoy::temp_dir;
+use envoy_test::wait::until_some_by;
+use envoy_test::world::{HOME, Update, service_metric};
+use serde_json::json;
+
+#[path = "errors/common.rs"]
+mod common;
+
+/// A record: its phase, ejections, runs; the count of good answers, a time, and the owner of a probe.
+fn record(phase: u32, number: u32, time: u64) -> Vec<u8> {
+    let words = [phase, number, number, number];
+    let longs = [0, time, 7u64];
+    let words = words.iter().flat_map(|word| word.to_le_bytes());
+    words
+        .chain(longs.iter().flat_map(|long| long.to_le_bytes()))
+        .collect()
+}
+
+/// A module that writes these records and gauges when it is configured.
+fn outsider(records: &[(String, Vec<u8>)], gauges: &[(String, u64)]) -> String {
+    let (mut data, mut code, mut at) = (String::new(), String::new(), 16);
+    let mut put = |bytes: &[u8]| {
+        let text: String = bytes.iter().map(|byte| format!("\\{byte:02x}")).collect();
+        let here = at;
+        writeln!(data, "(data (i32.const {here}) \"{text}\")").expect("a string");
+        at += bytes.len();
+        format!("(i32.const {here}) (i32.const {})", bytes.len())
+    };
+    for (key, value) in records {
+        let (key, value) = (put(key.as_bytes()), put(value));
+        writeln!(code, "(drop (call $set {key} {value} (i32.const 0)))").expect("a string");
+    }
+    for (name, value) in gauges {
+        let name = put(name.as_bytes());
+        writeln!(
+            code,
+            "(drop (call $define (i32.const 1) {name} (i32.const 0)))
+             (drop (call $record (i32.load (i32.const 0)) (i64.const {value})))"
+        )
+        .expect("a string");
+    }
+    format!(
+        r#"(module
+  (import "env" "proxy_set_shared_data" (func $set (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_record_metric" (func $record (param i32 i64) (result i32)))
+  (memory (export "memory") 1)
+  {data}
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 32768))
+  (func (export "proxy_on_context_create") (param i32 i32))
+  (func (export "proxy_on_vm_start") (param i32 i32) (result i32) (i32.const 1))
+  (func (export "proxy_on_configure") (param i32 i32) (result i32)
+    {code}
+    (i32.const 1)))"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poisoned_record_heals_and_detection_works_on() -> Result<()> {
+    let far = u64::MAX / 2;
+    // A record, and what its gauge is set to.
+    let poisons = [
+        (record(1, 0, far), None),
+        (record(1, 0, far), Some(1)),
+        (record(2, u32::MAX, far), Some(1)),
+        (record(3, 0, far), Some(2)),
+        (record(0, u32::MAX, far), None),
+        (vec![], Some(77)),
+        (record(0, 0, 0), Some(5)),
+        (vec![9; 7], Some(u64::MAX)),
+        (record(4, 9, far), None),
+    ];
+    let detection =
+        json!({"consecutive5xxErrors": 2, "interval": "200ms", "baseEjectionTime": "300ms"});
+    let world = builder(&vec![detection; poisons.len()])
+        .another_filter("outsider", detecting(&[]))
+        .workers(2)
+        .start()
+        .await?;
+    for n in 0..poisons.len() {
+        assert_eq!(Service::new(&world, n).get(&[]).await?.served_by(), HOME);
+    }
+    let mut records = Vec::new();
+    let mut gauges = Vec::new();
+    for (n, (record, gauge)) in poisons.iter().enumerate() {
+        // Envoy puts a prefix before the names of all metrics of Wasm modules.
+        let name = |name: &str| service_metric(&host(n), name).replace("wasmcustom.", "");
+        records.push((name("errors"), record.clone()));
+        gauges.extend(gauge.map(|gauge| (name("ejected"), gauge)));
+    }
+    let dir = temp_dir("outsider")?;
+    let (text, module) = (dir.path().join("o.wat"), dir.path().join("o.wasm"));
+    std::fs::write(&text, outsider(&records, &gauges))?;
+    let made = xtask::tools::wasm_opt()?
+        .arg(&text)
+        .arg("-o")
+        .arg(&module)
+        .status()?;
+    assert!(made.success());
+    assert_eq!(world.set_filter(1, &module, "{}").await?, Update::Accepted);
+
+    // Each is sent errors until one of them ejects it, and then good requests until it is back.
+    let mut ejected = vec![false; poisons.len()];
+    let mut back = ejected.clone();
+    let waited = until_some_by("all heal", Duration::from_secs(90), async || {
+        for n in 0..poisons.len() {
+            let service = Service::new(&world, n);
+            if back[n] {
+                continue;
+            }
+            if ejected[n] {
+                let answer = service.get(&[]).await.ok()?;
+                let shown = service.stat("ejected").await.ok()?;
+                back[n] = answer.served_by() == HOME && shown == 0;
+            } else {
+                service.get(&[("x-status", "500")]).await.ok()?;
+                ejected[n] = !service.ejected_for().is_empty();
+            }
+        }
+        back.iter().all(|back| *back).then_some(())
+    })
+    .await;
+    waited.with_context(|| format!("ejected: {ejected:?}, back: {back:?}"))
+}
