@@ -19,7 +19,7 @@
 //! | `configured` | gauge | plugin, role | VMs that run a good configuration, whichever |
 //! | `workers` | gauge | plugin, role | those of them that are alive, less the main thread's |
 //! | `heartbeat` | gauge | plugin, role | Unix second at which one of them was last seen alive |
-//! | `good_answers` | gauge | plugin, role, service | home's answers that were read and were no errors |
+//! | `good_answers` | gauge | plugin, role, service | home's answers that were read and were no errors; with `minErrorPercent` each stands for those that were not read |
 //! | `beats` | gauge | worker | grows while that VM lives; `worker` is a number for the process and a slot in it |
 //! | `roster_changes` | gauge | worker (the process alone) | VMs that came, and slots that were taken over |
 //! | `held`, `runs`, `shows` | gauge | worker, and others | that VM's share of `in_flight`, `configured`, `info` |

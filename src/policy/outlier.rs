@@ -5,9 +5,9 @@
 //! next, and every change happens once.
 //!
 //! **Invariant: two workers do not eject twice.** An error while home is ejected changes nothing.
-//! **Invariant: one probe at a time.** Only its owner ends one, or whoever finds its owner's VM dead, or time. One whose request may not
-//! be complete says nothing of home by having no answer: it is let go after a while, first a second and twice as long each
-//! time, and the next request is the probe; what home answers it then is heard all the same.
+//! **Invariant: one probe at a time.** Only its owner ends one, or whoever finds its owner's VM dead, or time. One whose
+//! request may not be complete says nothing of home by having no answer: it is let go after a while, first a second and
+//! twice as long each time, and the next request is the probe; a good answer of home's to it counts all the same.
 //! **Invariant: a record heals.** Other Wasm modules of the proxy can write shared data. A time that no change here could
 //! have written counts as over ([`Record::healed`]), and a number of ejections beyond the largest that is written as none.
 //! **Invariant: good answers between two errors part them**, whichever workers saw which: they are counted together
