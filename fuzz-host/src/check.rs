@@ -33,7 +33,7 @@ pub fn when_idle(world: &World) -> Option<String> {
 /// Where another module wrote: the gauge of each service whose errors are detected shows again what its record says. Where one
 /// configuration is all that there ever was, it is known which these are.
 fn unhealed(world: &World) -> Option<String> {
-    let [(plugin, config)] = &world.deployments[..] else {
+    let [(plugin, config, _)] = &world.deployments[..] else {
         return None;
     };
     let ticks = |root: &Root| root.standing == Standing::Good && root.ticks;
