@@ -8,7 +8,7 @@
 //! | metric | kind | labels | what it says |
 //! |---|---|---|---|
 //! | `in_flight` | gauge | plugin, role, service | requests sent to the home service and not finished |
-//! | `limit` | gauge | plugin, role, service | the limit last configured; 0 where there is none |
+//! | `limit` | gauge | plugin, role, service | the limit last configured; 0 if there is none, or no such service any more |
 //! | `decisions` | counter | plugin, role, service, destination, reason | what was decided, and why |
 //! | `ejected` | gauge | plugin, role, service | 1 where home is ejected for errors, 2 in the ramp after it, else 0 |
 //! | `ejections` | counter | plugin, role, service | how often home was ejected |
@@ -20,6 +20,7 @@
 //! | `workers` | gauge | plugin, role | those of them that are alive, less the main thread's |
 //! | `heartbeat` | gauge | plugin, role | Unix second at which one of them was last seen alive |
 //! | `good_answers` | gauge | plugin, role, service | home's answers that were read and were no errors; with `minErrorPercent` each stands for those that were not read |
+//! | `probe_in_flight` | gauge | plugin, role | always 0: shows that Envoy keeps gauges of ours |
 //! | `beats` | gauge | worker | grows while that VM lives; `worker` is a number for the process and a slot in it |
 //! | `roster_changes` | gauge | worker (the process alone) | VMs that came, and slots that were taken over |
 //! | `held`, `runs`, `shows` | gauge | worker, and others | that VM's share of `in_flight`, `configured`, `info` |
@@ -35,6 +36,19 @@ pub const DEBUG: &str = "x-peer-spillover";
 pub const LOG_FIELD: &str = "peer_spillover";
 /// What every metric's name begins with.
 pub const PREFIX: &str = "peer_spillover_";
+
+/// What only the filter itself needs. The rule for Prometheus in `wasmplugin/telemetry/` drops these.
+pub const INTERNAL: [&str; 7] = [
+    "beats",
+    "good_answers",
+    "held",
+    TEST,
+    "roster_changes",
+    "runs",
+    "shows",
+];
+/// The gauge by which it is tested whether Envoy keeps gauges at all.
+pub const TEST: &str = "probe_in_flight";
 
 /// The word for the home service, as a destination. No peer may be called so.
 pub const HOME: &str = "home";

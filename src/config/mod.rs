@@ -12,7 +12,7 @@ pub mod traffic_policy;
 mod types;
 
 use crate::names;
-use crate::policy::{Detection, Rule};
+use crate::policy::{Detection, Rule, index};
 use node::Node;
 use reader::{At, Path};
 use traffic_policy::TrafficPolicy;
@@ -175,22 +175,25 @@ fn read_services(
 ) -> Result<Vec<Service>, Fault> {
     let mut services: Vec<Service> = Vec::new();
     let mut more = 0usize;
+    // In the order of their hosts.
+    let mut order: Vec<usize> = Vec::new();
     at.elements(|at| {
         if services.len() >= MOST_SERVICES {
             return Err(at.fault(format!(
                 "is one too many; at most {MOST_SERVICES} services in one plugin"
             )));
         }
-        let service = read_service(at, role, inherited, warnings)?;
+        services.push(read_service(at, role, inherited, warnings)?);
         more = more.saturating_add(warnings.len().saturating_sub(MOST_WARNINGS));
         warnings.truncate(MOST_WARNINGS);
-        if services.iter().any(|other| other.host == service.host) {
+        let host = |n: usize| services.get(n).map_or("", |service| &service.host);
+        let last = services.len().saturating_sub(1);
+        if !index::insert(&mut order, last, host) {
+            let host = host(last);
             return Err(at.fault(format!(
-                "host {} is there twice; merge the two services",
-                service.host
+                "host {host} is there twice; merge the two services"
             )));
         }
-        services.push(service);
         Ok(())
     })?;
     if services.is_empty() {

@@ -31,7 +31,7 @@ impl std::error::Error for Fault {}
 /// A value and its path.
 #[derive(Clone, Copy)]
 pub struct At<'a> {
-    node: &'a Node,
+    node: &'a Node<'a>,
     path: &'a Path<'a>,
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for Path<'_> {
 
 impl<'a> At<'a> {
     /// The value `node` at `path`.
-    pub fn new(node: &'a Node, path: &'a Path<'a>) -> Self {
+    pub fn new(node: &'a Node<'a>, path: &'a Path<'a>) -> Self {
         At { node, path }
     }
 

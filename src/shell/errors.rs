@@ -2,12 +2,13 @@
 //!
 //! What all workers know is one record under a shared key, changed by compare-and-swap. What every request must know, whether
 //! there is anything to know at all, is the gauge `ejected`; it is moved by increments, one for each change of the record,
-//! so it is right whatever the order in which the workers come to it.
+//! so it is right whatever the order in which the workers come to it. There is no record until the first error, and whoever
+//! comes first writes it as any other change: one of two workers who do so at once finds the other's.
 
 use core::cell::Cell;
 
 use super::host::{self, Kind, Level, Metric};
-use super::service::{Labels, counts, pairs};
+use super::service::{Labels, counts};
 use super::worker;
 use crate::names::metric;
 use crate::policy::answer::Failure;
@@ -54,21 +55,17 @@ impl Errors {
     /// The name of a metric that Envoy does not keep.
     pub fn new(detection: Detection, labels: &Labels, peer: &str) -> Result<Errors, String> {
         let gauge = |name: &str| {
-            let name = metric(&pairs(labels), name);
+            let name = metric(&labels.pairs(), name);
             let gauge = host::metric(Kind::Gauge, &name);
             gauge.filter(|gauge| counts(*gauge)).ok_or(name)
         };
         let counter = |name: &str| {
-            let name = metric(&pairs(labels), name);
+            let name = metric(&labels.pairs(), name);
             host::metric(Kind::Counter, &name).ok_or(name)
         };
-        let key = key(labels);
-        let errors = Errors {
+        Ok(Errors {
             detection,
-            host: labels
-                .last()
-                .map(|(_, host)| host.clone())
-                .unwrap_or_default(),
+            host: labels.host.clone(),
             peer: peer.to_owned(),
             ejected: gauge("ejected")?,
             witness: gauge("good_answers")?,
@@ -80,15 +77,25 @@ impl Errors {
             last: Cell::default(),
             share: Cell::default(),
             differ: Cell::default(),
-            key,
-        };
-        prepare(&errors.key);
-        Ok(errors)
+            key: key(labels),
+        })
     }
 
-    /// What shows whether home is ejected.
-    pub fn gauge(&self) -> Metric {
-        self.ejected
+    /// The same, as a new configuration has it.
+    pub fn configured(&self, detection: Detection, peer: &str) -> Errors {
+        Errors {
+            detection,
+            host: self.host.clone(),
+            peer: peer.to_owned(),
+            key: self.key.clone(),
+            attention: Cell::default(),
+            draw: Cell::default(),
+            turn: Cell::default(),
+            last: Cell::default(),
+            share: Cell::default(),
+            differ: Cell::default(),
+            ..*self
+        }
     }
 
     /// What to do with a request; `owner` is who it would be as a probe. `whole`: it is known to be complete.
@@ -170,7 +177,8 @@ impl Errors {
     fn erred(&self, failure: Failure, what: &str, enough: bool) {
         self.saw(false);
         host::add(self.errors, 1);
-        let witness = host::read(self.witness).unwrap_or(0);
+        // The lower half, as of a count: in the upper one VMs test whether Envoy keeps the gauge.
+        let witness = host::read(self.witness).map_or(0, |n| u64::from(n as u32));
         let now = host::monotonic();
         let detection = &self.detection;
         let note = self.note(now);
@@ -271,7 +279,10 @@ impl Errors {
     #[inline(never)]
     fn look_after(&self, gauge: u64) {
         let Some(bytes) = host::recall_bytes(&self.key) else {
-            prepare(&self.key);
+            // There is none before the first error.
+            if gauge != 0 {
+                prepare(&self.key);
+            }
             return;
         };
         let record = Record::from_bytes(&bytes);
@@ -354,12 +365,7 @@ fn prepare(key: &str) {
     host::prepare(key, &Record::default().to_bytes());
 }
 
-/// The gauge that shows whether home is ejected, for a service whose errors eject nobody.
-pub fn gauge(labels: &Labels) -> Option<Metric> {
-    host::metric(Kind::Gauge, &metric(&pairs(labels), "ejected"))
-}
-
-/// Makes home available where it was ejected and errors eject nobody any more.
+/// Makes home available where it was ejected and errors eject nobody any more. The gauge is `ejected`.
 pub fn forget(labels: &Labels, gauge: Metric) {
     if host::read(gauge).is_some_and(|value| value != 0) {
         change(&key(labels), gauge, &|record| {
@@ -370,7 +376,7 @@ pub fn forget(labels: &Labels, gauge: Metric) {
 
 /// Shared data is one space for all plugins of a proxy, so the key says whose it is.
 fn key(labels: &Labels) -> String {
-    metric(&pairs(labels), "errors")
+    metric(&labels.pairs(), "errors")
 }
 
 /// Who a stream of this VM is as a probe, among all of the proxy.

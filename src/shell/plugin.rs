@@ -9,16 +9,17 @@ use proxy_wasm::types::ContextType;
 
 use super::callback;
 use super::host::{self, Kind, Level, Metric};
+use super::left::{self, Left};
 use super::request::Request;
 use super::running::{self, Sides, Standing};
-use super::service::{self, Service};
+use super::service::{self, Labels, Service};
 use super::slot;
 use super::trap;
 use super::worker;
 use crate::config::{self, Config, Fault, Mode, Role, Routing};
 use crate::names::{self, metric};
 use crate::policy::roster::STALE;
-use crate::policy::{Ledger, Ticket};
+use crate::policy::{Ledger, Ticket, index};
 
 /// Between two sweeps for streams whose client does not read, and between two heartbeats.
 pub(super) const TICK: Duration = Duration::from_millis(200);
@@ -33,19 +34,21 @@ const ONE_SEEN_OF: u32 = 256;
 
 /// A configuration at work.
 pub struct Plugin {
+    pub name: Rc<str>,
+    pub role: Role,
+    /// All services have `mode: off`.
+    off: bool,
     pub cluster: String,
     pub mode: Mode,
     pub debug_header: bool,
     pub trust_domains: Vec<String>,
-    pub role: Role,
     /// `x-peer-spillover-to` is looked for in each request, not only where it may have led the request away.
     pub looks_for_to: bool,
     /// The counter of requests with headers that nobody vouches for.
     forged: Cell<Option<Metric>>,
-    name: String,
     pub(super) services: Vec<Service>,
-    /// Hosts in order, for a search; empty where `*` serves all.
-    by_host: Vec<(String, usize)>,
+    /// Indices of services in the order of their hosts, for a search; empty where `*` serves all.
+    by_host: Vec<usize>,
     pub(super) ledger: RefCell<Ledger>,
     /// Services that requests came to.
     pub(super) used: RefCell<Vec<usize>>,
@@ -57,47 +60,42 @@ pub struct Plugin {
 
 impl Plugin {
     fn new(config: Config, name: &str, default_routing: Routing) -> Result<Plugin, Fault> {
-        let mut services = Vec::with_capacity(config.services.len());
-        for (index, service) in config.services.into_iter().enumerate() {
-            services.push(Service::new(
-                service,
-                index,
-                name,
-                config.role,
-                default_routing,
-            )?);
-        }
-        let by_host = services
-            .iter()
-            .map(|service| (service.host().to_owned(), service.index))
-            .filter(|(host, _)| host != "*")
+        let (name, role) = (Rc::from(name), config.role);
+        service::keeps_gauges(&name, role)?;
+        let services = config.services.into_iter().enumerate();
+        let services: Vec<Service> = services
+            .map(|(index, service)| Service::new(service, index, &name, role, default_routing))
             .collect();
-        let by_host = config::hosts::sorted(by_host);
+        let host = |index: usize| services.get(index).map_or("", Service::host);
+        let mut by_host: Vec<usize> = Vec::with_capacity(services.len());
+        for index in (0..services.len()).filter(|index| host(*index) != "*") {
+            index::insert(&mut by_host, index, host);
+        }
         // Where a route by that header is the way to a peer. A server pays for it where nobody counts instructions.
         let looks_for_to = services.iter().any(|s| {
-            s.mode == Mode::Enforce && (s.routing == Routing::Header || config.role == Role::Server)
+            s.mode == Mode::Enforce && (s.routing == Routing::Header || role == Role::Server)
         });
-        let plugin = Plugin {
+        let off = match role {
+            Role::Edge => config.mode == Mode::Off,
+            Role::Client | Role::Server => services.iter().all(|s| s.mode == Mode::Off),
+        };
+        Ok(Plugin {
+            off,
+            name,
+            role,
             cluster: config.cluster,
             mode: config.mode,
             debug_header: config.debug_header,
             trust_domains: config.trust_domains,
-            role: config.role,
             looks_for_to,
             forged: Cell::default(),
-            name: name.to_owned(),
             used: RefCell::default(),
             turn: Cell::default(),
             services,
             by_host,
             ledger: RefCell::default(),
             ticks: Cell::default(),
-        };
-        // It may be over before a request comes.
-        for service in plugin.services.iter().filter(|s| s.is_ejected()) {
-            plugin.uses(service);
-        }
-        Ok(plugin)
+        })
     }
 
     /// The service that serves whatever the proxy serves, if this configuration is so.
@@ -123,13 +121,43 @@ impl Plugin {
     #[inline(never)]
     pub fn by_host(&self, host: &str) -> Option<&Service> {
         let host = host.to_ascii_lowercase();
+        let of = |index: &usize| self.services.get(*index);
         let at = self
             .by_host
-            .binary_search_by(|(other, _)| other.as_str().cmp(&host))
+            .binary_search_by(|index| of(index).map_or("", Service::host).cmp(&host))
             .ok()?;
-        self.by_host
-            .get(at)
-            .and_then(|(_, index)| self.services.get(*index))
+        self.by_host.get(at).and_then(of)
+    }
+
+    /// The service of this name in the configuration, a host or `*`.
+    pub fn by_name(&self, name: &str) -> Option<&Service> {
+        if name == "*" {
+            self.star()
+        } else {
+            self.by_host(name)
+        }
+    }
+
+    /// The labels of a service.
+    pub fn labels(&self, host: &str) -> Labels {
+        Labels {
+            plugin: Rc::clone(&self.name),
+            role: self.role,
+            host: host.to_owned(),
+        }
+    }
+
+    /// Goes on with what services have in the configuration before that were used there.
+    fn go_on(&self, before: &Plugin) {
+        for service in &before.services {
+            if service.is_used()
+                && let Some(now) = self.by_name(service.host())
+            {
+                now.go_on(service);
+                // What errors have begun may be over before a request comes.
+                self.uses(now);
+            }
+        }
     }
 
     /// The service whose peer has this host, of which there is one at the most.
@@ -141,7 +169,7 @@ impl Plugin {
 
     /// Notes that a request came to a service: one that none came to costs nothing in a tick.
     pub fn uses(&self, service: &Service) {
-        if !service.used.replace(true) {
+        if !service.visited.replace(true) {
             self.is_used(service.index);
         }
     }
@@ -158,7 +186,7 @@ impl Plugin {
     #[inline(never)]
     pub fn forged(&self) {
         service::count(&self.forged, || {
-            let labels = [("plugin", self.name.as_str()), ("role", self.role.word())];
+            let labels = [("plugin", &*self.name), ("role", self.role.word())];
             metric(&labels, "forged_headers")
         });
     }
@@ -209,6 +237,7 @@ pub struct Root {
     streams: Rc<()>,
     /// It has stopped its ticks.
     rests: Cell<bool>,
+    left: Left,
 }
 
 impl Root {
@@ -224,6 +253,7 @@ impl Root {
             ticks_fast: false,
             streams: Rc::default(),
             rests: Cell::default(),
+            left: Left::default(),
         }
     }
 
@@ -237,32 +267,17 @@ impl Root {
         } else {
             Routing::Authority
         };
-        let (warnings, role, mode) = (config.warnings.clone(), config.role, config.mode);
-        let cluster = config.cluster.clone();
-        let mut modes = config.services.iter().map(|service| service.mode);
-        let all_off = match role {
-            Role::Edge => mode == Mode::Off,
-            Role::Client | Role::Server => modes.all(|mode| mode == Mode::Off),
-        };
+        let warnings = config.warnings.join("; ");
         let plugin = Plugin::new(config, name, default_routing)?;
         if !warnings.is_empty() {
-            host::log(
-                Level::Warn,
-                &format!("peer-spillover: {}", warnings.join("; ")),
-            );
+            host::log(Level::Warn, &format!("peer-spillover: {warnings}"));
         }
-        let plugin = (!all_off).then(|| Rc::new(plugin));
-        let standing = &self.standing;
-        running::start(
-            self.id,
-            standing,
-            name,
-            role,
-            mode,
-            &cluster,
-            plugin.clone(),
-        );
-        self.plugin = RefCell::new(plugin);
+        if let Some(before) = running::current(name, plugin.role) {
+            plugin.go_on(&before);
+        }
+        let plugin = Rc::new(plugin);
+        running::start(self.id, &self.standing, &plugin);
+        self.plugin = RefCell::new(Some(plugin));
         self.refused = None;
         self.sides.set(0);
         Ok(())
@@ -305,8 +320,8 @@ impl Root {
         if let Some(role) = self.refused {
             if !known || self.standing.get() != Standing::Current {
                 let found = running::take_over(self.id, role, side);
-                let (sides, at_work) = found.unwrap_or_default();
-                self.sides.set(sides);
+                let (sides, at_work) = found.unzip();
+                self.sides.set(sides.unwrap_or_default());
                 if let Ok(mut plugin) = self.plugin.try_borrow_mut() {
                     *plugin = at_work;
                 }
@@ -343,6 +358,9 @@ impl Root {
         if standing != Standing::Shared
             && let Some(plugin) = self.plugin.get_mut()
         {
+            if current {
+                self.left.tick(plugin);
+            }
             plugin.tick(self.id, current);
         }
         if !current && Rc::strong_count(&self.streams) == 1 {
@@ -355,6 +373,12 @@ impl Drop for Root {
     fn drop(&mut self) {
         callback::begins();
         running::stop(self.id);
+        if let Some(plugin) = self.plugin.get_mut()
+            && running::current(&plugin.name, plugin.role).is_none()
+            && !running::is_said(&plugin.name, plugin.role)
+        {
+            left::end(plugin);
+        }
         // A VM without a root context is never called again: it stays inside, and the others find it.
         if worker::left(self.id) {
             callback::ends();
@@ -407,6 +431,7 @@ impl RootContext for Root {
         }
         let plugin = self.plugin.try_borrow();
         let plugin = plugin.map_or(None, |plugin| plugin.clone());
+        let plugin = plugin.filter(|plugin| !plugin.off);
         let streams = Rc::clone(&self.streams);
         Some(Box::new(Request::new(id, plugin, streams)))
     }

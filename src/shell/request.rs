@@ -62,9 +62,11 @@ impl Request {
     /// The decision for a request of `service`, carried out as far as the count is concerned.
     fn decide(&mut self, plugin: &Plugin, service: &Service, origin: Origin) -> Decision {
         plugin.uses(service);
+        if !service.is_counted() {
+            return Decision::Home(Reason::Uncounted);
+        }
         let errors = service
-            .errors
-            .as_ref()
+            .errors()
             .filter(|_| service.rule.heeds_errors(origin));
         let course = errors.map(|errors| errors.course(owner(self.id), self.whole));
         let decision = match course.unwrap_or(Course::Home) {
@@ -178,7 +180,7 @@ impl Request {
                 decision = self.home_uninvited(plugin, service, Decision::Home(Reason::Misroute));
             }
         }
-        if let (Some(errors), Decision::Home(_)) = (&service.errors, decision)
+        if let (Some(errors), Decision::Home(_)) = (service.errors(), decision)
             && (self.probe || !errors.calm())
         {
             self.deadline = Deadline::read();
@@ -246,7 +248,7 @@ impl Request {
             return;
         };
         plugin.answered(service, self.ticket.as_ref());
-        if let (Some(errors), Decision::Home(_)) = (&service.errors, decision) {
+        if let (Some(errors), Decision::Home(_)) = (service.errors(), decision) {
             self.judge(errors, end_of_stream);
         }
         if let Some(left) = self.left.take() {

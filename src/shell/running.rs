@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::host::{self, Kind, Metric};
 use super::plugin::{Plugin, TICK};
 use super::sign::{self, Sign};
-use crate::config::{Mode, Role};
+use crate::config::Role;
 use crate::names::metric;
 
 /// Seconds after the last heartbeat in which a configuration counts as running. Longer than any pause of a healthy
@@ -40,7 +40,7 @@ struct Work {
     gauges: [Option<Sign>; 2],
     heartbeat: Option<Metric>,
     workers: Option<Metric>,
-    at_work: Option<Rc<Plugin>>,
+    at_work: Rc<Plugin>,
 }
 
 struct Record {
@@ -61,6 +61,8 @@ struct Record {
 }
 
 thread_local! {
+    /// Counts the changes of current root contexts.
+    static CHANGES: Cell<u32> = const { Cell::new(0) };
     /// What runs in this VM: one record for each root context that lives, the current one of a plugin after its others.
     /// All are kept, since Envoy goes back to an old one without a word where its configuration comes back and a stream
     /// has kept it alive, or a listener that drains. So many live at once: one of each configuration of the last ten minutes,
@@ -69,21 +71,14 @@ thread_local! {
 }
 
 /// Makes the root context `root` the current one of `plugin`, with a good configuration. It says so from its next tick on.
-pub fn start(
-    root: u32,
-    standing: &Rc<Cell<Standing>>,
-    plugin: &str,
-    role: Role,
-    mode: Mode,
-    cluster: &str,
-    at_work: Option<Rc<Plugin>>,
-) {
+pub fn start(root: u32, standing: &Rc<Cell<Standing>>, at_work: &Rc<Plugin>) {
+    let (plugin, role) = (&*at_work.name, at_work.role);
     let info = [
         ("plugin", plugin),
         ("role", role.word()),
         ("version", env!("CARGO_PKG_VERSION")),
-        ("mode", mode.word()),
-        ("cluster", cluster),
+        ("mode", at_work.mode.word()),
+        ("cluster", &at_work.cluster),
     ];
     let sign = |labels: &[(&str, &str)], name: &str| {
         let account = sign::account(&metric(labels, name))?;
@@ -100,7 +95,7 @@ pub fn start(
         gauges: [sign(&info, "info"), sign(&info[..2], "configured")],
         heartbeat: host::metric(Kind::Gauge, &heartbeat(plugin, role)),
         workers: host::metric(Kind::Gauge, &workers(plugin, role)),
-        at_work,
+        at_work: Rc::clone(at_work),
     };
     let record = Record::new(root, plugin, Some(work), standing);
     change(|records| lead(records, record));
@@ -124,11 +119,7 @@ pub fn refused(root: u32, standing: &Rc<Cell<Standing>>, plugin: &str, role: Opt
 /// Makes the root context `root`, whose configuration was refused, the current one, with what runs of its plugin in this VM,
 /// in the same role (where the refused configuration says one) and on the side of its request. The sides that this has;
 /// nothing where nothing runs: then it may go on with what comes later.
-pub fn take_over(
-    root: u32,
-    role: Option<Role>,
-    side: Sides,
-) -> Option<(Sides, Option<Rc<Plugin>>)> {
+pub fn take_over(root: u32, role: Option<Role>, side: Sides) -> Option<(Sides, Rc<Plugin>)> {
     let mut found = None;
     change(|records| {
         let of = records.iter().find(|record| record.root == root);
@@ -285,8 +276,32 @@ fn lead(records: &mut Vec<Record>, mut record: Record) {
     rank(records, &plugin, side);
 }
 
+/// How often a root context of this VM became the current one; at least 1 where there is one.
+pub fn changes() -> u32 {
+    CHANGES.try_with(Cell::get).unwrap_or(0)
+}
+
+/// What the current root context of `plugin` in this VM runs, in this role.
+pub fn current(plugin: &str, role: Role) -> Option<Rc<Plugin>> {
+    let mut found = None;
+    change(|records| {
+        let mut of = records.iter().rev().filter(|other| other.plugin == plugin);
+        let work = of.find_map(|other| other.work.as_ref());
+        let work = work.filter(|work| work.role == role);
+        found = work.map(|work| Rc::clone(&work.at_work));
+    });
+    found
+}
+
+/// Whether any VM says that it runs `plugin` in this role.
+pub fn is_said(plugin: &str, role: Role) -> bool {
+    let gauge = host::metric(Kind::Gauge, &configured(plugin, role));
+    gauge.and_then(host::read).is_some_and(|vms| vms != 0)
+}
+
 /// Tells each record of `plugin` on this side how it stands.
 fn rank(records: &[Record], plugin: &str, side: Sides) {
+    let _ = CHANGES.try_with(|changes| changes.set(changes.get().wrapping_add(1)));
     let mut of = records
         .iter()
         .rev()
@@ -297,11 +312,7 @@ fn rank(records: &[Record], plugin: &str, side: Sides) {
     };
     current.standing.set(Standing::Current);
     for (other, its) in of {
-        let same = match (&its.at_work, &work.at_work) {
-            (Some(one), Some(other)) => Rc::ptr_eq(one, other),
-            _ => false,
-        };
-        let standing = if same {
+        let standing = if Rc::ptr_eq(&its.at_work, &work.at_work) {
             Standing::Shared
         } else {
             Standing::Before

@@ -1,19 +1,22 @@
 //! One service in one VM: its count, its decisions in numbers, what is known of the way to its peer.
+//!
+//! **Invariant: a service that was never used costs nothing.** Its metrics are defined, and its shared data is written, at
+//! its first request in a VM; a configuration only stores what it says.
 
-use core::cell::{Cell, RefCell};
+use core::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use super::account::Account;
-use super::errors::{self, Errors};
-use super::host::{self, Kind, Metric};
+use super::errors::Errors;
+use super::host::{self, Kind, Level, Metric};
 use super::worker;
 use crate::config::{self, Fault, Mode, Peer, Role, Routing};
 use crate::names::{self, Reason, metric};
 use crate::policy::mark;
-use crate::policy::{Admission, Admit, Decision, Routes, Rule, Step};
+use crate::policy::{Admission, Admit, Decision, Detection, Routes, Rule, Step};
 
-/// Added to and taken off a count at configure, to see whether Envoy keeps it. The count is the lower 32 bits, so no
-/// request ever takes the test for load.
+/// Added to a count and taken off again, to see whether Envoy keeps it. The count is the lower 32 bits, so no request ever
+/// takes the test for load.
 const PROBE: i64 = 1 << 32;
 
 /// `minErrorPercent` on gateways and waypoints, which many clients share.
@@ -27,121 +30,170 @@ pub struct Service {
     /// Nothing where the role is server, whose rule sends nobody away.
     pub peer: Option<Peer>,
     pub index: usize,
-    /// A request came to it.
-    pub used: Cell<bool>,
-    /// Nothing where errors eject nobody.
-    pub errors: Option<Errors>,
-    /// Then, whether they did in a configuration before.
-    ejected: Option<Metric>,
+    /// `None` if ejection is disabled.
+    pub detection: Option<Detection>,
+    /// The plugin visits it in its ticks.
+    pub visited: Cell<bool>,
     pub(super) labels: Labels,
-    in_flight: Rc<Account>,
+    used: OnceCell<Box<Used>>,
     /// The last request of this worker found room: the next need not look before it adds itself.
     expect_room: Cell<bool>,
-    decisions: [Cell<Option<Metric>>; 3 * Reason::ALL.len()],
-    pub(super) misroutes: Cell<Option<Metric>>,
     pub(super) routes: RefCell<Routes>,
 }
 
+/// What a service has from its first request in this VM on.
+pub(super) struct Used {
+    /// `None` if Envoy does not keep one of its gauges: then its requests go home, uncounted.
+    counts: Option<Counts>,
+    decisions: [Cell<Option<Metric>>; 3 * Reason::ALL.len()],
+    pub(super) misroutes: Cell<Option<Metric>>,
+}
+
+struct Counts {
+    in_flight: Rc<Account>,
+    /// `None` if ejection is disabled.
+    errors: Option<Errors>,
+}
+
 impl Service {
-    /// A service with its counts in place.
-    /// # Errors
-    /// Envoy does not keep the count.
+    /// A service that no request has used yet.
     pub fn new(
         config: config::Service,
         index: usize,
-        plugin: &str,
+        plugin: &Rc<str>,
         role: Role,
         default_routing: Routing,
-    ) -> Result<Self, Fault> {
-        let labels = [
-            ("plugin", plugin.to_owned()),
-            ("role", role.word().to_owned()),
-            ("service", config.host),
-        ];
-        let name = metric(&pairs(&labels), "in_flight");
-        let in_flight = host::metric(Kind::Gauge, &name)
-            .filter(|gauge| counts(*gauge))
-            .ok_or_else(|| dropped(&name))?;
-        let in_flight = worker::account(name.clone(), in_flight).ok_or_else(|| dropped(&name))?;
-        let peer = config.peer.as_ref().map_or("", |peer| &peer.name);
-        let errors = config.detection.map(|mut detection| {
+    ) -> Self {
+        let detection = config.detection.map(|mut detection| {
             if default_routing == Routing::Header {
                 detection.min_percent.get_or_insert(MIN_ERROR_PERCENT);
             }
-            Errors::new(detection, &labels, peer)
+            detection
         });
-        let errors = errors.transpose().map_err(|name| dropped(&name))?;
-        if let Some(gauge) = host::metric(Kind::Gauge, &metric(&pairs(&labels), "limit")) {
-            host::record(gauge, config.rule.limit.unwrap_or(0).into());
-        }
-        let service = Service {
+        Service {
             mode: config.mode,
             routing: config.routing.unwrap_or(default_routing),
             rule: config.rule,
             peer: config.peer,
             index,
-            used: Cell::default(),
-            ejected: match &errors {
-                None if role == Role::Client => errors::gauge(&labels),
-                _ => None,
+            detection,
+            visited: Cell::default(),
+            labels: Labels {
+                plugin: Rc::clone(plugin),
+                role,
+                host: config.host,
             },
-            errors,
-            labels,
-            in_flight,
+            used: OnceCell::new(),
             expect_room: Cell::new(true),
-            decisions: [const { Cell::new(None) }; 3 * Reason::ALL.len()],
-            misroutes: Cell::new(None),
             routes: RefCell::default(),
+        }
+    }
+
+    /// Whether it was, in this VM.
+    pub fn is_used(&self) -> bool {
+        self.used.get().is_some()
+    }
+
+    pub(super) fn used(&self) -> Option<&Used> {
+        if self.used.get().is_none() {
+            // It is empty, so nothing is refused.
+            let _ = self.used.set(Box::new(self.first_use()));
+        }
+        self.used.get().map(Box::as_ref)
+    }
+
+    #[cold]
+    fn first_use(&self) -> Used {
+        let counts = self.counts();
+        if let Err(name) = &counts
+            && host::first_time(&metric(&self.labels.pairs(), "uncounted"))
+        {
+            let (host, fault) = (self.host(), dropped(name));
+            host::log(
+                Level::Error,
+                &format!(
+                    "peer-spillover: service {host}: its requests stay home and are not counted: {fault}. Said once; counted in decisions"
+                ),
+            );
+        }
+        Used::of(counts.ok())
+    }
+
+    /// Defines what is counted.
+    /// # Errors
+    /// The name of a gauge that Envoy does not keep.
+    fn counts(&self) -> Result<Counts, String> {
+        let name = metric(&self.labels.pairs(), "in_flight");
+        let total = host::metric(Kind::Gauge, &name).filter(|gauge| counts(*gauge));
+        let account = total.and_then(|total| worker::account(name.clone(), total));
+        let in_flight = account.ok_or(name)?;
+        let errors = self
+            .detection
+            .map(|d| Errors::new(d, &self.labels, self.peer_name()));
+        if let Some(gauge) = self.labels.gauge("limit") {
+            host::record(gauge, self.rule.limit.unwrap_or(0).into());
+        }
+        Ok(Counts {
+            in_flight,
+            errors: errors.transpose()?,
+        })
+    }
+
+    /// Goes on with what this service counts with in the configuration before, where it was used.
+    pub fn go_on(&self, before: &Service) {
+        let Some(Some(before)) = before.used.get().map(|used| &used.counts) else {
+            return;
         };
-        if let Some(peer) = &service.peer {
-            host::prepare_first_time(&service.misroute_key(peer));
-        }
-        Ok(service)
+        let errors = match (self.detection, &before.errors) {
+            (Some(detection), Some(before)) => Some(before.configured(detection, self.peer_name())),
+            (None, _) => None,
+            // What is new is looked for with the first request.
+            (Some(_), None) => return,
+        };
+        let in_flight = Rc::clone(&before.in_flight);
+        let counts = Some(Counts { in_flight, errors });
+        // It is empty, so nothing is refused.
+        let _ = self.used.set(Box::new(Used::of(counts)));
     }
 
-    /// What there is to do without requests, now and again.
+    fn peer_name(&self) -> &str {
+        self.peer.as_ref().map_or("", |peer| &peer.name)
+    }
+
+    /// Error detection, where it is configured and the service was used.
+    pub fn errors(&self) -> Option<&Errors> {
+        self.used.get()?.counts.as_ref()?.errors.as_ref()
+    }
+
+    /// Whether Envoy counts its requests. The first one of a VM finds out.
+    pub fn is_counted(&self) -> bool {
+        self.used().is_some_and(|used| used.counts.is_some())
+    }
+
+    /// What there is to do without requests.
     pub fn tick(&self) {
-        match &self.errors {
-            Some(errors) => errors.tick(),
-            // Of a configuration before this one, whose last requests may still end.
-            None => {
-                if let Some(gauge) = self.ejected {
-                    errors::forget(&self.labels, gauge);
-                }
-            }
+        if let Some(errors) = self.errors() {
+            errors.tick();
         }
     }
 
-    /// Whether home is ejected, or in its ramp, as requests before this configuration have left it.
-    pub fn is_ejected(&self) -> bool {
-        let gauge = self.errors.as_ref().map(Errors::gauge).or(self.ejected);
-        gauge.and_then(host::read).is_some_and(|value| value != 0)
+    fn in_flight(&self) -> Option<&Account> {
+        Some(&*self.used.get()?.counts.as_ref()?.in_flight)
     }
 
     /// The service's host, or `*`.
     pub fn host(&self) -> &str {
-        let [_, _, (_, host)] = &self.labels;
-        host
+        &self.labels.host
     }
 
-    /// The count of requests in flight at home: the gauge's lower half, signed.
+    /// The count of requests in flight at home.
     pub fn count(&self) -> Option<i64> {
-        host::read(self.in_flight.total()).map(mark::low)
-    }
-
-    /// As [`Service::count`], once this VM is known to be counted: if the total is less than what this VM alone has in it,
-    /// the VM may have been declared dead.
-    fn count_to_admit(&self) -> Option<i64> {
-        let count = self.count()?;
-        if count >= self.in_flight.own() {
-            return Some(count);
-        }
-        worker::check_place();
-        self.count()
+        self.in_flight().and_then(in_flight_of)
     }
 
     /// Asks for a slot. Nothing where Envoy would not count.
     pub fn admit(&self, limit: u32) -> Option<Admission> {
+        let in_flight = self.in_flight()?;
         let mut admit = Admit::new(limit, self.expect_room.get());
         let mut seen = 0;
         loop {
@@ -151,16 +203,16 @@ impl Service {
                     let admitted = admission == Admission::Admitted;
                     self.expect_room.set(admitted);
                     if admitted {
-                        self.in_flight.hold(1);
+                        in_flight.hold(1);
                     }
                     return Some(admission);
                 }
-                Step::Add(n) => host::add(self.in_flight.total(), n),
-                Step::Read => self.count_to_admit().map(|n| seen = n).is_some(),
+                Step::Add(n) => host::add(in_flight.total(), n),
+                Step::Read => count_to_admit(in_flight).map(|n| seen = n).is_some(),
             };
             if !carried_out {
                 if before.holds() {
-                    host::add(self.in_flight.total(), -1);
+                    host::add(in_flight.total(), -1);
                 }
                 return None;
             }
@@ -169,33 +221,33 @@ impl Service {
 
     /// Counts a request that goes home without asking. False where Envoy would not count.
     pub fn count_in(&self) -> bool {
-        self.in_flight.add(1)
+        self.in_flight().is_some_and(|account| account.add(1))
     }
 
     /// Takes requests off the count.
     pub fn count_out(&self, n: u32) {
-        self.in_flight.release(n.into());
+        if let Some(account) = self.in_flight() {
+            account.release(n.into());
+        }
     }
 
     /// Takes a request off the count, and ends the callback.
     pub fn count_out_last(&self) {
-        self.in_flight.release_last(1);
+        if let Some(account) = self.in_flight() {
+            account.release_last(1);
+        }
     }
 
     /// What users see of a decision: the destination and the reason.
     pub fn said(&self, decision: Decision) -> (&str, &'static str) {
         match decision {
             Decision::Home(reason) => (names::HOME, reason.word()),
-            Decision::Spill(reason) => {
-                let peer = self.peer.as_ref().map_or("", |peer| &peer.name);
-                (peer, reason.word())
-            }
+            Decision::Spill(reason) => (self.peer_name(), reason.word()),
             Decision::Reject(reason) => (names::REJECTED, reason.word()),
         }
     }
 
     /// Counts a decision.
-    #[inline(never)]
     pub fn decided(&self, decision: Decision) {
         let (kind, reason) = match decision {
             Decision::Home(reason) => (0usize, reason),
@@ -205,12 +257,12 @@ impl Service {
         let index = kind
             .saturating_mul(Reason::ALL.len())
             .saturating_add(reason as usize);
-        let Some(cell) = self.decisions.get(index) else {
+        let Some(cell) = self.used().and_then(|used| used.decisions.get(index)) else {
             return;
         };
         count(cell, || {
             let (destination, reason) = self.said(decision);
-            let mut labels = pairs(&self.labels).to_vec();
+            let mut labels = self.labels.pairs().to_vec();
             labels.extend([("destination", destination), ("reason", reason)]);
             metric(&labels, "decisions")
         });
@@ -218,8 +270,34 @@ impl Service {
 
     /// Shared data is one space for all plugins of a proxy, so the key says whose it is.
     pub(super) fn misroute_key(&self, peer: &Peer) -> String {
-        metric(&pairs(&self.labels), &peer.host)
+        metric(&self.labels.pairs(), &peer.host)
     }
+}
+
+impl Used {
+    fn of(counts: Option<Counts>) -> Used {
+        Used {
+            counts,
+            decisions: [const { Cell::new(None) }; 3 * Reason::ALL.len()],
+            misroutes: Cell::new(None),
+        }
+    }
+}
+
+/// The gauge's lower half, signed.
+fn in_flight_of(account: &Account) -> Option<i64> {
+    host::read(account.total()).map(mark::low)
+}
+
+/// The count, once this VM is known to be in it: if it is less than what this VM alone has in it, the VM may have been
+/// declared dead.
+fn count_to_admit(account: &Account) -> Option<i64> {
+    let count = in_flight_of(account)?;
+    if count >= account.own() {
+        return Some(count);
+    }
+    worker::check_place();
+    in_flight_of(account)
 }
 
 /// Adds 1 to a counter that is defined when it is first needed.
@@ -233,13 +311,36 @@ pub fn count(cell: &Cell<Option<Metric>>, name: impl FnOnce() -> String) {
 }
 
 /// The labels that all metrics of a service have.
-pub type Labels = [(&'static str, String); 3];
+pub struct Labels {
+    pub plugin: Rc<str>,
+    pub role: Role,
+    pub host: String,
+}
 
-/// Labels in the form that [`metric`] takes.
-pub fn pairs(labels: &Labels) -> [(&'static str, &str); 3] {
-    labels
-        .each_ref()
-        .map(|(label, value)| (*label, value.as_str()))
+impl Labels {
+    /// In the form that [`metric`] takes.
+    pub fn pairs(&self) -> [(&'static str, &str); 3] {
+        [
+            ("plugin", &self.plugin),
+            ("role", self.role.word()),
+            ("service", &self.host),
+        ]
+    }
+
+    /// Defines a gauge of the service.
+    pub fn gauge(&self, name: &str) -> Option<Metric> {
+        host::metric(Kind::Gauge, &metric(&self.pairs(), name))
+    }
+}
+
+/// Whether Envoy keeps gauges of this plugin; a service's own are looked at when it is first used.
+/// # Errors
+/// It does not.
+pub fn keeps_gauges(plugin: &str, role: Role) -> Result<(), Fault> {
+    let labels = [("plugin", plugin), ("role", role.word())];
+    let name = metric(&labels, names::TEST);
+    let gauge = host::metric(Kind::Gauge, &name).filter(|gauge| counts(*gauge));
+    gauge.map(|_| ()).ok_or_else(|| dropped(&name))
 }
 
 fn dropped(name: &str) -> Fault {

@@ -1,7 +1,7 @@
 //! The way to a service's peer: what is looked at before a request is spilled, and learned from its answer.
 
 use super::host::{self, Level, Map};
-use super::service::{Service, count, pairs};
+use super::service::{Service, count};
 use crate::config::{Peer, Routing};
 use crate::names::{Reason, metric};
 use crate::policy::risk::Turn;
@@ -139,11 +139,13 @@ impl Service {
     /// Counts a spill that leads nowhere, and says so once in the life of the proxy.
     #[inline(never)]
     fn misrouted(&self, peer: &Peer, end: &str) {
-        count(&self.misroutes, || {
-            let mut labels = pairs(&self.labels).to_vec();
-            labels.push(("peer", &peer.name));
-            metric(&labels, "misroutes")
-        });
+        if let Some(used) = self.used() {
+            count(&used.misroutes, || {
+                let mut labels = self.labels.pairs().to_vec();
+                labels.push(("peer", &peer.name));
+                metric(&labels, "misroutes")
+            });
+        }
         if host::first_time(&self.misroute_key(peer)) {
             let (service, Peer { name, host }) = (self.host(), peer);
             host::log(

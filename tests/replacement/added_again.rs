@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use envoy_test::load::{answered_by, failed};
-use envoy_test::world::{HOME, HOST, PLUGIN, metric};
+use envoy_test::world::{HOME, HOST, PLUGIN, metric, service_metric};
 use envoy_test::{Client, Envoy, EnvoyOptions, World, until};
 use serde_json::{Value, json};
 
@@ -29,7 +30,7 @@ impl Listener {
         bootstrap["dynamic_resources"]["lds_config"] =
             json!({"resource_api_version": "V3", "path_config_source": {"path": path}});
         let listener = Listener { path, with };
-        listener.send(true)?;
+        listener.send(0)?;
         let options = EnvoyOptions {
             concurrency: WORKERS,
             name: "lds".to_owned(),
@@ -44,14 +45,17 @@ impl Listener {
         ))
     }
 
-    fn send(&self, with_plugin: bool) -> Result<()> {
+    /// Without the first so many of the plugins.
+    fn send(&self, mut without: usize) -> Result<()> {
         let mut listener = self.with.clone();
         let filters = "/filter_chains/0/filters/0/typed_config/http_filters";
         let filters = listener.pointer_mut(filters).and_then(Value::as_array_mut);
         let filters = filters.context("http_filters")?;
-        if !with_plugin {
-            filters.retain(|filter| filter["config_discovery"].is_null());
-        }
+        filters.retain(|filter| {
+            let goes = without > 0 && !filter["config_discovery"].is_null();
+            without = without.saturating_sub(goes.into());
+            !goes
+        });
         let new = self.path.with_extension("new");
         fs::write(&new, json!({"resources": [listener]}).to_string())?;
         Ok(fs::rename(&new, &self.path)?)
@@ -80,7 +84,7 @@ async fn a_plugin_that_is_removed_and_added_again_loses_nothing() -> Result<()> 
         })
         .await?;
 
-        listener.send(false)?;
+        listener.send(usize::MAX)?;
         at_rest(&envoy, 0).await?;
         ensure!(long.await?.is_err(), "a stream outlived its listener");
         let served = world.home.count();
@@ -89,7 +93,7 @@ async fn a_plugin_that_is_removed_and_added_again_loses_nothing() -> Result<()> 
         })
         .await?;
 
-        listener.send(true)?;
+        listener.send(0)?;
         envoy.wait_stat(&configured, |n| n == vms).await?;
         wait_more(&envoy, &room).await
     };
@@ -105,6 +109,38 @@ async fn a_plugin_that_is_removed_and_added_again_loses_nothing() -> Result<()> 
     );
     assert_eq!(failed(&outcomes), 0, "{:?}", failures(&outcomes));
     assert_eq!(answered_by(&outcomes, HOME), outcomes.len());
+    Ok(())
+}
+
+/// Two plugins share a VM, which goes on with the second: the first leaves neither a limit nor an ejection behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_is_removed_shows_no_limit_and_no_ejection() -> Result<()> {
+    let mut detecting = config(&[(HOST, 16)], 0);
+    detecting["services"][0]["trafficPolicy"]["outlierDetection"] =
+        json!({"consecutive5xxErrors": 1, "baseEjectionTime": "1h"});
+    let world = World::builder()
+        .filter(detecting)
+        .another_filter("other", config(&[(HOST, 16)], 0))
+        .workers(WORKERS);
+    let world = world.start().await?;
+    let (envoy, listener) = Listener::start(&world).await?;
+    let mut client = Client::http1(envoy.listener("outbound")).await?;
+    client.get(HOST, &[("x-status", "500")]).await?;
+    let [limit, other] = [PLUGIN, "other"].map(|plugin| {
+        let labels = [("plugin", plugin), ("role", "client"), ("service", HOST)];
+        metric(&labels, "limit")
+    });
+    let ejected = service_metric(HOST, "ejected");
+    for (name, value) in [(&limit, 16), (&other, 16), (&ejected, 1)] {
+        envoy.wait_stat(name, |now| now == value).await?;
+    }
+    listener.send(1)?;
+    // After the listener has drained.
+    for name in [&limit, &ejected] {
+        let wait = envoy.wait_stat_by(name, |now| now == 0, Duration::from_secs(60));
+        wait.await?;
+    }
+    assert_eq!(envoy.stat(&other).await?, Some(16));
     Ok(())
 }
 

@@ -2,10 +2,12 @@
 //!
 //! A VM here does what the shell does, hostcall by hostcall, with the policy's own steps in between; one hostcall is one
 //! move. States that were seen are not followed again, so all orders of some dozen hostcalls of three VMs are a matter of
-//! seconds. [`counts`] has the counts, their shares and the repair; [`ejection`] the errors, the probe and the gauge.
+//! seconds. [`counts`] has the counts, their shares and the repair; [`ejection`] the errors, the probe and the gauge;
+//! [`limit`] which configuration's limit is shown.
 
 mod counts;
 mod ejection;
+mod limit;
 
 use std::collections::HashSet;
 use std::hash::Hash;

@@ -62,10 +62,13 @@ const LOOK_TIMEOUT: u32 = 5000;
 /// Each that fails is one in which another worker changed the value, and most proxies have fewer workers.
 const TRIES: u8 = 32;
 const OK: u32 = 0;
-const NOT_FOUND: u32 = 1;
 const BAD_ARGUMENT: u32 = 2;
 const INTERNAL_FAILURE: u32 = 10;
 const PLUGIN_CONFIGURATION: u32 = 7;
+/// The number of no write. Envoy compares numbers only where there is a value (`SharedData::set` of
+/// proxy-wasm-cpp-host), so a write with this one succeeds only where there is none: it makes a first write atomic. Envoy
+/// counts its writes from 1, and would come to it after four billion.
+const NO_WRITE: u32 = u32::MAX;
 
 /// Bytes that the host had this VM allocate, by `call(&mut data, &mut len) == OK`.
 fn bytes(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<Vec<u8>> {
@@ -165,30 +168,16 @@ pub fn set_property(name: &str, value: &str) {
     let _ = unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
 }
 
-/// Writes a first value under a shared key, where there is none. Not atomic (a first write never is in this ABI): call it
-/// while the main thread configures, before any worker serves. A value that cannot be read is left alone.
+/// Writes a first value under a shared key, if there is none, for exactly one of those who try at once. False where there
+/// is one.
 #[inline(never)]
-pub fn prepare(key: &str, value: &[u8]) {
-    let (mut status, mut cas) = (OK, 0);
-    // SAFETY: as in `shared`. The bytes are dropped.
-    bytes(|value, size| {
-        status =
-            unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), value, size, &raw mut cas) };
-        status
-    });
-    if status == NOT_FOUND {
-        set_shared(key, value, 0);
-    }
+pub fn prepare(key: &str, value: &[u8]) -> bool {
+    set_shared(key, value, NO_WRITE)
 }
 
-/// Prepares a key for [`first_time`].
-pub fn prepare_first_time(key: &str) {
-    prepare(key, b"0");
-}
-
-/// True for exactly one caller in the process, ever, of all that name this key, once it was prepared.
+/// True for exactly one caller in the process, ever, of all that name this key.
 pub fn first_time(key: &str) -> bool {
-    shared(key).is_some_and(|(value, cas)| value == b"0" && set_shared(key, b"1", cas))
+    prepare(key, b"1")
 }
 
 /// Writes a text under a shared key, over whatever is there. One that cannot be written stays as it was.
@@ -291,9 +280,9 @@ pub fn now() -> u64 {
     now_nanos() / 1_000_000_000
 }
 
-/// Changes a shared value that was once written, whatever other workers do to it meanwhile: `to` gives the new value for
-/// the old, and what to return; it may be asked again. Nothing where it gives nothing, or where others changed the value
-/// [`TRIES`] times.
+/// Changes a shared value, whatever other workers do to it meanwhile: `to` gives the new value for the old, which is empty
+/// where none was written yet, and what to return; it may be asked again. `None` where it gives nothing, or where others
+/// changed the value [`TRIES`] times.
 pub fn exchange<T>(key: &str, mut to: impl FnMut(&[u8]) -> Option<(Vec<u8>, T)>) -> Option<T> {
     let mut result = None;
     let exchanged = exchange_bytes(key, &mut |before| {
@@ -306,9 +295,7 @@ pub fn exchange<T>(key: &str, mut to: impl FnMut(&[u8]) -> Option<(Vec<u8>, T)>)
 
 fn exchange_bytes(key: &str, to: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
     for _ in 0..TRIES {
-        let Some((before, cas)) = shared(key) else {
-            return false;
-        };
+        let (before, cas) = shared(key).unwrap_or((Vec::new(), NO_WRITE));
         let Some(after) = to(&before) else {
             return false;
         };

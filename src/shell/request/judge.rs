@@ -200,7 +200,7 @@ impl Request {
         let service = self
             .said
             .and_then(|(index, _)| plugin.as_ref()?.service(index));
-        if let Some(errors) = service.and_then(|service| service.errors.as_ref()) {
+        if let Some(errors) = service.and_then(|service| service.errors()) {
             judge(self, errors);
         }
     }

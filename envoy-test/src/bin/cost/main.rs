@@ -6,7 +6,10 @@
 //!
 //! `cargo cost --gate` counts less and fails where it is more than `variant.rs` allows, so that nobody makes the filter
 //! slower unseen. As a ratio to the SDK's empty filter in the same run it says the same on another machine.
+//!
+//! `cargo cost --configure` measures what a change of the configuration costs a worker.
 
+mod configure;
 mod counted;
 mod plan;
 mod table;
@@ -43,6 +46,9 @@ struct Options {
     /// Count only what has bounds, quickly, and fail where something costs more than it may.
     #[arg(long, conflicts_with_all = ["requests", "warm_up", "rounds"])]
     gate: bool,
+    /// Measure instead how long a worker stands still where the configuration of so many services changes.
+    #[arg(long, value_name = "SERVICES", num_args = 0..=1, default_missing_value = "1000", conflicts_with_all = ["gate", "requests", "warm_up"])]
+    configure: Option<usize>,
 }
 
 impl Options {
@@ -57,7 +63,13 @@ impl Options {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let too_dear = cost(&Options::parse()).await;
+    let options = Options::parse();
+    let too_dear = match options.configure {
+        Some(services) => configure::print(services, options.rounds.max(11))
+            .await
+            .map(|()| Vec::new()),
+        None => cost(&options).await,
+    };
     let errors = too_dear.unwrap_or_else(|error| vec![format!("{error:#}")]);
     for error in &errors {
         eprintln!("error: {error}");

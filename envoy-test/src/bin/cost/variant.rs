@@ -114,7 +114,7 @@ fn router() -> Value {
 }
 
 /// The yardstick, built as the SDK's users build, with every export that the SDK makes.
-fn empty_filter() -> Result<PathBuf> {
+pub fn empty_filter() -> Result<PathBuf> {
     let target = xtask::target_dir().join("empty-filter");
     xtask::toolchain::ensure_target(xtask::toolchain::ENVOY)?;
     let mut cargo = Command::new(xtask::tools::cargo());
