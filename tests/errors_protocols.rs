@@ -271,6 +271,8 @@ async fn a_deadline_that_the_client_chose_says_nothing_of_home() -> Result<()> {
         .filters_before(INTERNAL)
         .start()
         .await?;
+    // What is diverted is answered, so that it shows.
+    world.peer.release_all();
     let never = ("x-hold", "never");
     let deadline = ("grpc-timeout", "20m");
     // Requests of gRPC, and whether they are errors of home's.
