@@ -204,6 +204,8 @@ async fn the_filter_spills_the_surplus() -> Result<()> {
 async fn a_running_filter_takes_a_new_configuration() -> Result<()> {
     let world = World::builder().workers(2).start().await?;
     let limit = service_metric(HOST, "limit");
+    // What a service has is there from its first request on.
+    world.get(&[]).await?;
     assert_eq!(world.envoy.stat(&limit).await?, Some(1));
     // The last is the one before: nothing to wait for.
     for n in [3, 7, 2, 2] {
@@ -211,7 +213,7 @@ async fn a_running_filter_takes_a_new_configuration() -> Result<()> {
             world.set_filter_config(plugin_config(n)).await?,
             Update::Accepted
         );
-        assert_eq!(world.envoy.stat(&limit).await?, Some(n.into()));
+        world.envoy.wait_stat(&limit, |is| is == i64::from(n)).await?;
     }
     assert_eq!(
         world.set_filter_config("{\"version\": 2}").await?,

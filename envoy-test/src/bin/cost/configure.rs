@@ -48,15 +48,15 @@ pub async fn print(services: usize, rounds: u32) -> Result<()> {
     println!(
         "A change of {services} services ({bytes} bytes), of which 3 were used: medians of {rounds}."
     );
-    let figures: [(&str, fn(&Side) -> u64); 2] = [
-        ("The longest wait of a request", |side| median(&side.waited)),
-        ("CPU time of the worker", |side| median(&side.spent)),
-    ];
-    for (what, median) in figures {
+    for what in ["The longest wait of a request", "CPU time of the worker"] {
         println!("\n{what}");
-        let yardstick = median(&sides[0]) as f64;
+        let of = |side: &Side| match what {
+            "CPU time of the worker" => median(&side.spent),
+            _ => median(&side.waited),
+        };
+        let yardstick = of(&sides[0]) as f64;
         for side in &sides {
-            let median = median(side) as f64;
+            let median = of(side) as f64;
             let (name, millis, ratio) = (side.name, median / 1e6, median / yardstick);
             println!("{name:<40}{millis:>9.2} ms{ratio:>9.2} to empty");
         }
