@@ -213,7 +213,10 @@ async fn a_running_filter_takes_a_new_configuration() -> Result<()> {
             world.set_filter_config(plugin_config(n)).await?,
             Update::Accepted
         );
-        world.envoy.wait_stat(&limit, |is| is == i64::from(n)).await?;
+        world
+            .envoy
+            .wait_stat(&limit, |is| is == i64::from(n))
+            .await?;
     }
     assert_eq!(
         world.set_filter_config("{\"version\": 2}").await?,
