@@ -16,6 +16,7 @@
 //! `CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true cargo run --release -p fuzz-host -- --cases 10000000`.
 
 pub mod abi;
+pub mod call;
 pub mod case;
 pub mod check;
 pub mod configs;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::abi;
 use peer_spillover::policy::roster::SILENT;
 
+use crate::call::Call;
 use crate::case::Case;
 use crate::check;
 use crate::configs;
@@ -20,37 +20,6 @@ const LAST_ROUNDS: u32 = 60;
 const ROUNDS_WITHOUT_A_MARK: u32 = LAST_ROUNDS + 2 * SILENT;
 /// Those that there are even where counts are right before.
 const FEW_ROUNDS: u32 = 2;
-
-/// A callback.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
-    /// `proxy_on_context_create` of this context, of this root or of none.
-    Create(u32, u32),
-    /// `proxy_on_vm_start`.
-    VmStart(u32),
-    /// `proxy_on_configure`, with so many bytes.
-    Configure(u32, usize),
-    /// `proxy_on_tick`.
-    Tick(u32),
-    /// `proxy_on_request_headers`; whether that is all of it.
-    RequestHeaders(u32, bool),
-    /// `proxy_on_request_body`.
-    RequestBody(u32),
-    /// `proxy_on_request_trailers`.
-    RequestTrailers(u32),
-    /// `proxy_on_response_headers`; whether that is all of it.
-    ResponseHeaders(u32, bool),
-    /// `proxy_on_response_body`.
-    ResponseBody(u32),
-    /// `proxy_on_response_trailers`.
-    ResponseTrailers(u32),
-    /// `proxy_on_log`.
-    Log(u32),
-    /// `proxy_on_done`.
-    Done(u32),
-    /// `proxy_on_delete`.
-    Delete(u32),
-}
 
 /// What a VM does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,46 +285,6 @@ fn queue_ticks(world: &mut World, me: usize) {
         if matches!(root.standing, Standing::Good | Standing::Refused) {
             vm.calls.push_back(Call::Tick(root.id));
         }
-    }
-}
-
-impl Call {
-    fn context(self) -> u32 {
-        match self {
-            Call::Create(id, _)
-            | Call::VmStart(id)
-            | Call::Configure(id, _)
-            | Call::Tick(id)
-            | Call::RequestHeaders(id, _)
-            | Call::RequestBody(id)
-            | Call::RequestTrailers(id)
-            | Call::ResponseHeaders(id, _)
-            | Call::ResponseBody(id)
-            | Call::ResponseTrailers(id)
-            | Call::Log(id)
-            | Call::Done(id)
-            | Call::Delete(id) => id,
-        }
-    }
-
-    /// Makes the callback; what it answers, 0 where it answers nothing.
-    fn make(self) -> u32 {
-        match self {
-            Call::Create(id, root) => abi::proxy_on_context_create(id, root),
-            Call::VmStart(id) => return abi::proxy_on_vm_start(id, 0).into(),
-            Call::Configure(id, size) => return abi::proxy_on_configure(id, size).into(),
-            Call::Tick(id) => abi::proxy_on_tick(id),
-            Call::RequestHeaders(id, end) => return abi::proxy_on_request_headers(id, 9, end),
-            Call::RequestBody(id) => return abi::proxy_on_request_body(id, 9, true),
-            Call::RequestTrailers(id) => return abi::proxy_on_request_trailers(id, 1),
-            Call::ResponseHeaders(id, end) => return abi::proxy_on_response_headers(id, 9, end),
-            Call::ResponseBody(id) => return abi::proxy_on_response_body(id, 9, false),
-            Call::ResponseTrailers(id) => return abi::proxy_on_response_trailers(id, 1),
-            Call::Log(id) => abi::proxy_on_log(id),
-            Call::Done(id) => return abi::proxy_on_done(id).into(),
-            Call::Delete(id) => abi::proxy_on_delete(id),
-        }
-        0
     }
 }
 

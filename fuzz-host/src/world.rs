@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::Arc;
 
+use crate::call::Call;
 use crate::fault::{Family, Faults};
 use crate::metrics::Metrics;
 use crate::rng::Rng;
-use crate::script::Call;
 use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::values::{self, NODES};
