@@ -1,6 +1,6 @@
 //! The Proxy-Wasm filter: the only room that knows Envoy.
 //!
-//! [`host`] makes the hostcalls, [`plugin`] is one configuration in one VM, [`tick`] what it does without requests,
+//! [`host`] makes the hostcalls, [`root`] is a root context, [`plugin`] its configuration, [`tick`] what that does without requests,
 //! [`service`] one of its services, [`errors`] what its answers say of it, [`way`] the way to its peer, [`request`] one
 //! request, [`arrival`] what it says of itself and which service it is for; [`running`] tells whether a good configuration
 //! runs, [`sign`] how a VM says so, [`worker`] which VMs live, [`slot`] the roster of them, [`account`] what they count
@@ -15,6 +15,7 @@ mod host;
 mod left;
 mod plugin;
 mod request;
+mod root;
 mod running;
 mod service;
 mod sign;
@@ -28,5 +29,5 @@ use proxy_wasm::types::LogLevel;
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);
-    proxy_wasm::set_root_context(|id| Box::new(plugin::Root::new(id)));
+    proxy_wasm::set_root_context(|id| Box::new(root::Root::new(id)));
 }}

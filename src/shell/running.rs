@@ -1,18 +1,18 @@
 //! Whether a good configuration runs, seen from a VM that was just given a bad one.
 
+mod said;
+
 use core::cell::{Cell, RefCell};
-use core::hint::black_box;
 use std::rc::Rc;
 
 use super::host::{self, Kind, Metric};
-use super::plugin::{Plugin, TICK};
+use super::plugin::Plugin;
 use super::sign::{self, Sign};
+use super::tick::TICK;
 use crate::config::Role;
 use crate::names::metric;
-
-/// Seconds after the last heartbeat in which a configuration counts as running. Longer than any pause of a healthy
-/// main thread; as a clock difference in either direction, since a hot restart adds the gauges of two processes.
-const ALIVE: u64 = 5;
+pub use said::{anywhere, is_said, same_module};
+use said::{build, build_key, heartbeat, role_key, workers};
 
 /// The id of no root context.
 const NO_ROOT: u32 = 0;
@@ -293,12 +293,6 @@ pub fn current(plugin: &str, role: Role) -> Option<Rc<Plugin>> {
     found
 }
 
-/// Whether any VM says that it runs `plugin` in this role.
-pub fn is_said(plugin: &str, role: Role) -> bool {
-    let gauge = host::metric(Kind::Gauge, &configured(plugin, role));
-    gauge.and_then(host::read).is_some_and(|vms| vms != 0)
-}
-
 /// Tells each record of `plugin` on this side how it stands.
 fn rank(records: &[Record], plugin: &str, side: Sides) {
     let _ = CHANGES.try_with(|changes| changes.set(changes.get().wrapping_add(1)));
@@ -319,25 +313,6 @@ fn rank(records: &[Record], plugin: &str, side: Sides) {
         };
         other.standing.set(standing);
     }
-}
-
-/// Whether one runs in any VM of this proxy: it said so, took nothing back, and was alive a moment ago. Both are asked
-/// for: a VM that is gone may never have taken back what it said, and its heart stops.
-pub fn anywhere(plugin: &str, role: Option<Role>) -> bool {
-    // What was refused need not tell its role, and to ask for the gauges of a role makes them: they would say for ever
-    // that one has stopped which never ran. So the role is that of the last one that ran, and where none did nothing runs.
-    let last = host::recall(&role_key(plugin));
-    let last = last.and_then(|last| Role::ALL.into_iter().find(|role| role.word() == last));
-    let Some(role) = last.filter(|last| role.is_none_or(|role| role == *last)) else {
-        return false;
-    };
-    let read = |name: &str| {
-        host::metric(Kind::Gauge, name)
-            .and_then(host::read)
-            .unwrap_or(0)
-    };
-    read(&configured(plugin, role)) > 0
-        && read(&heartbeat(plugin, role)).abs_diff(host::now()) <= ALIVE
 }
 
 /// The records are never borrowed twice at once; if they were, a change would be missed, and no request harmed.
@@ -418,40 +393,4 @@ impl Drop for Record {
     fn drop(&mut self) {
         self.hush();
     }
-}
-
-/// The shared key of the role that a plugin last ran in.
-fn role_key(plugin: &str) -> String {
-    metric(&[("plugin", plugin)], "role")
-}
-
-fn configured(plugin: &str, role: Role) -> String {
-    metric(&[("plugin", plugin), ("role", role.word())], "configured")
-}
-
-fn workers(plugin: &str, role: Role) -> String {
-    metric(&[("plugin", plugin), ("role", role.word())], "workers")
-}
-
-fn heartbeat(plugin: &str, role: Role) -> String {
-    metric(&[("plugin", plugin), ("role", role.word())], "heartbeat")
-}
-
-/// What the module is. `cargo filter` replaces this, which it knows (`xtask/src/filter.rs`), by a digest of the module:
-/// Envoy gives other bytes another VM, whatever version they say they are.
-#[used]
-static BUILD: [u8; 64] = *b"peer-spillover: cargo filter puts the digest of the module here.";
-
-fn build() -> String {
-    // What the compiler knows of the bytes is not what they are in the end.
-    String::from_utf8_lossy(black_box(&BUILD)).into_owned()
-}
-
-fn build_key(plugin: &str) -> String {
-    metric(&[("plugin", plugin)], "build")
-}
-
-/// Whether what last ran of `plugin` was this module: then the VMs in which it runs go on with it by themselves.
-pub fn same_module(plugin: &str) -> bool {
-    host::recall(&build_key(plugin)).is_some_and(|last| last == build())
 }

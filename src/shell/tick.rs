@@ -1,8 +1,16 @@
 //! What a configuration does without requests, five times a second.
 
+use std::time::Duration;
+
 use super::host;
 use super::plugin::Plugin;
 use crate::policy::ledger::Sweep;
+use crate::policy::roster::STALE;
+
+/// Between two sweeps for streams whose client does not read, and between two heartbeats.
+pub(super) const TICK: Duration = Duration::from_millis(200);
+// With the tick that finds a VM dead and the one before its first, a count is right again within three seconds.
+const _: () = assert!(TICK.as_millis() * (STALE as u128 + 2) <= 3000);
 
 /// The most that is looked at in a tick for clients that do not read. A stream costs about 12k instructions, so what is looked
 /// at where nothing is full is less than a thousandth of a core, and a worker on which a service is full with a thousand answers

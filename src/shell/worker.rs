@@ -1,6 +1,8 @@
 //! This VM among those of the process: its slot in the roster, its shares of the counts, and what it sees of the others.
 //! The invariants are kept, and told, in [`crate::policy::roster`].
 
+mod others;
+
 use core::cell::RefCell;
 use core::mem;
 use std::rc::Rc;
@@ -10,7 +12,6 @@ use super::callback;
 use super::host::{self, Kind, Level, Metric};
 use super::slot::{self, INDEX, Place, ROSTER, change, share_of};
 use crate::policy::index::{self, Index};
-use crate::policy::mark;
 use crate::policy::roster::{IN_TIME, Roster, Vm, Watch, owner_of};
 
 /// Shares that are looked at in a tick, of those that nothing is known to have happened to.
@@ -248,29 +249,6 @@ impl Worker {
         Some(roster)
     }
 
-    /// The beat of a slot, which is defined once.
-    fn beat_of(&mut self, process: u32, slot: usize) -> Option<u64> {
-        if self.beats.len() <= slot {
-            self.beats.resize(slot.saturating_add(1), None);
-        }
-        let known = self.beats.get_mut(slot)?;
-        if known.is_none() {
-            *known = slot::beat(process, slot);
-        }
-        known.and_then(host::read)
-    }
-
-    /// Whether one of the shares in these slots has the mark of a VM that is inside a callback.
-    fn inside(&mut self, process: u32, slots: &[usize]) -> bool {
-        self.open_all();
-        self.accounts.iter().any(|account| {
-            slots.iter().any(|slot| {
-                let share = share_of(account, process, *slot).and_then(host::read);
-                share.is_some_and(|share| mark::marks(share) != 0)
-            })
-        })
-    }
-
     /// Finds another slot if ours was taken over while the ticks of this VM did not come.
     fn check_place(&mut self) {
         if self.place.is_some()
@@ -300,76 +278,6 @@ impl Worker {
             let owner = roster.owners().get(*slot);
             owner.is_some_and(|owner| owner_of(*owner).0 == vm)
         });
-    }
-
-    /// Looks for VMs that are dead, and takes their slots over. A tick that did not come in time tells nothing of others.
-    fn observe(&mut self, roster: &Roster, in_time: bool) {
-        let Some(place) = &self.place else { return };
-        let (vm, process) = (place.vm, place.process);
-        for (slot, word) in roster.owners().iter().copied().enumerate() {
-            let (owner, free) = owner_of(word);
-            if owner == vm {
-                continue;
-            }
-            let dead = if free {
-                // It has no beat, and lives as long as the VM that keeps it does.
-                !roster.has(owner)
-            } else {
-                let first = roster.slots(owner).next() == Some(slot);
-                in_time && first && self.is_dead(process, owner, roster)
-            };
-            if dead && let Some(taken) = change(|roster| roster.take(owner, vm)) {
-                self.inherited
-                    .extend(taken.into_iter().map(|slot| (slot, false)));
-                self.heir = true;
-                self.read_index = false;
-            }
-        }
-    }
-
-    /// A VM beats, and shows that it is inside, in its own slot; which of several that is, nobody else knows.
-    fn is_dead(&mut self, process: u32, owner: Vm, roster: &Roster) -> bool {
-        let slots: Vec<usize> = roster.slots(owner).collect();
-        let beats: Option<Vec<u64>> = slots
-            .iter()
-            .map(|slot| self.beat_of(process, *slot))
-            .collect();
-        let (Some(first), Some(beats)) = (slots.first(), beats) else {
-            return false;
-        };
-        let beat = beats
-            .iter()
-            .fold(0, |sum: u64, beat| sum.wrapping_add(*beat));
-        let mut watch = mem::take(&mut self.watch);
-        let dead = watch.dead(*first, owner, beat, || {
-            beats.iter().any(|beat| mark::marks(*beat) != 0) || self.inside(process, &slots)
-        });
-        self.watch = watch;
-        dead
-    }
-
-    /// Drives the shares in the slots of dead VMs to 0, and sets those slots free in which they are.
-    fn drain(&mut self) {
-        let Some(place) = &self.place else { return };
-        let (process, vm) = (place.process, place.vm);
-        for (slot, free) in self.inherited.iter_mut().filter(|(_, free)| !free) {
-            let mut gone: i64 = 0;
-            for account in &self.accounts {
-                let share = share_of(account, process, *slot);
-                gone = gone.saturating_add(share.map_or(0, |share| account.drive(share, 0)));
-            }
-            if gone == 0 && self.read_index {
-                *free = change(|roster| Some((roster.free(*slot, vm)?, ()))).is_some();
-            } else if gone != 0 {
-                let count = gone.saturating_neg();
-                host::log(
-                    Level::Warn,
-                    &format!(
-                        "peer-spillover: a VM of this proxy is dead; what it counted is taken off the counts: {count} in all"
-                    ),
-                );
-            }
-        }
     }
 
     /// Drives shares in our slot to what we hold, and in inherited ones to 0: a VM that was taken for dead may have changed
