@@ -1,18 +1,20 @@
 //! Whether a good configuration runs, seen from a VM that was just given a bad one.
 
+mod record;
 mod said;
 
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::host::{self, Kind, Metric};
+use super::host::{self, Kind};
 use super::plugin::Plugin;
 use super::sign::{self, Sign};
 use super::tick::TICK;
 use crate::config::Role;
 use crate::names::metric;
+use record::{Record, Work};
 pub use said::{anywhere, is_said, same_module};
-use said::{build, build_key, heartbeat, role_key, workers};
+use said::{heartbeat, workers};
 
 /// The id of no root context.
 const NO_ROOT: u32 = 0;
@@ -31,34 +33,6 @@ pub enum Standing {
 /// The directions of the listeners that a root context serves, as far as they are known: a bit for each. Envoy tells them
 /// to requests alone, and gives listeners whose configuration is the same one root context.
 pub type Sides = u8;
-
-/// What a root context runs.
-#[derive(Clone)]
-struct Work {
-    role: Role,
-    /// `info`, then `configured`.
-    gauges: [Option<Sign>; 2],
-    heartbeat: Option<Metric>,
-    workers: Option<Metric>,
-    at_work: Rc<Plugin>,
-}
-
-struct Record {
-    /// [`NO_ROOT`] where it has ended, and what it ran is kept for one that was refused.
-    root: u32,
-    plugin: String,
-    sides: Sides,
-    /// Nothing where the configuration was refused and there was nothing to go on with.
-    work: Option<Work>,
-    refused: bool,
-    standing: Rc<Cell<Standing>>,
-    /// Its gauges include it.
-    says: bool,
-    /// They did at some time.
-    said: bool,
-    /// It does not tick.
-    rests: bool,
-}
 
 thread_local! {
     /// Counts the changes of current root contexts.
@@ -322,75 +296,4 @@ fn change(with: impl FnOnce(&mut Vec<Record>)) {
             .try_borrow_mut()
             .map(|mut records| with(&mut records))
     });
-}
-
-impl Record {
-    fn new(root: u32, plugin: &str, work: Option<Work>, standing: &Rc<Cell<Standing>>) -> Record {
-        Record {
-            root,
-            plugin: plugin.to_owned(),
-            sides: 0,
-            work,
-            refused: false,
-            standing: Rc::clone(standing),
-            says: false,
-            said: false,
-            rests: false,
-        }
-    }
-
-    /// Whether it is of this plugin, and may be of a listener of this side.
-    fn is_of(&self, plugin: &str, side: Sides) -> bool {
-        self.plugin == plugin && (self.sides == 0 || side == 0 || self.sides & side != 0)
-    }
-
-    /// Whether it was refused, and does not go on yet with what ran on this side.
-    fn may_want(&self, plugin: &str, side: Sides) -> bool {
-        let goes_on = self.is_of(plugin, side) && self.standing.get() != Standing::Before;
-        self.plugin == plugin && self.refused && !goes_on
-    }
-
-    /// Whether it runs something of this plugin, in this role where one is asked for.
-    fn runs(&self, plugin: &str, role: Option<Role>) -> bool {
-        let work = self.work.as_ref().filter(|_| self.plugin == plugin);
-        work.is_some_and(|work| role.is_none_or(|role| role == work.role))
-    }
-
-    /// Says that it runs, once, and that it is alive.
-    fn say(&mut self) {
-        let Some(work) = &self.work else { return };
-        if !self.said {
-            self.said = true;
-            // Not again when it comes back: that may be in a VM of a module that was replaced, whose streams end one by one.
-            // Where all went back to that module, the main thread was configured anew.
-            host::remember(&role_key(&self.plugin), work.role.word());
-            host::remember(&build_key(&self.plugin), &build());
-        }
-        if !self.says {
-            self.says = true;
-            work.gauges.iter().flatten().for_each(Sign::show);
-        }
-        if let Some(gauge) = work.heartbeat {
-            host::record(gauge, host::now());
-        }
-        if let (Some(workers), [_, Some(configured)]) = (work.workers, &work.gauges) {
-            // One of the VMs is the main thread's.
-            let vms = host::read(configured.total()).unwrap_or(0);
-            host::record(workers, vms.saturating_sub(1));
-        }
-    }
-
-    /// Takes back that it runs.
-    fn hush(&mut self) {
-        if let Some(work) = self.work.as_ref().filter(|_| self.says) {
-            work.gauges.iter().flatten().for_each(Sign::hide);
-        }
-        self.says = false;
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        self.hush();
-    }
 }
