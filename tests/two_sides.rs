@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use envoy_test::wait::until_some;
-use envoy_test::world::{HOME, HOST, PEER, PLUGIN, metric, plugin_config};
+use envoy_test::world::{
+    HOME, HOST, PEER, PLUGIN, metric, plugin_config, service_metric, wait_ticks,
+};
 use envoy_test::{Client, Envoy, EnvoyOptions, World};
 use serde_json::{Value, json};
 
@@ -167,6 +169,33 @@ async fn each_side_goes_on_with_its_own() -> Result<()> {
     }
     let log = proxy.envoy.log();
     assert!(!log.contains("every request passes untouched"));
+    Ok(())
+}
+
+/// The main thread's VM gets no requests, so it does not know which of its root contexts is of which side.
+#[tokio::test]
+async fn a_side_shows_nothing_of_what_the_other_side_serves() -> Result<()> {
+    let another = |limit| {
+        let mut config = plugin_config(limit);
+        config["services"][0]["host"] = "b.istio.svc.cluster.local".into();
+        config["services"][0]["peers"][0]["host"] = "b.istio.gke.global".into();
+        config
+    };
+    let proxy = Proxy::start([(OUTBOUND, plugin_config(1)), (INBOUND, another(7))]).await?;
+    let spilled = (PEER.to_owned(), None);
+    let limit = service_metric(HOST, "limit");
+    for n in 0..3 {
+        if n > 0 {
+            proxy.configure(INBOUND, &another(7 + n)).await?;
+        }
+        assert_eq!(proxy.served(OUTBOUND).await?, spilled, "{n}");
+        assert_eq!(proxy.served(INBOUND).await?.0, HOME, "{n}");
+        wait_ticks(&proxy.envoy, 3).await?;
+        assert_eq!(proxy.envoy.stat(&limit).await?, Some(1), "{n}");
+    }
+    // What no side serves any more shows no limit.
+    proxy.configure(OUTBOUND, &another(3)).await?;
+    proxy.envoy.wait_stat(&limit, |limit| limit == 0).await?;
     Ok(())
 }
 

@@ -1,10 +1,14 @@
 //! What a configuration owes to services that were used before it: their gauges show what is configured now, or nothing.
 //!
 //! **Invariant: once all VMs run the same configuration, `limit` shows what that says**, 0 for a service that it does not
-//! have. A VM writes its own limit when it first uses a service, and again for each service that any VM of the process has
-//! used, in the first tick of each configuration that becomes its current one. So whatever a VM wrote for an older
+//! have in any listener. A VM writes its own limit when it first uses a service, and again for each service that any VM of the process has
+//! used, in the first tick of each configuration that becomes its current one, and whenever a root context of it ends. So whatever a VM wrote for an older
 //! configuration, and in whatever order the VMs come to the newer one, it overwrites itself; and what a dead VM wrote, the
 //! VM in its place does. Which services were used is in the index of counts, where a service is before its limit is shown.
+//!
+//! **Invariant: what another listener serves is that one's to show.** Two listeners may have the same plugin and role with
+//! different services, and a VM learns which of its root contexts are of which side by their requests. So a service of a
+//! root context that is not known to be replaced is left alone, until that root context ends or is known to be.
 //!
 //! **Invariant: a service whose errors are not looked at shows no ejection**: the last requests of a configuration before may
 //! still end and eject, so its gauge is looked at now and again.
@@ -35,7 +39,7 @@ thread_local! {
 /// What a root context does for services that were used before.
 #[derive(Default)]
 pub struct Left {
-    /// The change of current root contexts that was last seen to.
+    /// The change of what runs that was last seen to.
     seen: u32,
     /// Without error detection now.
     unwatched: Vec<(Labels, Metric)>,
@@ -43,14 +47,17 @@ pub struct Left {
 }
 
 impl Left {
-    /// A tick of the current root context, which runs this.
-    pub fn tick(&mut self, plugin: &Plugin) {
+    /// A tick of the current root context `root`, which runs this.
+    pub fn tick(&mut self, root: u32, plugin: &Plugin) {
         let changes = running::changes();
         if self.seen != changes {
             self.seen = changes;
             self.unwatched.clear();
             each(plugin, |host, known| {
                 let service = plugin.by_name(host);
+                if service.is_none() && running::may_serve_elsewhere(root, plugin, host) {
+                    return;
+                }
                 known.show_limit(plugin, host, service.and_then(|s| s.rule.limit));
                 if service.is_none_or(|service| service.detection.is_none()) {
                     self.unwatched.extend(known.forget(plugin, host));

@@ -165,7 +165,7 @@ impl Root {
             && let Some(plugin) = self.plugin.get_mut()
         {
             if current {
-                self.left.tick(plugin);
+                self.left.tick(self.id, plugin);
             }
             plugin.tick(self.id, current);
         }

@@ -35,7 +35,7 @@ pub enum Standing {
 pub type Sides = u8;
 
 thread_local! {
-    /// Counts the changes of current root contexts.
+    /// Counts the changes of what runs: a root context becomes the current one, is known to serve another side, or ends.
     static CHANGES: Cell<u32> = const { Cell::new(0) };
     /// What runs in this VM: one record for each root context that lives, the current one of a plugin after its others.
     /// All are kept, since Envoy goes back to an old one without a word where its configuration comes back and a stream
@@ -132,6 +132,7 @@ pub fn take_over(root: u32, role: Option<Role>, side: Sides) -> Option<(Sides, R
 
 /// Remembers the sides of the listeners of `root`.
 pub fn on_sides(root: u32, sides: Sides) {
+    changed();
     change(|records| {
         let of = records.iter_mut().filter(|record| record.root == root);
         of.for_each(|record| record.sides = sides);
@@ -211,6 +212,7 @@ pub fn stop(root: u32) {
 fn end(records: &mut Vec<Record>, root: u32) {
     let found = take(records, root);
     let Some(mut gone) = found else { return };
+    changed();
     let (plugin, side) = (gone.plugin.clone(), gone.sides);
     let lives = |record: &Record| record.plugin == plugin && record.root != NO_ROOT;
     if !records.iter().any(lives) {
@@ -250,18 +252,44 @@ fn lead(records: &mut Vec<Record>, mut record: Record) {
     rank(records, &plugin, side);
 }
 
-/// How often a root context of this VM became the current one; at least 1 where there is one.
+/// How often what runs in this VM has changed; at least 1 where anything does.
 pub fn changes() -> u32 {
     CHANGES.try_with(Cell::get).unwrap_or(0)
 }
 
-/// What the current root context of `plugin` in this VM runs, in this role.
+fn changed() {
+    let _ = CHANGES.try_with(|changes| changes.set(changes.get().wrapping_add(1)));
+}
+
+/// Whether a root context of this VM other than `root`, which runs `at_work`, may serve requests of the service `host` for
+/// the same plugin and role: it has that service, and is not known to be replaced. It is known of one that is not the
+/// current one and that has served the same side as `root`.
+pub fn may_serve_elsewhere(root: u32, at_work: &Plugin, host: &str) -> bool {
+    let mut found = false;
+    change(|records| {
+        let own = records.iter().find(|record| record.root == root);
+        let sides = own.map_or(0, |record| record.sides);
+        let of = |record: &&Record| record.root != root && record.root != NO_ROOT;
+        found = records.iter().filter(of).any(|other| {
+            let current = other.standing.get() == Standing::Current;
+            let replaced = !current && other.sides & sides != 0;
+            let runs = other.runs(&at_work.name, Some(at_work.role)) && !replaced;
+            let work = other.work.as_ref().filter(|_| runs);
+            work.is_some_and(|work| work.at_work.by_name(host).is_some())
+        });
+    });
+    found
+}
+
+/// What the newest root context of `plugin` in this role runs in this VM: a plugin has another role in another listener.
 pub fn current(plugin: &str, role: Role) -> Option<Rc<Plugin>> {
     let mut found = None;
     change(|records| {
-        let mut of = records.iter().rev().filter(|other| other.plugin == plugin);
-        let work = of.find_map(|other| other.work.as_ref());
-        let work = work.filter(|work| work.role == role);
+        let work = records
+            .iter()
+            .rev()
+            .find(|other| other.runs(plugin, Some(role)));
+        let work = work.and_then(|other| other.work.as_ref());
         found = work.map(|work| Rc::clone(&work.at_work));
     });
     found
@@ -269,7 +297,7 @@ pub fn current(plugin: &str, role: Role) -> Option<Rc<Plugin>> {
 
 /// Tells each record of `plugin` on this side how it stands.
 fn rank(records: &[Record], plugin: &str, side: Sides) {
-    let _ = CHANGES.try_with(|changes| changes.set(changes.get().wrapping_add(1)));
+    changed();
     let mut of = records
         .iter()
         .rev()

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 pub use builder::{Builder, CatchAll, PeerRoute, PluginConfig, Upstream};
 pub use ecds::Update;
-pub use observe::{decisions, metric, service_metric};
+pub use observe::{decisions, metric, service_metric, wait_ticks};
 pub use side::{peer_host, sni};
 
 use crate::certs::{Certs, Leaf};

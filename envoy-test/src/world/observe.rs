@@ -87,15 +87,7 @@ impl World {
     /// # Errors
     /// One has not by [`crate::DEADLINE`].
     pub async fn wait_ticks(&self, n: i64) -> Result<()> {
-        let beats = async || self.envoy.stats_matching(";.;beats").await;
-        let before = beats().await?;
-        until_some("every VM ticks", async || {
-            let now = beats().await.ok()?;
-            let enough =
-                |(vm, beats): (&String, &i64)| now.get(vm).is_some_and(|now| now - beats >= n);
-            before.iter().all(enough).then_some(())
-        })
-        .await
+        wait_ticks(&self.envoy, n).await
     }
 
     /// How many decisions about [`HOST`] home's proxy has made for this destination and reason.
@@ -125,4 +117,18 @@ impl World {
         })
         .await
     }
+}
+
+/// Waits until each VM of a proxy has ticked `n` times from now.
+/// # Errors
+/// One has not by [`crate::DEADLINE`].
+pub async fn wait_ticks(envoy: &Envoy, n: i64) -> Result<()> {
+    let beats = async || envoy.stats_matching(";.;beats").await;
+    let before = beats().await?;
+    until_some("every VM ticks", async || {
+        let now = beats().await.ok()?;
+        let enough = |(vm, beats): (&String, &i64)| now.get(vm).is_some_and(|now| now - beats >= n);
+        before.iter().all(enough).then_some(())
+    })
+    .await
 }
