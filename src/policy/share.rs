@@ -2,16 +2,19 @@
 //! others' requests.
 //!
 //! A worker notes now and then how many errors and good answers of home's all workers have read, and compares with the
-//! youngest note that is an interval old.
-//! **Invariant: errors that are less than `percent` of the answers in every stretch of one to one and a half intervals never
-//! reach it**, whatever their order and however many come at once. So a stretch cannot be shorter than an interval, and
-//! nothing is reached before the first note is as old.
-//! **Invariant: where all answers are errors, it is reached in time**: with `percent` of what home answers in one and a half
-//! intervals, and at the latest when it has answered nothing well for so long.
+//! youngest note that is an interval old. A note is taken every quarter of an interval, when the service next has its turn in
+//! the worker's ticks, which is within a second ([`TURN`]). So what is compared is a *stretch* of one interval at least, and of
+//! one and a quarter and a second at most: no more than one and a half where an interval is four seconds or longer.
+//! **Invariant: errors that are less than `percent` of the answers in every stretch never reach it**, whatever their order
+//! and however many come at once. So nothing is reached before the first note is an interval old.
+//! **Invariant: where all answers are errors, it is reached in time**: with `percent` of what home answers in the longest
+//! stretch, and at the latest when it has answered nothing well for so long.
 
+/// The longest time between two turns of a service in the ticks of a worker, in milliseconds.
+pub const TURN: u64 = 1_000;
 /// Notes in an interval.
 const STEPS: u64 = 4;
-/// As many as reach back one and a half intervals.
+/// As many as reach back more than an interval.
 const NOTES: usize = 6;
 
 /// Errors and good answers up to a moment.
@@ -21,7 +24,8 @@ pub struct Note {
     pub at: u64,
     /// Errors so far.
     pub errors: u64,
-    /// Good answers so far.
+    /// Good answers so far, in the lower 32 bits, which wrap around: in the upper half of the gauge VMs test whether Envoy
+    /// keeps it.
     pub good: u64,
 }
 
@@ -59,7 +63,8 @@ impl Share {
             return false;
         };
         let errors = now.errors.saturating_sub(since.errors);
-        let all = now.good.saturating_sub(since.good).saturating_add(errors);
+        let good = (now.good as u32).wrapping_sub(since.good as u32);
+        let all = u64::from(good).saturating_add(errors);
         errors.saturating_mul(100) >= all.saturating_mul(percent.into())
     }
 }

@@ -20,7 +20,8 @@ use crate::policy::share::{Note, Share};
 /// Between two numbers of the sequence of draws (Weyl's, by the golden ratio): even over any stretch.
 const STEP: u32 = 0x9E37_79B9;
 
-/// Turns in the ticks between two looks whether record and gauge are what this filter made them: five seconds.
+/// Turns in the ticks between two looks whether record and gauge are what this filter made them. A turn comes every tick, or
+/// once a second where many services were used: so these are one to five seconds.
 const LOOK_AFTER: u32 = 5;
 /// So many looks in a row must see the same fault before it is mended: another VM may just be between its changes of the two.
 /// And fewer than [`SPREAD`] more, by the number of the VM, so that one comes first.

@@ -6,6 +6,7 @@ use super::host;
 use super::plugin::Plugin;
 use crate::policy::ledger::Sweep;
 use crate::policy::roster::STALE;
+use crate::policy::share::TURN;
 
 /// Between two sweeps for streams whose client does not read, and between two heartbeats.
 pub(super) const TICK: Duration = Duration::from_millis(200);
@@ -20,8 +21,9 @@ const SWEEP: Sweep = Sweep {
     full: 1024,
     leisure: 16,
 };
-/// Ticks in which each service that was used has its turn: a second.
+/// Ticks in which each service that was used has its turn: a second at most, and one tick where no other was used.
 const ROUND: usize = 5;
+const _: () = assert!(TICK.as_millis() * ROUND as u128 == TURN as u128);
 
 impl Plugin {
     /// What there is to do without requests, in one tick. It does not grow with the streams; with the services only as far as they
