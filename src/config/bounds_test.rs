@@ -3,8 +3,6 @@
 use super::tests::{good, read, refused, with};
 use super::*;
 use serde_json::{Value, json};
-#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// A forged header that leads to a shared host would be charged to whichever service is found first.
 #[test]

@@ -1,6 +1,4 @@
 use super::*;
-#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[test]
 fn statuses_of_5xx_are_failures_and_three_of_them_of_a_gateway() {

@@ -1,8 +1,6 @@
 use std::cell::RefCell;
 
 use super::*;
-#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const HOME: &str = "outbound|80||a.istio.svc.cluster.local";
 const OTHER_PORT: &str = "outbound|8080||a.istio.svc.cluster.local";

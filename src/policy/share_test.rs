@@ -1,6 +1,4 @@
 use super::*;
-#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const INTERVAL: u64 = 4_000;
 /// The longest stretch that is looked at: a note each quarter of an interval, at the next turn.
