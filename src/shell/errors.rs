@@ -240,7 +240,7 @@ impl Errors {
         }
         match self.read(gauge).phase {
             Phase::Ramp(_) => self.back(host::monotonic()),
-            Phase::Probing { owner, .. } if worker::buried(vm_of(owner)) => {
+            Phase::Probing { owner, .. } if worker::is_declared_dead(vm_of(owner)) => {
                 self.probe_ended(owner, Ended::Nothing);
             }
             Phase::Probing { .. } => self.give_up(host::monotonic()),
@@ -279,7 +279,7 @@ impl Errors {
     /// gone is written again, and the gauge driven to what the record says.
     #[inline(never)]
     fn look_after(&self, gauge: u64) {
-        let Some(bytes) = host::recall_bytes(&self.key) else {
+        let Some((bytes, number)) = host::shared(&self.key) else {
             // There is none before the first error.
             if gauge != 0 {
                 prepare(&self.key);
@@ -297,7 +297,7 @@ impl Errors {
             return;
         }
         // Whoever wrote meanwhile, or mends too, makes this fail.
-        if host::write_again(&self.key, &bytes) {
+        if host::write_again(&self.key, &bytes, number) {
             host::add(self.ejected, by);
         }
     }

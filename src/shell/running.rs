@@ -1,4 +1,5 @@
-//! Whether a good configuration runs, seen from a VM that was just given a bad one.
+//! The root contexts of this VM: which one of a plugin is the current one, which of them tick, and what one goes on with whose
+//! configuration was refused.
 
 mod record;
 mod said;
@@ -223,12 +224,12 @@ fn end(records: &mut Vec<Record>, root: u32) {
         // If Envoy goes to that one, the good one before is what ends here: it takes it over with its next request.
         gone.root = NO_ROOT;
         records.push(gone);
-    } else if let Some(heir) = records
+    } else if let Some(other) = records
         .iter_mut()
         .rfind(|r| r.root != NO_ROOT && r.is_of(&plugin, side))
     {
-        if heir.said {
-            heir.say();
+        if other.said {
+            other.say();
         }
         rank(records, &plugin, side);
     }
@@ -243,7 +244,7 @@ fn lead(records: &mut Vec<Record>, mut record: Record) {
     if records.iter_mut().filter(others).any(|other| other.says) {
         record.say();
     }
-    records.iter_mut().filter(others).for_each(Record::hush);
+    records.iter_mut().filter(others).for_each(Record::retract);
     // One that was refused may still need what ran on another side.
     let past = |other: &Record| other.root == NO_ROOT && !record.refused;
     records

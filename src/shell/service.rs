@@ -65,6 +65,7 @@ impl Service {
         default_routing: Routing,
     ) -> Self {
         let detection = config.detection.map(|mut detection| {
+            // A gateway or a waypoint, by the same test.
             if default_routing == Routing::Header {
                 detection.min_percent.get_or_insert(MIN_ERROR_PERCENT);
             }

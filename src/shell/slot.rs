@@ -40,7 +40,7 @@ impl Place {
     }
 }
 
-/// Makes the first write, which is blind, while the main thread configures.
+/// Makes the first write of roster and index, if nobody did.
 pub fn prepare() {
     // In units of 17 ms, in which no process of a hot restart begins after another: it takes longer to compile the module.
     let process = (host::now_nanos() >> 24) as u32;

@@ -26,8 +26,8 @@ const ROUND: usize = 5;
 const _: () = assert!(TICK.as_millis() * ROUND as u128 == TURN as u128);
 
 impl Plugin {
-    /// What there is to do without requests, in one tick. It does not grow with the streams; with the services only as far as they
-    /// were used, and for each by a gauge that is read in a second.
+    /// What there is to do without requests, in one tick. It does not grow with the streams. With the services it grows only as
+    /// far as they were used: each has a gauge read in its turn, and its record of errors in every fifth.
     ///
     /// Errors are the current configuration's alone: one before it, which a stream keeps alive, has other times, or none.
     pub(super) fn tick(&self, root: u32, current: bool) {

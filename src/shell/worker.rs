@@ -26,7 +26,7 @@ struct Worker {
     /// Whether an account could not be put there.
     unlisted: bool,
     /// Whether a slot of this VM was another's before, in which any account of the index may have a share.
-    heir: bool,
+    took_over: bool,
     /// Names that the index had when all of them were opened; `list` sees more.
     opened: usize,
     /// Whether the index was read since the roster changed.
@@ -86,7 +86,7 @@ pub fn id() -> Vm {
 }
 
 /// Whether a VM has found that one dead, as the roster says.
-pub fn buried(vm: Vm) -> bool {
+pub fn is_declared_dead(vm: Vm) -> bool {
     with(|worker| matches!(&worker.roster, Some((_, roster)) if roster.lost(vm)))
 }
 
@@ -161,7 +161,7 @@ impl Worker {
             return false;
         };
         self.index.see(&bytes);
-        // An heir drops no account, and the index only grows.
+        // Whoever has taken a slot over drops no account, and the index only grows.
         let known = self.index.names().len();
         if known == self.opened {
             return true;
@@ -193,7 +193,7 @@ impl Worker {
         let Some((vm, slot, process, used)) = joined else {
             return;
         };
-        self.heir |= used;
+        self.took_over |= used;
         let place = Place::new(vm, slot, process);
         callback::settled(place.beat);
         for account in &self.accounts {
@@ -223,7 +223,7 @@ impl Worker {
         };
         self.keep_place(&roster);
         self.observe(&roster, in_time);
-        if self.heir && !self.read_index {
+        if self.took_over && !self.read_index {
             self.read_index = self.open_all();
         }
         self.drain();
@@ -302,8 +302,8 @@ impl Worker {
                 continue;
             }
             account.go_on(account.share.get());
-            // Of a service that is configured no more. An heir keeps it for what may come late into the slots it has.
-            if !self.heir && Rc::strong_count(account) == 1 && account.own.get() == 0 {
+            // Of a service that is configured no more. One that has taken a slot over keeps it for what may come late into the slots it has.
+            if !self.took_over && Rc::strong_count(account) == 1 && account.own.get() == 0 {
                 self.accounts.swap_remove(turn);
                 // It may be asked for again.
                 self.opened = 0;

@@ -200,9 +200,9 @@ pub fn recall(key: &str) -> Option<String> {
     shared(key).map(|(value, _)| text(value))
 }
 
-/// The value under a shared key, and the number by which [`set_shared`] knows whether it changed meanwhile.
+/// The value under a shared key, and the number of its write, by which [`write_again`] knows whether it changed meanwhile.
 #[inline(never)]
-fn shared(key: &str) -> Option<(Vec<u8>, u32)> {
+pub fn shared(key: &str) -> Option<(Vec<u8>, u32)> {
     let mut cas = 0;
     // SAFETY: pointer and length are of one live string; `cas` is a live variable; the others are `bytes`'s own.
     let value = bytes(|value, size| unsafe {
@@ -306,10 +306,10 @@ fn exchange_bytes(key: &str, to: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bo
     false
 }
 
-/// Writes the bytes that are under a shared key once more, if they are still these. True for one only of several that do so
-/// at once.
-pub fn write_again(key: &str, bytes: &[u8]) -> bool {
-    shared(key).is_some_and(|(now, cas)| now == bytes && set_shared(key, bytes, cas))
+/// Writes the bytes that [`shared`] gave once more, with their number, if nobody wrote meanwhile. True for one only of several
+/// that read the same.
+pub fn write_again(key: &str, bytes: &[u8], number: u32) -> bool {
+    set_shared(key, bytes, number)
 }
 
 /// Milliseconds of a clock that only goes forward, the same for all workers; 0 where the host has none.

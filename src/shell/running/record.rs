@@ -100,7 +100,7 @@ impl Record {
     }
 
     /// Takes back that it runs.
-    pub(super) fn hush(&mut self) {
+    pub(super) fn retract(&mut self) {
         if let Some(work) = self.work.as_ref().filter(|_| self.says) {
             work.gauges.iter().flatten().for_each(Sign::hide);
         }
@@ -110,6 +110,6 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.hush();
+        self.retract();
     }
 }

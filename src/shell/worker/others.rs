@@ -28,7 +28,7 @@ impl Worker {
             if dead && let Some(taken) = change(|roster| roster.take(owner, vm)) {
                 self.inherited
                     .extend(taken.into_iter().map(|slot| (slot, false)));
-                self.heir = true;
+                self.took_over = true;
                 self.read_index = false;
             }
         }
