@@ -295,6 +295,7 @@ async fn the_rule_for_prometheus_drops_what_is_internal() -> Result<()> {
         .start()
         .await?;
     two_more(&world).await?;
+    world.get(&[("x-peer-spillover-from", "mars")]).await?;
     let bad = with(|c| c["version"] = json!(2));
     assert_eq!(world.set_filter_config(bad).await?, Update::Accepted);
     world.wait_ticks(1).await?;
