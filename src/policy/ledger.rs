@@ -26,10 +26,10 @@ const SMALL: usize = 64;
 #[derive(Debug)]
 pub struct Ticket(Rc<Slot>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Slot {
-    service: Service,
-    stream: u32,
+    service: Cell<Service>,
+    stream: Cell<u32>,
     /// Given back by a sweep while the stream still had its ticket.
     swept: Cell<bool>,
     /// Where it is among the answered ones of its service, if it is.
@@ -64,6 +64,8 @@ pub struct Sweep {
 pub struct Ledger {
     /// By index, as far as services were used.
     services: Vec<Held>,
+    /// Slots that were given back, for what comes: most requests need not allocate one.
+    spare: Vec<Rc<Slot>>,
     /// Services with streams whose answer has begun, and some that had: a sweep takes them out.
     busy: Vec<Service>,
     /// As in [`Held`]: for those that are full, and for any.
@@ -79,19 +81,17 @@ impl Ledger {
         if let Some(held) = self.services.get_mut(service) {
             held.count = held.count.saturating_add(1);
         }
-        Ticket(Rc::new(Slot {
-            service,
-            stream,
-            swept: Cell::new(false),
-            place: Cell::new(None),
-        }))
+        let slot = self.spare.pop().unwrap_or_default();
+        slot.service.set(service);
+        slot.stream.set(stream);
+        Ticket(slot)
     }
 
     /// The answer to the ticket's stream has begun: no attempt is made after that, so when the upstream has finished, it is
     /// for good.
     pub fn answered(&mut self, ticket: &Ticket) {
         let slot = &ticket.0;
-        let Some(held) = self.services.get_mut(slot.service) else {
+        let Some(held) = self.services.get_mut(slot.service.get()) else {
             return;
         };
         if slot.swept.get() || slot.place.get().is_some() {
@@ -101,7 +101,7 @@ impl Ledger {
         held.answered.push(Rc::clone(slot));
         if !held.busy {
             held.busy = true;
-            self.busy.push(slot.service);
+            self.busy.push(slot.service.get());
         }
     }
 
@@ -112,7 +112,11 @@ impl Ledger {
             return None;
         }
         self.take(&slot);
-        Some(slot.service)
+        let service = slot.service.get();
+        if self.spare.len() < SMALL {
+            self.spare.push(slot);
+        }
+        Some(service)
     }
 
     /// Gives back the slots of streams whose upstream has finished though they live on, because their client does not read.
@@ -177,7 +181,7 @@ impl Ledger {
             let held = self.services.get_mut(service);
             let next = held.and_then(|held| turn(&mut held.left, &held.answered));
             let slot = next.map(|(_, slot)| Rc::clone(slot));
-            if let Some(slot) = slot.filter(|slot| finished(slot.stream)) {
+            if let Some(slot) = slot.filter(|slot| finished(slot.stream.get())) {
                 slot.swept.set(true);
                 self.take(&slot);
                 gone = gone.saturating_add(1);
@@ -193,7 +197,7 @@ impl Ledger {
 
     /// Takes a slot that is held out.
     fn take(&mut self, slot: &Slot) {
-        let Some(held) = self.services.get_mut(slot.service) else {
+        let Some(held) = self.services.get_mut(slot.service.get()) else {
             return;
         };
         held.count = held.count.saturating_sub(1);

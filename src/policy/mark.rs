@@ -6,8 +6,9 @@
 //!
 //! **Invariant: a VM that died shows that it is inside**, since the callback in which it died never ended.
 //! **Invariant: a mark waits for nothing that the callback counts, and what it counts waits for no mark.** A share moves right
-//! after its total, so that a VM that dies later in the same callback leaves the two in agreement. Only the last move of a
-//! callback takes the mark off with the same addition.
+//! after its total, so that a VM that dies later in the same callback leaves the two in agreement. The move of a share that is
+//! the last thing a callback has to do takes the mark off with the same addition. Some hostcalls may come after it that a VM
+//! hardly dies in: one that does is found after [`super::roster::SILENT`].
 
 /// A gauge of the VM: the number by which the host knows it.
 pub type Gauge = u32;
@@ -39,6 +40,12 @@ pub struct Mark {
 pub type Add = (Gauge, i64);
 
 impl Mark {
+    /// Of a VM that is outside of all callbacks.
+    pub const OUTSIDE: Mark = Mark {
+        on: None,
+        next: None,
+    };
+
     /// A callback begins. `otherwise` is marked if no gauge is known that will probably move. `None` if the VM is marked
     /// already, or has no gauge.
     pub fn enter(&mut self, otherwise: Option<Gauge>) -> Option<Add> {

@@ -29,7 +29,7 @@ pub const LOOKS: u32 = 3;
 /// was wrongly declared dead may take one off that is not its own, before it notices.
 pub const SILENT: u32 = 300;
 /// Callbacks of a VM between two ticks of its own after which it beats, and sees whether it was declared dead.
-pub const CALLBACKS: u32 = 16;
+pub const CALLBACKS: u32 = 128;
 /// The longest time between two ticks of an observer, in milliseconds, that makes the second one count: two of the period.
 pub const IN_TIME: u64 = 400;
 /// Most slots; a proxy has one for each worker, one for its main thread, and some that end.

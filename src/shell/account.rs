@@ -92,12 +92,21 @@ impl Account {
     }
 
     /// Adds to our share what was added to the total.
-    pub fn hold(&self, n: i64) {
+    fn hold(&self, n: i64) {
+        self.hold_by(n, callback::add);
+    }
+
+    /// As that, when the callback has nothing more to do that could fail.
+    pub fn hold_last(&self, n: i64) {
+        self.hold_by(n, callback::ends_with);
+    }
+
+    fn hold_by(&self, n: i64, add: impl FnOnce(Metric, i64) -> bool) {
         if self.share.get().is_none() {
             worker::settle();
         }
         self.own.set(self.own.get().saturating_add(n));
-        self.share(n, callback::add);
+        self.share(n, add);
     }
 
     fn share(&self, n: i64, add: impl FnOnce(Metric, i64) -> bool) {

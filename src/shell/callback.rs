@@ -9,7 +9,7 @@ use crate::policy::mark::{self, Add, INSIDE, Mark};
 use crate::policy::roster::CALLBACKS;
 
 thread_local! {
-    static MARK: Cell<Mark> = Cell::default();
+    static MARK: Cell<Mark> = const { Cell::new(Mark::OUTSIDE) };
     /// The gauge that is marked if no other moved last: this VM's beat, once it has a slot.
     static BEAT: Cell<Option<Metric>> = const { Cell::new(None) };
     /// Whether this VM was given a slot before its first stream, if there was one.

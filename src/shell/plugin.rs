@@ -101,11 +101,17 @@ impl Plugin {
     /// The service of this host, whatever its case.
     #[inline(never)]
     pub fn by_host(&self, host: &str) -> Option<&Service> {
-        let host = host.to_ascii_lowercase();
+        let lower;
+        let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            lower = host.to_ascii_lowercase();
+            &lower
+        } else {
+            host
+        };
         let of = |index: &usize| self.services.get(*index);
         let at = self
             .by_host
-            .binary_search_by(|index| of(index).map_or("", Service::host).cmp(&host))
+            .binary_search_by(|index| of(index).map_or("", Service::host).cmp(host))
             .ok()?;
         self.by_host.get(at).and_then(of)
     }

@@ -209,12 +209,12 @@ impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         callback::begins();
         trap::read();
+        trap::at("request-headers");
         self.whole = end_of_stream;
         let action = match self.plugin.clone() {
             Some(plugin) => self.run(&plugin),
             None => Action::Continue,
         };
-        trap::at("request-headers");
         callback::ends();
         action
     }

@@ -23,9 +23,9 @@ use crate::names::{self, metric};
 /// Until the first tick, at which a configuration is known to run.
 const FIRST_TICK: Duration = Duration::from_millis(1);
 /// Requests of a root context, its first and then one of so many, of which it is seen on which side of the proxy they
-/// arrive. It costs 12k instructions, so it is a fiftieth of a percent.
+/// arrive. It costs 12k instructions, so it is less than a hundredth of a percent.
 const ALL_SEEN: u32 = 16;
-const ONE_SEEN_OF: u32 = 256;
+const ONE_SEEN_OF: u32 = 1024;
 
 /// The root context.
 pub struct Root {

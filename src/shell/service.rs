@@ -204,7 +204,7 @@ impl Service {
                     let admitted = admission == Admission::Admitted;
                     self.expect_room.set(admitted);
                     if admitted {
-                        in_flight.hold(1);
+                        in_flight.hold_last(1);
                     }
                     return Some(admission);
                 }

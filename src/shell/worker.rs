@@ -38,7 +38,7 @@ struct Worker {
     beats: Vec<Option<Metric>>,
     changes: Option<Metric>,
     /// The roster, after so many changes.
-    roster: Option<(u64, Roster)>,
+    roster: Option<(u64, Rc<Roster>)>,
     /// The root context whose ticks are this VM's.
     driver: Option<u32>,
     /// Root contexts of this VM.
@@ -230,7 +230,7 @@ impl Worker {
         self.mend();
     }
 
-    fn read_roster(&mut self) -> Option<Roster> {
+    fn read_roster(&mut self) -> Option<Rc<Roster>> {
         if self.changes.is_none() {
             let process = self.place.as_ref().map(|place| place.process);
             self.changes = process.and_then(slot::changes);
@@ -239,13 +239,13 @@ impl Worker {
         if let Some((last, roster)) = &self.roster
             && Some(*last) == changes
         {
-            return Some(roster.clone());
+            return Some(Rc::clone(roster));
         }
-        let roster = Roster::from_bytes(&host::recall_bytes(ROSTER)?)?;
+        let roster = Rc::new(Roster::from_bytes(&host::recall_bytes(ROSTER)?)?);
         // A VM that was wrongly taken for dead may have opened another account before it noticed, and joined once more.
         self.read_index = false;
         // Where Envoy does not keep that gauge it is 0, and the roster is read each time.
-        self.roster = changes.map(|changes| (changes, roster.clone()));
+        self.roster = changes.map(|changes| (changes, Rc::clone(&roster)));
         Some(roster)
     }
 

@@ -58,7 +58,10 @@ impl Request {
         if look == Look::Away {
             return;
         }
-        callback::begins();
+        let all = self.probe || !errors.calm();
+        if all {
+            callback::begins();
+        }
         let header = |name| host::header(Map::Response, name);
         let mut status = header(":status")
             .and_then(|status| status.parse().ok())
@@ -70,7 +73,9 @@ impl Request {
         if let Some(grpc) = &grpc {
             status = answer::grpc_to_http(grpc);
         }
-        let all = self.probe || !errors.calm();
+        if !all && answer::suspect(status, &errors.detection) {
+            callback::begins();
+        }
         if answer::suspect(status, &errors.detection) {
             let flags = host::number(host::RESPONSE_FLAGS);
             let details = host::property(host::CODE_DETAILS).unwrap_or_default();

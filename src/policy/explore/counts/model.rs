@@ -38,9 +38,7 @@ pub(super) enum Next {
     Clear,
     Leave,
     Add(Gauge, i64),
-    /// Moves the share of its slot.
-    Share(i64),
-    /// As that, with the end of the callback.
+    /// Moves the share of its slot, with the end of the callback.
     Last(i64),
     Beat,
     Admit(Admit, i64),
@@ -167,10 +165,6 @@ impl Counts {
             Next::EnterTick => slot.and_then(|slot| one.mark.enter_on(beat(slot))),
             Next::Leave => one.mark.leave(),
             Next::Add(gauge, n) => Some((gauge, n)),
-            Next::Share(n) => slot.map(|slot| {
-                one.mark.moves(share(slot));
-                (share(slot), n)
-            }),
             Next::Last(n) => slot.map(|slot| one.mark.leave_with((share(slot), n))),
             Next::Beat => slot.map(|slot| (beat(slot), 1)),
             Next::Clear => slot.and_then(|slot| {
@@ -204,7 +198,7 @@ impl Counts {
                 }
                 Step::Done(Admission::Admitted) => {
                     one.own += 1;
-                    one.todo.push_front(Next::Share(1));
+                    one.todo.push_front(Next::Last(1));
                 }
                 Step::Done(_) => {}
             },
