@@ -9,7 +9,8 @@
 //! - Where no cluster of the peer is known, nothing is sent its way, but for a request at risk now and then ([`super::risk`]).
 //! - What is believed is held for each cluster that requests come from (a [`Door`]: the service's port), and in it for
 //!   each [`selector`]. A lost request stops others of its own selector, from the second in a row on. It stops other
-//!   selectors only where as many as [`DOOR`] were lost and no request has ever arrived, or [`PROVEN_DOOR`] since one did.
+//!   selectors only where as many as [`DOOR`] were lost and no request has ever arrived, or [`PROVEN_DOOR`] since one did,
+//!   a second ago or more.
 //! - A request that was answered, by a direct response, a redirect or another filter, changes nothing.
 //! - Whatever is stopped is tried again after a second, then after twice the time, up to [`MOST_WAIT`]; one request that
 //!   arrives ends it.
@@ -29,7 +30,8 @@ const ROW: u8 = 2;
 const PROVEN_ROW: u8 = 5;
 /// Selectors that were lost, without any request that arrived in between, until the door is in doubt.
 const DOOR: u8 = 2;
-/// The same, where a request has arrived by that door before.
+/// The same, where a request has arrived by that door before; but not within a second after one did, or a burst of odd
+/// requests would stop all others.
 const PROVEN_DOOR: u8 = 16;
 /// Clusters that requests come from, of one service: one for each of its ports and subsets.
 const DOORS: usize = 8;
@@ -170,6 +172,8 @@ struct Door {
     empty: Doubt,
     /// That cluster, hashed.
     reached: u64,
+    /// The tick at which the last one arrived.
+    arrived: u32,
     /// The tick from which on doubts about its selectors are forgotten: a minute after the last.
     quiet: u32,
 }
@@ -177,6 +181,11 @@ struct Door {
 impl Door {
     fn most(&self) -> u8 {
         if self.all.proven { PROVEN_DOOR } else { DOOR }
+    }
+
+    /// Lately a request has arrived, so what was lost since says nothing of all others.
+    fn leads(&self, now: u32) -> bool {
+        self.all.proven && now.saturating_sub(self.arrived) < SECOND
     }
 }
 
@@ -246,11 +255,12 @@ impl Routes {
         let mut of = of.filter(|_| !well).unwrap_or_default();
         let most = door.most();
         // Where one of this selector has arrived, the others' fate says nothing of it.
-        if !of.open(of.row(), now) || !of.proven && !door.all.open(most, now) {
+        let alone = of.proven || door.leads(now);
+        if !of.open(of.row(), now) || !alone && !door.all.open(most, now) {
             return Trial::NoRoute;
         }
         door.empty.take(ROW, now);
-        if !of.proven {
+        if !alone {
             door.all.take(most, now);
         }
         of.take(of.row(), now);
@@ -311,6 +321,7 @@ impl Routes {
         let mut doubt = known.filter(|_| now < door.quiet).unwrap_or_default();
         if end == End::Arrived {
             door.all.arrive();
+            door.arrived = now;
             door.empty = Doubt::default();
             door.reached = cluster;
             doubt.arrive();

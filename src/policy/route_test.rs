@@ -46,6 +46,21 @@ fn of(method: &str, path: &str) -> u64 {
     selector([method, path].map(str::to_owned).into_iter())
 }
 
+/// Odd requests of as many paths at once stop no other path within a second after one arrived, and all of them later: then
+/// nothing shows that anything leads to the peer.
+#[test]
+fn a_burst_of_odd_requests_stops_others_only_where_none_has_arrived_for_a_second() {
+    let mut routes = proven();
+    for n in 0..40 {
+        assert_eq!(lose(&mut routes, &format!("/odd{n}"), 1, 0), 1, "{n}");
+    }
+    for now in 0..SECOND {
+        assert_eq!(trial(&mut routes, "/b", now), Trial::Go, "{now}");
+    }
+    lose(&mut routes, "/odd", 1, SECOND);
+    assert_eq!(trial(&mut routes, "/b", SECOND), Trial::NoRoute);
+}
+
 /// So many requests of a selector in a row are sent, as far as they may, and lost. How many were.
 fn lose(routes: &mut Routes, path: &str, requests: u32, now: u32) -> u32 {
     let mut sent = 0;

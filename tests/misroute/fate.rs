@@ -199,3 +199,41 @@ async fn where_home_is_full_an_odd_request_among_others_stops_none_of_them() -> 
     }
     Ok(())
 }
+
+/// Many odd requests at once, of as many paths, stop no other path while others arrive.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_of_odd_requests_stops_none_of_the_others() -> Result<()> {
+    let world = builder(&[after(1)])
+        .peer_route(PeerRoute::OnlySome)
+        .peer_routes(
+            "- {match: {path: /}, route: {cluster: PEER_CLUSTER, host_rewrite_literal: SERVICE}}",
+        )
+        .catch_all(CatchAll::Absent)
+        .start()
+        .await?;
+    let service = Service::new(&world, 0);
+    service.get(&[("x-status", "500")]).await?;
+    service.wait("ejected", 1).await?;
+    let mut many = world.client(true).await?;
+    for round in 0..5 {
+        let mut odd = Vec::new();
+        for n in 0..40 {
+            // Something arrived just before.
+            if n == 0 {
+                assert_eq!(service.get(&[]).await?.served_by(), PEER);
+            }
+            let path = format!("/{round}-{n}");
+            let request = client::request("GET", &service.host, &path, &[], client::empty())?;
+            odd.push(tokio::spawn(many.start(request)));
+        }
+        let mut lost = 0;
+        for answer in odd {
+            lost += usize::from(answer.await??.status() == 404);
+        }
+        assert!(lost > 16, "{lost}");
+        for _ in 0..5 {
+            assert_eq!(service.get(&[]).await?.served_by(), PEER, "{round}");
+        }
+    }
+    Ok(())
+}
