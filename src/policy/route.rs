@@ -26,7 +26,7 @@ pub const MOST_WAIT: u32 = 50;
 const QUIET: u32 = 300;
 /// Lost requests in a row that stop their selector.
 const ROW: u8 = 2;
-/// The same, where one of that selector has arrived before.
+/// The same, where one of that selector has arrived before, but not within a second after one did.
 const PROVEN_ROW: u8 = 5;
 /// Selectors that were lost, without any request that arrived in between, until the door is in doubt.
 const DOOR: u8 = 2;
@@ -226,9 +226,8 @@ impl Routes {
 
     /// What is doubted of this selector.
     #[inline(never)]
-    fn doubt(&mut self, key: u64) -> Option<&mut Doubt> {
-        let mut all = self.selectors.iter_mut();
-        all.find_map(|door| (door.key == key).then_some(&mut door.all))
+    fn doubt(&mut self, key: u64) -> Option<&mut Door> {
+        self.selectors.iter_mut().find(|door| door.key == key)
     }
 
     /// What to do at tick `now` with a request whose cluster is `home`, of this selector; 0 if that was not asked for: it
@@ -255,17 +254,22 @@ impl Routes {
         let mut of = of.filter(|_| !well).unwrap_or_default();
         let most = door.most();
         // Where one of this selector has arrived, the others' fate says nothing of it.
-        let alone = of.proven || door.leads(now);
-        if !of.open(of.row(), now) || !alone && !door.all.open(most, now) {
+        let alone = of.all.proven || door.leads(now);
+        let row = of.all.row();
+        // Some of one selector may arrive and others not: by a header, or by a share of them.
+        let leads = of.leads(now);
+        if !leads && !of.all.open(row, now) || !alone && !door.all.open(most, now) {
             return Trial::NoRoute;
         }
         door.empty.take(ROW, now);
         if !alone {
             door.all.take(most, now);
         }
-        of.take(of.row(), now);
+        if !leads {
+            of.all.take(row, now);
+        }
         if let Some(doubt) = self.doubt(home ^ selector) {
-            *doubt = of;
+            doubt.all = of.all;
         }
         Trial::Go
     }
@@ -324,19 +328,20 @@ impl Routes {
             door.arrived = now;
             door.empty = Doubt::default();
             door.reached = cluster;
-            doubt.arrive();
+            doubt.all.arrive();
+            doubt.arrived = now;
         } else {
             door.quiet = now.saturating_add(QUIET);
             // The door counts selectors, and each only once until one of it arrives.
-            if doubt.lost == 0 {
+            if doubt.all.lost == 0 {
                 door.all.lose(door.most(), now);
             }
-            doubt.lose(doubt.row(), now);
+            doubt.all.lose(doubt.all.row(), now);
         }
         if (end != End::Arrived || known.is_some())
             && let Some(door) = place(&mut self.selectors, SELECTORS, key)
         {
-            door.all = doubt;
+            (door.all, door.arrived) = (doubt.all, doubt.arrived);
         }
         end == End::Lost
     }

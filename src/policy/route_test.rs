@@ -175,8 +175,27 @@ fn one_that_arrives_ends_what_was_believed_of_its_path() {
     assert_eq!(trial(&mut routes, "/a", SECOND), Trial::NoRoute);
     ends(&mut routes, "/a", End::Arrived, SECOND);
     // It has arrived before, so that it takes more to stop it again.
-    let sent = lose(&mut routes, "/a", 100, SECOND);
+    let sent = lose(&mut routes, "/a", 100, 2 * SECOND);
     assert_eq!(sent, u32::from(PROVEN_ROW));
+}
+
+/// As many as one client likes to send at once, of the path that others use: they stop it once, and not again while others
+/// of it arrive.
+#[test]
+fn bursts_of_odd_requests_of_a_path_on_which_others_arrive_stop_it_once() {
+    let mut routes = proven();
+    let mut stopped = 0;
+    for now in 0..50 * SECOND {
+        if now % (SECOND + 2) == 0 {
+            lose(&mut routes, "/a", 20, now);
+        }
+        if trial(&mut routes, "/a", now) == Trial::Go {
+            ends(&mut routes, "/a", End::Arrived, now);
+        } else {
+            stopped += 1;
+        }
+    }
+    assert!(stopped <= 2 * SECOND, "for {stopped} ticks");
 }
 
 /// One request in ten on the same path is lost, since a route asks for a header, or by a weight.

@@ -93,7 +93,8 @@ impl Errors {
             draw: Cell::default(),
             turn: Cell::default(),
             last: Cell::default(),
-            share: Cell::default(),
+            // Otherwise a configuration that changes often would never let anything be ejected.
+            share: Cell::new(self.share.get()),
             differ: Cell::default(),
             ..*self
         }
