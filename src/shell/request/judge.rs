@@ -155,7 +155,7 @@ impl Request {
     }
 
     /// Whether an error is that a deadline was not met which the client chose, or may have chosen: then it says nothing of
-    /// home. Of a request before which all was well for long nobody knows; there only gRPC's may have chosen one.
+    /// home. Of a request before which all was well for long nobody knows, and those that come after it are looked at.
     #[inline(never)]
     fn is_the_clients(&self, errors: &Errors, (status, grpc): (u32, bool), flags: u64) -> bool {
         let timed_out = answer::timed_out(flags);
@@ -168,7 +168,7 @@ impl Request {
             Deadline::Chosen(at) => host::monotonic().saturating_add(LATER) >= at,
             Deadline::Unknown => {
                 errors.doubted();
-                grpc
+                true
             }
         }
     }
