@@ -18,8 +18,12 @@ const COUNTED_AGAIN: &str = "it is counted again";
 
 async fn world(workers: u32, failure_policy: &str) -> Result<World> {
     let module = tokio::task::spawn_blocking(xtask::filter::ensure_with_traps).await??;
+    let mut config = plugin_config(100);
+    // So that there is something to look at in every callback: a trap in one that has nothing to do is found after a minute.
+    config["services"][0]["trafficPolicy"]["outlierDetection"] =
+        serde_json::json!({"consecutive5xxErrors": 1000});
     World::builder()
-        .filter(plugin_config(100))
+        .filter(config)
         .module(&module)
         .failure_policy(failure_policy)
         .workers(workers)

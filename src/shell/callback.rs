@@ -8,12 +8,16 @@ use super::worker;
 use crate::policy::mark::{self, Add, INSIDE, Mark};
 use crate::policy::roster::CALLBACKS;
 
+/// Ticks between two looks for marks on the beat that are not this VM's: five seconds.
+const CLEAR_AFTER: u32 = 25;
+
 thread_local! {
     static MARK: Cell<Mark> = const { Cell::new(Mark::OUTSIDE) };
     /// The gauge that is marked if no other moved last: this VM's beat, once it has a slot.
     static BEAT: Cell<Option<Metric>> = const { Cell::new(None) };
     /// Whether this VM was given a slot before its first stream, if there was one.
     static SETTLED: Cell<bool> = const { Cell::new(false) };
+    static TICKS: Cell<u32> = const { Cell::new(0) };
     /// Callbacks since this VM last beat.
     static SINCE: Cell<u32> = const { Cell::new(0) };
 }
@@ -41,7 +45,11 @@ pub fn begins() {
 /// A tick begins, which beats and may move any share of this VM: so the mark is on none of them.
 pub fn tick_begins() {
     ends();
-    clear();
+    let ticks = TICKS.get().wrapping_add(1);
+    TICKS.set(ticks);
+    if ticks.is_multiple_of(CLEAR_AFTER) {
+        clear();
+    }
     if let Some(beat) = BEAT.get() {
         enter(|mark| mark.enter_on(beat));
     }

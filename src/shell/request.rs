@@ -266,12 +266,22 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Whether it holds a slot, and others of its service in this VM do.
+    fn is_one_of_many(&self) -> bool {
+        let service = self
+            .said
+            .and_then(|(index, _)| self.plugin.as_ref()?.service(index));
+        self.ticket.is_some() && service.is_some_and(Service::holds_many)
+    }
+}
+
 /// **Invariant: a ticket is released once, whatever path ended the request**: Envoy deletes the context after an answer,
 /// an abort, a reset and a timeout alike.
 impl Drop for Request {
     fn drop(&mut self) {
-        // Nothing of this concerns the others otherwise.
-        if self.ticket.is_some() || self.probe || self.watch != Watch::Nothing {
+        // The others need not know of it where there is nothing to look at, and no other request of this VM to be lost.
+        if self.probe || self.watch != Watch::Nothing || self.is_one_of_many() {
             callback::begins();
         }
         trap::at("delete");

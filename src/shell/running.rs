@@ -20,6 +20,9 @@ use said::{heartbeat, workers};
 /// The id of no root context.
 const NO_ROOT: u32 = 0;
 
+/// Ticks between two heartbeats: a second, of the five in which one counts.
+const BEAT_AFTER: u8 = 5;
+
 /// How a root context stands among those of its plugin in this VM.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -150,13 +153,16 @@ pub fn again(root: u32) {
     });
 }
 
-/// Shows that `root` is alive, if it is a current one. Called at each tick; the first says that it runs at all, since the
-/// VM in which Envoy only tries a configuration has none, and is never told that it ends.
+/// Shows that `root` is alive, if it is a current one, once in [`BEAT_AFTER`] ticks. Called at each tick; the first says that it
+/// runs at all, since the VM in which Envoy only tries a configuration has none, and is never told that it ends.
 pub fn beat(root: u32) {
     change(|records| {
         let mut current = records.iter_mut().filter(|record| record.root == root);
         if let Some(record) = current.find(|record| record.standing.get() == Standing::Current) {
-            record.say();
+            record.silent = record.silent.saturating_add(1);
+            if !record.says || record.silent >= BEAT_AFTER {
+                record.say();
+            }
         }
     });
 }

@@ -225,6 +225,11 @@ impl Service {
         self.in_flight().is_some_and(|account| account.add(1))
     }
 
+    /// Whether this VM has more than one request in flight.
+    pub fn holds_many(&self) -> bool {
+        self.in_flight().is_some_and(|account| account.own() > 1)
+    }
+
     /// Takes requests off the count.
     pub fn count_out(&self, n: u32) {
         if let Some(account) = self.in_flight() {

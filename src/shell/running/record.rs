@@ -32,6 +32,8 @@ pub(super) struct Record {
     pub(super) standing: Rc<Cell<Standing>>,
     /// Its gauges include it.
     pub(super) says: bool,
+    /// Ticks since it last showed that it is alive.
+    pub(super) silent: u8,
     /// They did at some time.
     pub(super) said: bool,
     /// It does not tick.
@@ -53,6 +55,7 @@ impl Record {
             refused: false,
             standing: Rc::clone(standing),
             says: false,
+            silent: 0,
             said: false,
             rests: false,
         }
@@ -89,6 +92,7 @@ impl Record {
             self.says = true;
             work.gauges.iter().flatten().for_each(Sign::show);
         }
+        self.silent = 0;
         if let Some(gauge) = work.heartbeat {
             host::record(gauge, host::now());
         }
