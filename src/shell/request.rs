@@ -267,12 +267,13 @@ impl Request {
 }
 
 impl Request {
-    /// Whether it holds a slot, and others of its service in this VM do.
+    /// Whether it holds a slot, and there is more to be lost with it: other requests of its service in this VM, or errors.
     fn is_one_of_many(&self) -> bool {
         let service = self
             .said
             .and_then(|(index, _)| self.plugin.as_ref()?.service(index));
-        self.ticket.is_some() && service.is_some_and(Service::holds_many)
+        self.ticket.is_some()
+            && service.is_some_and(|service| service.errors().is_some() || service.holds_many())
     }
 }
 
