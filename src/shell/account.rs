@@ -75,19 +75,19 @@ impl Account {
 
     /// Takes off what was added. It is not held any more even where Envoy would not: then our share shows it, and is mended.
     pub fn release(&self, n: i64) {
-        let less = n.saturating_neg();
-        self.own.set(self.own.get().saturating_add(less));
-        if host::add(self.total, less) {
-            self.share(less, callback::add);
-        }
+        self.release_by(n, callback::add);
     }
 
     /// As [`Account::release`], at the end of the callback.
     pub fn release_last(&self, n: i64) {
+        self.release_by(n, callback::ends_with);
+    }
+
+    fn release_by(&self, n: i64, add: impl FnOnce(Metric, i64) -> bool) {
         let less = n.saturating_neg();
         self.own.set(self.own.get().saturating_add(less));
         if host::add(self.total, less) {
-            self.share(less, callback::ends_with);
+            self.share(less, add);
         }
     }
 

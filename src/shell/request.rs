@@ -268,7 +268,7 @@ impl Request {
 
 impl Request {
     /// Whether it holds a slot, and there is more to be lost with it: other requests of its service in this VM, or errors.
-    fn is_one_of_many(&self) -> bool {
+    fn has_more_to_lose(&self) -> bool {
         let service = self
             .said
             .and_then(|(index, _)| self.plugin.as_ref()?.service(index));
@@ -281,8 +281,8 @@ impl Request {
 /// an abort, a reset and a timeout alike.
 impl Drop for Request {
     fn drop(&mut self) {
-        // The others need not know of it where there is nothing to look at, and no other request of this VM to be lost.
-        if self.probe || self.watch != Watch::Nothing || self.is_one_of_many() {
+        // The other VMs need not know of it where there is nothing to look at, and nothing else of this VM to be lost.
+        if self.probe || self.watch != Watch::Nothing || self.has_more_to_lose() {
             callback::begins();
         }
         trap::at("delete");
