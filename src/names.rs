@@ -10,6 +10,7 @@
 //! | `in_flight` | gauge | plugin, role, service | requests sent to the home service and not finished |
 //! | `limit` | gauge | plugin, role, service | the limit last configured; 0 if there is none, or no such service any more |
 //! | `decisions` | counter | plugin, role, service, destination, reason | what was decided, and why |
+//! | `outcomes` | counter | plugin, role, service, destination, response_code_class | what became of the requests that were spilled |
 //! | `ejected` | gauge | plugin, role, service | 1 where home is ejected for errors, 2 in the ramp after it, else 0 |
 //! | `ejections` | counter | plugin, role, service | how often home was ejected |
 //! | `errors` | counter | plugin, role, service | home's errors that were read, failed probes too |
@@ -52,6 +53,8 @@ pub const TEST: &str = "probe_in_flight";
 
 /// The word for the home service, as a destination. No peer may be called so.
 pub const HOME: &str = "home";
+/// The word for a spilled request that home answered, as the destination of an outcome. No peer may be called so.
+pub const RETURNED: &str = "returned";
 /// The word for a request answered with 503 here, as a destination. No peer may be called so.
 pub const REJECTED: &str = "rejected";
 

@@ -1,6 +1,7 @@
 //! One request: what must be read of it, what the policy decides, and how that is carried out.
 
 mod judge;
+mod spilled;
 
 use std::rc::Rc;
 
@@ -20,10 +21,13 @@ use super::way::Left;
 use crate::config::{Mode, Role, Routing};
 use crate::names::{self, Reason};
 use crate::policy::answer;
+use crate::policy::outcome::Answerer;
 use crate::policy::outlier::Course;
-use crate::policy::{Decision, Intent, Origin, Ticket, origin};
+use crate::policy::{Decision, Intent, Origin, Outcome, Ticket, origin};
 
 const AUTHORITY: &str = ":authority";
+const GRPC_STATUS: &str = "grpc-status";
+
 /// The context of a request.
 pub struct Request {
     id: u32,
@@ -33,6 +37,10 @@ pub struct Request {
     said: Option<(usize, Decision)>,
     /// Where the request was sent to the peer: from where.
     left: Option<Left>,
+    /// Where the request was sent to the peer: what is known of its answer.
+    outcome: Option<Outcome>,
+    /// Its answer is known to be complete.
+    complete: bool,
     /// It is home's probe, and nothing is known of its end.
     probe: bool,
     /// It is known to be complete, having no body.
@@ -51,6 +59,8 @@ impl Request {
             ticket: None,
             said: None,
             left: None,
+            outcome: None,
+            complete: false,
             probe: false,
             whole: false,
             deadline: Deadline::Unknown,
@@ -174,6 +184,7 @@ impl Request {
             let home = cluster.unwrap_or_else(|| host::property(host::CLUSTER).unwrap_or_default());
             let way = service.way(home, plugin.now(), why, self.whole);
             if way.is_some() && rewrite(plugin, service) {
+                self.outcome = Some(Outcome::UNANSWERED);
                 // The header had named the peer's cluster, so its answer tells nothing of the way there.
                 self.left = way.filter(|_| !had_to);
             } else {
@@ -191,8 +202,7 @@ impl Request {
             return Action::Continue;
         }
         if decision != Decision::Home(Reason::Room) {
-            let (destination, reason) = service.said(decision);
-            host::set_property(names::LOG_FIELD, &line(destination, reason));
+            host::set_property(names::LOG_FIELD, &self.line(service, decision));
         }
         if matches!(decision, Decision::Reject(_))
             && host::reply(503, "peer_spillover_full", "no room, here or at a peer\n")
@@ -232,6 +242,9 @@ impl HttpContext for Request {
         if self.watch != Watch::Nothing {
             self.with_errors(Request::judge_trailers);
         }
+        if let Some(outcome) = self.outcome {
+            self.spilled_trailers(outcome);
+        }
         callback::ends();
         Action::Continue
     }
@@ -251,29 +264,45 @@ impl Request {
         if let (Some(errors), Decision::Home(_)) = (service.errors(), decision) {
             self.judge(errors, end_of_stream);
         }
-        if let Some(left) = self.left.take() {
+        if self.outcome.is_some() {
             callback::begins();
-            service.answered(&left, plugin.now());
+            self.spilled_begun(&plugin, service, end_of_stream);
         }
         if plugin.debug_header && service.mode == Mode::Enforce {
             callback::begins();
             // Where we left it at home, one behind us may have spilled it, and has said so.
             if decision != Decision::Home(Reason::Room) || !host::has_property(host::DECIDED) {
-                let (destination, reason) = service.said(decision);
-                host::set_header(Map::Response, names::DEBUG, &line(destination, reason));
+                let said = self.line(service, decision);
+                host::set_header(Map::Response, names::DEBUG, &said);
             }
         }
     }
 }
 
 impl Request {
+    /// The service that it is for, once that is decided.
+    fn service(&self) -> Option<&Service> {
+        self.said
+            .and_then(|(index, _)| self.plugin.as_ref()?.service(index))
+    }
+
+    /// What is said of its decision, and of its answer if that came home: in the access log and the debug header.
+    fn line(&self, service: &Service, decision: Decision) -> String {
+        let (destination, reason) = service.said(decision);
+        let mut line = format!("{destination}; reason={reason}");
+        if self.outcome.is_some_and(|o| o.who == Answerer::Home) {
+            line.push_str("; ");
+            line.push_str(names::RETURNED);
+        }
+        line
+    }
+
     /// Whether it holds a slot, and there is more to be lost with it: other requests of its service in this VM, or errors.
     fn has_more_to_lose(&self) -> bool {
-        let service = self
-            .said
-            .and_then(|(index, _)| self.plugin.as_ref()?.service(index));
         self.ticket.is_some()
-            && service.is_some_and(|service| service.errors().is_some() || service.holds_many())
+            && self
+                .service()
+                .is_some_and(|service| service.errors().is_some() || service.holds_many())
     }
 }
 
@@ -289,15 +318,14 @@ impl Drop for Request {
         if self.probe || matches!(self.watch, Watch::End | Watch::Grpc) {
             self.with_errors(Request::judge_end);
         }
+        if let Some(outcome) = self.outcome {
+            self.spilled_ended(outcome);
+        }
         if let (Some(plugin), Some(ticket)) = (&self.plugin, self.ticket.take()) {
             plugin.release(ticket);
         }
         callback::ends();
     }
-}
-
-fn line(destination: &str, reason: &str) -> String {
-    format!("{destination}; reason={reason}")
 }
 
 /// Rewrites the request so that its route leads to the peer. If the host refuses a part, nothing is changed.

@@ -13,7 +13,8 @@ use super::worker;
 use crate::config::{self, Fault, Mode, Peer, Role, Routing};
 use crate::names::{self, Reason, metric};
 use crate::policy::mark;
-use crate::policy::{Admission, Admit, Decision, Detection, Routes, Rule, Step};
+use crate::policy::outcome::Answerer;
+use crate::policy::{Admission, Admit, Decision, Detection, Outcome, Routes, Rule, Step};
 
 /// Added to a count and taken off again, to see whether Envoy keeps it. The count is the lower 32 bits, so no request ever
 /// takes the test for load.
@@ -46,6 +47,7 @@ pub(super) struct Used {
     /// `None` if Envoy does not keep one of its gauges: then its requests go home, uncounted.
     counts: Option<Counts>,
     decisions: [Cell<Option<Metric>>; 3 * Reason::ALL.len()],
+    outcomes: [Cell<Option<Metric>>; Outcome::KINDS],
     pub(super) misroutes: Cell<Option<Metric>>,
 }
 
@@ -274,6 +276,29 @@ impl Service {
         });
     }
 
+    /// Counts what became of a request that was spilled.
+    #[inline(never)]
+    pub fn came_of_it(&self, outcome: Outcome) {
+        let counter = self
+            .used()
+            .and_then(|used| used.outcomes.get(outcome.index()));
+        let Some(counter) = counter else {
+            return;
+        };
+        count(counter, || {
+            let destination = match outcome.who {
+                Answerer::Peer => self.peer_name(),
+                Answerer::Home => names::RETURNED,
+            };
+            let mut labels = self.labels.pairs().to_vec();
+            labels.extend([
+                ("destination", destination),
+                ("response_code_class", outcome.class.word()),
+            ]);
+            metric(&labels, "outcomes")
+        });
+    }
+
     /// Shared data is one space for all plugins of a proxy, so the key says whose it is.
     pub(super) fn misroute_key(&self, peer: &Peer) -> String {
         metric(&self.labels.pairs(), &peer.host)
@@ -285,6 +310,7 @@ impl Used {
         Used {
             counts,
             decisions: [const { Cell::new(None) }; 3 * Reason::ALL.len()],
+            outcomes: [const { Cell::new(None) }; Outcome::KINDS],
             misroutes: Cell::new(None),
         }
     }

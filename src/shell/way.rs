@@ -10,7 +10,7 @@ use crate::policy::route::{self, End, Trial};
 /// A request that was sent to the peer.
 pub struct Left {
     /// Its cluster before.
-    home: String,
+    pub(super) home: String,
     /// What selects its route; 0 where that was not asked for.
     selector: u64,
     /// No cluster of the peer was known.
@@ -53,8 +53,8 @@ impl Service {
         None
     }
 
-    /// Learns from a spilled request's answer where it went.
-    pub fn answered(&self, left: &Left, now: u32) {
+    /// Learns from a spilled request's answer, which came from `cluster`, where it went.
+    pub fn answered(&self, left: &Left, cluster: &str, now: u32) {
         let (Some(peer), Ok(mut routes)) = (&self.peer, self.routes.try_borrow_mut()) else {
             return;
         };
@@ -63,10 +63,9 @@ impl Service {
             selector,
             at_risk,
         } = left;
-        let cluster = host::property(host::CLUSTER).unwrap_or_default();
         let end = route::end(
             home,
-            &cluster,
+            cluster,
             host::number(host::RESPONSE_FLAGS),
             || host::has_property(host::UPSTREAM_ADDRESS),
             || host::property(host::ROUTE).is_some_and(|name| name == route::BLOCKED),
@@ -78,17 +77,17 @@ impl Service {
             0 if end != End::Arrived => self.selector(),
             selector => *selector,
         };
-        if routes.answered(home, selector, &cluster, end, *at_risk, now) {
+        if routes.answered(home, selector, cluster, end, *at_risk, now) {
             routes.looked(home, self.look(home, peer), now);
         }
         match end {
             End::Arrived if *at_risk => {
-                host::remember(&self.way_key(home, peer, "cluster"), &cluster)
+                host::remember(&self.way_key(home, peer, "cluster"), cluster)
             }
             End::Arrived => {}
             End::Empty => self.misrouted(peer, "no healthy upstream"),
             End::Lost if cluster.is_empty() => self.misrouted(peer, "no route"),
-            End::Lost => self.misrouted(peer, &cluster),
+            End::Lost => self.misrouted(peer, cluster),
         }
     }
 

@@ -92,6 +92,7 @@ pub struct Builder {
     pub(super) peer_routes: String,
     pub(super) peer_cluster: String,
     pub(super) peer_cluster_name: Option<String>,
+    pub(super) way_back: bool,
     pub(super) second_port: bool,
     pub(super) catch_all: CatchAll,
     pub(super) upstream: Upstream,
@@ -125,6 +126,7 @@ impl Default for Builder {
             peer_routes: String::new(),
             peer_cluster: String::new(),
             peer_cluster_name: None,
+            way_back: false,
             second_port: false,
             catch_all: CatchAll::Passthrough,
             upstream: Upstream::Http1,
@@ -263,6 +265,13 @@ impl Builder {
     /// The name of the peer's cluster, where a world has one service. Without: the one that Istio gives it.
     pub fn peer_cluster_name(mut self, name: &str) -> Self {
         self.peer_cluster_name = Some(name.to_owned());
+        self
+    }
+
+    /// The peer's clusters have another endpoint: home, at the next priority and in the region [`super::HOME`], as a
+    /// ServiceEntry with a way back has it. A request comes to it where the route to the peer retries, or the peer is ejected.
+    pub fn way_back(mut self) -> Self {
+        self.way_back = true;
         self
     }
 

@@ -45,6 +45,7 @@ impl Side<'_> {
             "service",
             "destination",
             "reason",
+            "response_code_class",
             "mode",
             "version",
             "peer",
@@ -240,19 +241,27 @@ impl Side<'_> {
                     Some(peer.identity),
                 );
                 if self.builder.origin_of_2020 {
-                    home_endpoints += &endpoint(peer.gateway, 1);
+                    home_endpoints += &tls_endpoint(peer.gateway, 1);
                     limits = include_str!("templates/origin_limits.yaml").to_owned();
                     tls = by_endpoint(&peer_tls);
                     upstream = Upstream::OnePerConnection;
                 } else if self.builder.peer_route != PeerRoute::Missing {
-                    let socket = fill("transport_socket:\n  {{tls}}\n", &[("tls", &peer_tls)]);
                     let name = self.peer_cluster(host, peer.name);
+                    let (mut endpoints, mut socket) = (
+                        endpoint(peer.gateway, 0),
+                        fill("transport_socket:\n  {{tls}}\n", &[("tls", &peer_tls)]),
+                    );
+                    if self.builder.way_back {
+                        endpoints = tls_endpoint(peer.gateway, 0) + &endpoint(self.echo, 1);
+                        endpoints += &format!("  locality: {{region: {}}}\n", self.cluster);
+                        socket = by_endpoint(&peer_tls);
+                    }
                     clusters += &cluster(
                         &name,
                         &format!("{}{}\n", unlimited(), self.builder.peer_cluster),
                         self.builder.peer_upstream,
                         &socket,
-                        &endpoint(peer.gateway, 0),
+                        &endpoints,
                     );
                 }
             }
@@ -372,16 +381,17 @@ fn cluster(name: &str, limits: &str, upstream: Upstream, tls: &str, endpoints: &
 }
 
 fn endpoint(addr: SocketAddr, priority: u32) -> String {
-    let mut text = format!(
+    format!(
         "- priority: {priority}\n  lb_endpoints:\n  - endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}\n",
         addr.ip(),
         addr.port()
-    );
-    if priority > 0 {
-        text +=
-            "    metadata: {filter_metadata: {envoy.transport_socket_match: {tlsMode: istio}}}\n";
-    }
-    text
+    )
+}
+
+/// One that speaks Istio's mTLS, where the cluster tells them apart ([`by_endpoint`]).
+fn tls_endpoint(addr: SocketAddr, priority: u32) -> String {
+    endpoint(addr, priority)
+        + "    metadata: {filter_metadata: {envoy.transport_socket_match: {tlsMode: istio}}}\n"
 }
 
 fn quoted(text: &str) -> String {

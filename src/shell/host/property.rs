@@ -12,6 +12,11 @@ pub const ROUTE: Property = Property("xds\0route_name");
 pub const BACKEND_LATENCY: Property = Property("response\0backend_latency");
 /// Present once an upstream host was chosen.
 pub const UPSTREAM_ADDRESS: Property = Property("upstream\0address");
+/// Region of the locality of the upstream host.
+pub const UPSTREAM_REGION: Property = Property("upstream\0locality\0region");
+/// What Istio says of the workload behind the upstream host.
+pub const UPSTREAM_WORKLOAD: Property =
+    Property("xds\0upstream_host_metadata\0filter_metadata\0istio\0workload");
 /// Envoy's response flags, as bits.
 pub const RESPONSE_FLAGS: Property = Property("response\0flags");
 /// Where the answer came from.

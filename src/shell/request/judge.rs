@@ -3,7 +3,7 @@
 
 use core::mem;
 
-use super::Request;
+use super::{GRPC_STATUS, Request};
 use crate::policy::answer::{self, Failure, Verdict};
 use crate::policy::attention::Look;
 use crate::policy::outlier::Ended;
@@ -11,7 +11,6 @@ use crate::shell::callback;
 use crate::shell::errors::{Errors, owner};
 use crate::shell::host::{self, Map};
 
-const GRPC_STATUS: &str = "grpc-status";
 /// By which an internal request chooses its timeouts, in milliseconds.
 const TIMEOUTS: [&str; 2] = [
     "x-envoy-upstream-rq-timeout-ms",

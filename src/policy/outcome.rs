@@ -1,0 +1,257 @@
+//! What became of a request that was spilled: who answered it, and with what.
+//!
+//! **Invariant: each spilled request has one outcome.** It is the peer's answer, or one of home's that came by the way back
+//! ([`Answerer::Home`]), or none. A decision to spill is not evidence of any of them.
+//! **Invariant: an answer is home's only by evidence.** Where nothing tells the endpoints of the peer's cluster apart, the
+//! answer is the peer's, whose cluster it came from.
+
+use super::{answer, target};
+
+/// Who answered a spilled request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answerer {
+    /// The peer, or nobody.
+    Peer,
+    /// Home: the request came back, by a retry, by failover, or because no route led it away.
+    Home,
+}
+
+/// The class of an answer's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// No upstream answered, or one did not answer to the end.
+    None,
+    /// 100 to 199, such as 101 of a WebSocket.
+    Informational,
+    /// 200 to 299.
+    Success,
+    /// 300 to 399.
+    Redirection,
+    /// 400 to 499.
+    ClientError,
+    /// 500 and above.
+    ServerError,
+}
+
+impl Class {
+    /// All classes, in the order of their index.
+    pub const ALL: [Class; 6] = [
+        Class::None,
+        Class::Informational,
+        Class::Success,
+        Class::Redirection,
+        Class::ClientError,
+        Class::ServerError,
+    ];
+
+    /// The class of a status of HTTP; of 0 [`Class::None`].
+    pub fn of(status: u32) -> Class {
+        match status {
+            0..=99 => Class::None,
+            100..=199 => Class::Informational,
+            200..=299 => Class::Success,
+            300..=399 => Class::Redirection,
+            400..=499 => Class::ClientError,
+            500.. => Class::ServerError,
+        }
+    }
+
+    /// The word that users see.
+    pub fn word(self) -> &'static str {
+        match self {
+            Class::None => "none",
+            Class::Informational => "1xx",
+            Class::Success => "2xx",
+            Class::Redirection => "3xx",
+            Class::ClientError => "4xx",
+            Class::ServerError => "5xx",
+        }
+    }
+}
+
+/// What became of a spilled request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Who answered.
+    pub who: Answerer,
+    /// What was answered.
+    pub class: Class,
+}
+
+impl Outcome {
+    /// How many there are.
+    pub const KINDS: usize = 2 * Class::ALL.len();
+    /// That of a request that no upstream has answered.
+    pub const UNANSWERED: Outcome = Outcome {
+        who: Answerer::Peer,
+        class: Class::None,
+    };
+
+    /// The outcome by an answer that has begun: its status of HTTP, its status of gRPC if that is known already, and how
+    /// Envoy describes where it came from (`response_code_details`).
+    pub fn begun(who: Answerer, status: u32, grpc: Option<&str>, details: &str) -> Outcome {
+        if !answer::came_from_home(details) {
+            return Outcome::UNANSWERED;
+        }
+        let class = Class::of(grpc.map_or(status, answer::grpc_to_http));
+        Outcome { who, class }
+    }
+
+    /// The outcome once the status of gRPC is known, which its trailers say.
+    pub fn with_trailers(self, grpc: &str) -> Outcome {
+        Outcome {
+            class: Class::of(answer::grpc_to_http(grpc)),
+            ..self
+        }
+    }
+
+    /// The outcome at the end of the request, by Envoy's response flags.
+    pub fn ended(self, flags: u64) -> Outcome {
+        let class = if answer::broke_off(flags) {
+            Class::None
+        } else {
+            self.class
+        };
+        Outcome { class, ..self }
+    }
+
+    /// A number below [`Outcome::KINDS`], another for each.
+    pub fn index(self) -> usize {
+        let first = match self.who {
+            Answerer::Peer => 0,
+            Answerer::Home => Class::ALL.len(),
+        };
+        first.saturating_add(self.class as usize)
+    }
+}
+
+/// What tells who answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// The cluster is home's own: no route led the request away.
+    Back,
+    /// The region of the endpoint's locality, which is the name of its cluster in the federation where the ServiceEntry says
+    /// so.
+    Region,
+    /// What Istio says of the workload behind the endpoint: `NAME;NAMESPACE;SERVICE;REVISION;CLUSTER`
+    /// (`AppendLbEndpointMetadata` of `pilot/pkg/networking/util/util.go`). Of an endpoint of a ServiceEntry the last
+    /// part is always our own cluster, so it tells something of the service's own endpoints alone.
+    Workload,
+}
+
+/// What to ask for, of an answer that came from `cluster`: a request for `service`, whose cluster would have been `home`.
+pub fn evidence(service: &str, home: &str, cluster: &str) -> Evidence {
+    if cluster == home {
+        return Evidence::Back;
+    }
+    match target::istio(cluster) {
+        Some([_, _, _, host]) if host == service => Evidence::Workload,
+        _ => Evidence::Region,
+    }
+}
+
+impl Evidence {
+    /// Who answered, by the value that was asked for; `own` is the name of this cluster.
+    pub fn answerer(self, value: &str, own: &str) -> Answerer {
+        let home = match self {
+            Evidence::Back => true,
+            Evidence::Region => value == own,
+            Evidence::Workload => value.rsplit(';').next() == Some(own),
+        };
+        if home { Answerer::Home } else { Answerer::Peer }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOME: &str = "outbound|80||a.istio.svc.cluster.local";
+    const PEER: &str = "outbound|80||a.istio.gke.global";
+    const SUBSET: &str = "outbound|80|gke|a.istio.svc.cluster.local";
+
+    fn who(cluster: &str, value: &str) -> Answerer {
+        evidence("a.istio.svc.cluster.local", HOME, cluster).answerer(value, "iotcloudserve")
+    }
+
+    #[test]
+    fn a_request_that_no_route_led_away_was_answered_by_home() {
+        assert_eq!(who(HOME, ""), Answerer::Home);
+    }
+
+    #[test]
+    fn an_endpoint_of_the_peers_host_is_homes_if_its_locality_says_so() {
+        assert_eq!(who(PEER, "iotcloudserve"), Answerer::Home);
+        for region in ["gke", "", "europe-west1"] {
+            assert_eq!(who(PEER, region), Answerer::Peer);
+        }
+    }
+
+    /// The cluster that Istio names for an endpoint of a ServiceEntry is where the ServiceEntry is.
+    #[test]
+    fn the_workload_tells_of_the_services_own_endpoints_alone() {
+        assert_eq!(
+            evidence("a.istio.svc.cluster.local", HOME, PEER),
+            Evidence::Region
+        );
+        assert_eq!(who(SUBSET, "a;istio;a;;iotcloudserve"), Answerer::Home);
+        for workload in ["a;istio;a;;gke", "", "iotcloudserve;istio;a;;gke"] {
+            assert_eq!(who(SUBSET, workload), Answerer::Peer);
+        }
+    }
+
+    #[test]
+    fn what_envoy_answers_by_itself_is_no_answer() {
+        for details in [
+            "upstream_reset_before_response_started{connection_termination}",
+            "route_not_found",
+            "direct_response",
+            "",
+        ] {
+            for who in [Answerer::Peer, Answerer::Home] {
+                assert_eq!(
+                    Outcome::begun(who, 503, None, details),
+                    Outcome::UNANSWERED,
+                    "{details}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_status_of_grpc_is_the_answer_wherever_it_stands() {
+        let begun = |grpc| Outcome::begun(Answerer::Peer, 200, grpc, "via_upstream");
+        assert_eq!(begun(None).class, Class::Success);
+        assert_eq!(begun(Some("0")).class, Class::Success);
+        assert_eq!(begun(Some("14")).class, Class::ServerError);
+        assert_eq!(begun(None).with_trailers("14").class, Class::ServerError);
+        assert_eq!(begun(None).with_trailers("5").class, Class::ClientError);
+    }
+
+    #[test]
+    fn an_answer_that_was_broken_off_is_none() {
+        let begun = Outcome::begun(Answerer::Home, 200, None, "via_upstream");
+        assert_eq!(begun.ended(0), begun);
+        // DC: the client went away.
+        assert_eq!(begun.ended(1 << 9), begun);
+        // UC.
+        assert_eq!(begun.ended(1 << 6).class, Class::None);
+        assert_eq!(begun.ended(1 << 6).who, Answerer::Home);
+    }
+
+    #[test]
+    fn every_outcome_has_a_number_of_its_own() {
+        let mut seen = [false; Outcome::KINDS];
+        for who in [Answerer::Peer, Answerer::Home] {
+            for class in Class::ALL {
+                assert!(!std::mem::replace(
+                    &mut seen[Outcome { who, class }.index()],
+                    true
+                ));
+            }
+        }
+        for status in [0, 100, 204, 301, 404, 599] {
+            assert_eq!(Class::of(status), Class::ALL[status as usize / 100]);
+        }
+    }
+}

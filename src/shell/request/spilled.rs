@@ -1,0 +1,59 @@
+//! What became of a spilled request: read from its answer, and counted once, at its end. The verdicts are those of
+//! [`crate::policy::outcome`].
+
+use super::{GRPC_STATUS, Request};
+use crate::names;
+use crate::policy::Outcome;
+use crate::policy::outcome::{self, Answerer, Evidence};
+use crate::shell::host::{self, Map};
+use crate::shell::plugin::Plugin;
+use crate::shell::service::Service;
+
+impl Request {
+    /// The answer to a spilled request begins.
+    pub(super) fn spilled_begun(&mut self, plugin: &Plugin, service: &Service, complete: bool) {
+        let left = self.left.take();
+        let cluster = host::property(host::CLUSTER).unwrap_or_default();
+        if let Some(left) = &left {
+            service.answered(left, &cluster, plugin.now());
+        }
+        let home = left.as_ref().map_or("", |left| &left.home);
+        let evidence = outcome::evidence(service.host(), home, &cluster);
+        let value = match evidence {
+            Evidence::Back => None,
+            Evidence::Region => host::property(host::UPSTREAM_REGION),
+            Evidence::Workload => host::property(host::UPSTREAM_WORKLOAD),
+        };
+        let who = evidence.answerer(&value.unwrap_or_default(), &plugin.cluster);
+        let status = host::header(Map::Response, ":status");
+        let status = status.and_then(|status| status.parse().ok()).unwrap_or(0);
+        let grpc = complete.then(|| host::header(Map::Response, GRPC_STATUS));
+        let details = host::property(host::CODE_DETAILS).unwrap_or_default();
+        let outcome = Outcome::begun(who, status, grpc.flatten().as_deref(), &details);
+        self.outcome = Some(outcome);
+        self.complete = complete;
+        if let (Answerer::Home, Some((_, decision))) = (outcome.who, self.said) {
+            host::set_property(names::LOG_FIELD, &self.line(service, decision));
+        }
+    }
+
+    /// The trailers of an answer to a spilled request.
+    pub(super) fn spilled_trailers(&mut self, outcome: Outcome) {
+        self.complete = true;
+        if let Some(grpc) = host::header(Map::ResponseTrailers, GRPC_STATUS) {
+            self.outcome = Some(outcome.with_trailers(&grpc));
+        }
+    }
+
+    /// A spilled request ends.
+    pub(super) fn spilled_ended(&self, outcome: Outcome) {
+        let service = self.service();
+        if let Some(service) = service {
+            service.came_of_it(if self.complete {
+                outcome
+            } else {
+                outcome.ended(host::number(host::RESPONSE_FLAGS))
+            });
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What became of the requests that were spilled: who answered, and with what. A decision to spill is not evidence of that.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use envoy_test::World;
+use envoy_test::client::{self, Answer};
+use envoy_test::wait::until_some;
+use envoy_test::world::{
+    Builder, HOME, HOST, PEER, PeerRoute, Upstream, plugin_config, service_metric,
+};
+use serde_json::{Value, json};
+
+/// Everything that may spill is sent to the peer.
+fn evacuating() -> Value {
+    let mut config = plugin_config(1);
+    config["services"][0]["mode"] = json!("evacuate");
+    config["debugHeader"] = json!(true);
+    config
+}
+
+fn builder() -> Builder {
+    World::builder().filter(evacuating())
+}
+
+type Outcomes = BTreeMap<(String, String), i64>;
+
+/// Outcomes by destination and class of status.
+async fn outcomes(world: &World) -> Result<Outcomes> {
+    let prefix = service_metric(HOST, "");
+    let stats = world.envoy.stats_matching(&prefix).await?;
+    let outcome = |(name, value): (String, i64)| {
+        let rest = name.strip_prefix(&prefix)?.strip_suffix(";.;outcomes")?;
+        let (destination, class) = rest.split_once(";.;")?;
+        let destination = destination.strip_prefix("destination=.=")?.to_owned();
+        let class = class.strip_prefix("response_code_class=.=")?.to_owned();
+        Some(((destination, class), value))
+    };
+    Ok(stats.into_iter().filter_map(outcome).collect())
+}
+
+/// Waits until `sum` outcomes are counted, and says which.
+async fn wait_outcomes(world: &World, sum: i64) -> Result<Outcomes> {
+    until_some(&format!("{sum} outcomes"), async || {
+        let outcomes = outcomes(world).await.ok()?;
+        (outcomes.values().sum::<i64>() >= sum).then_some(outcomes)
+    })
+    .await
+}
+
+fn are(expected: &[(&str, &str, i64)]) -> Outcomes {
+    let one = |&(destination, class, n): &(&str, &str, i64)| {
+        ((destination.to_owned(), class.to_owned()), n)
+    };
+    expected.iter().map(one).collect()
+}
+
+async fn grpc(world: &World, name: &str, value: &str) -> Result<Answer> {
+    let headers = [
+        (name, value),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    world.client(true).await?.get(HOST, &headers).await
+}
+
+#[tokio::test]
+async fn each_spilled_request_is_counted_once_by_what_the_peer_answered() -> Result<()> {
+    let world = builder().upstream(Upstream::AsClient).start().await?;
+    for (headers, seen) in [
+        (&[][..], 200),
+        (&[("x-status", "204")], 204),
+        (&[("x-status", "301")], 301),
+        (&[("x-status", "404")], 404),
+        (&[("x-status", "503")], 503),
+        // The peer's gateway answers for its application.
+        (&[("x-reset", "before")], 503),
+    ] {
+        let answer = world.get(headers).await?;
+        assert_eq!(answer.status, seen, "{headers:?}");
+        assert_eq!(answer.header("x-peer-spillover"), "gke; reason=evacuate");
+    }
+    // Trailers only, then in trailers.
+    grpc(&world, "x-grpc-status", "14").await?;
+    grpc(&world, "x-grpc-trailer-status", "5").await?;
+    grpc(&world, "x-grpc-trailer-status", "0").await?;
+    assert_eq!(
+        wait_outcomes(&world, 9).await?,
+        are(&[
+            (PEER, "2xx", 3),
+            (PEER, "3xx", 1),
+            (PEER, "4xx", 2),
+            (PEER, "5xx", 3),
+        ])
+    );
+    assert_eq!(world.decided(PEER, "evacuate").await?, 9);
+    Ok(())
+}
+
+/// Whether its client went away or the peer broke it off, a request has an outcome too.
+#[tokio::test]
+async fn what_has_no_whole_answer_is_none() -> Result<()> {
+    let mut world = builder().start().await?;
+    let mut client = world.client(false).await?;
+    let waits = tokio::spawn(async move { client.get(HOST, &[("x-hold", "never")]).await });
+    world.peer.wait_in_flight(1).await?;
+    waits.abort();
+    assert_eq!(wait_outcomes(&world, 1).await?, are(&[(PEER, "none", 1)]));
+    let mut client = world.client(false).await?;
+    let headers = [
+        ("x-reset", "mid"),
+        ("x-chunks", "2"),
+        ("x-hold-body", "half"),
+    ];
+    let begun = client.start(client::get(HOST, &headers)?).await?;
+    assert_eq!(begun.status(), 200);
+    world.peer.release("half");
+    let broken = client::read(begun).await;
+    assert!(broken.is_err(), "{broken:?}");
+    assert_eq!(wait_outcomes(&world, 2).await?, are(&[(PEER, "none", 2)]));
+    // Its gateway is gone: home's Envoy answers.
+    world.gateway.kill()?;
+    assert_eq!(world.get(&[]).await?.status, 503);
+    assert_eq!(wait_outcomes(&world, 3).await?, are(&[(PEER, "none", 3)]));
+    Ok(())
+}
+
+/// All is well for the client, and only this tells that the peer had no part in it.
+#[tokio::test]
+async fn what_came_home_is_counted_as_returned() -> Result<()> {
+    let mut world = builder()
+        .way_back()
+        .peer_route_yaml(
+            "timeout: 0s\nretry_policy: {retry_on: connect-failure, num_retries: 2, retry_priority: {name: envoy.retry_priorities.previous_priorities, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig, update_frequency: 1}}}",
+        )
+        .start()
+        .await?;
+    assert_eq!(world.get(&[]).await?.served_by(), PEER);
+    assert_eq!(wait_outcomes(&world, 1).await?, are(&[(PEER, "2xx", 1)]));
+    world.gateway.kill()?;
+    for status in ["200", "404"] {
+        let answer = world.get(&[("x-status", status)]).await?;
+        assert_eq!(answer.status.to_string(), status);
+        assert_eq!(
+            answer.header("x-peer-spillover"),
+            "gke; reason=evacuate; returned"
+        );
+    }
+    assert_eq!(
+        wait_outcomes(&world, 3).await?,
+        are(&[
+            (PEER, "2xx", 1),
+            ("returned", "2xx", 1),
+            ("returned", "4xx", 1)
+        ])
+    );
+    let log = world.access_log(3).await?;
+    let decision = log.last().context("a line")?["decision"].clone();
+    assert_eq!(decision, "gke; reason=evacuate; returned");
+    Ok(())
+}
+
+/// By header, no match: the request leaves by name and stays home.
+#[tokio::test]
+async fn what_no_route_led_away_is_returned() -> Result<()> {
+    let mut config = evacuating();
+    config["services"][0]["routing"] = json!("header");
+    let world = World::builder()
+        .filter(config)
+        .peer_route(PeerRoute::OnlySome)
+        .start()
+        .await?;
+    assert_eq!(world.get(&[]).await?.served_by(), HOME);
+    assert_eq!(
+        wait_outcomes(&world, 1).await?,
+        are(&[("returned", "2xx", 1)])
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_only_observed_or_stays_home_has_no_outcome() -> Result<()> {
+    let mut config = evacuating();
+    config["services"][0]["mode"] = json!("observe");
+    let mut policy = config.clone();
+    policy["services"][0]["mode"] = json!("enforce");
+    let world = World::builder().filter(config).start().await?;
+    let mut held = world.client(false).await?;
+    let held = tokio::spawn(async move { held.get(HOST, &[("x-hold", "two")]).await });
+    world.home.wait_in_flight(1).await?;
+    world.get(&[]).await?;
+    assert_eq!(world.decided(PEER, "limit").await?, 1, "observed");
+    world.home.release("two");
+    held.await??;
+    world.set_filter_config(policy).await?;
+    world.get(&[]).await?;
+    world.wait_idle().await?;
+    assert_eq!(outcomes(&world).await?, Outcomes::new());
+    Ok(())
+}
