@@ -1,5 +1,6 @@
 //! What must be so at the end of a case.
 
+use peer_spillover::names::{HOME, REJECTED};
 use peer_spillover::policy::outlier::Record;
 use serde_json::Value;
 
@@ -24,10 +25,30 @@ pub fn when_idle(world: &World) -> Option<String> {
     if world.outsider {
         return wrong.or_else(|| unhealed(world));
     }
-    wrong.or_else(|| {
+    wrong.or_else(|| overcounted(world)).or_else(|| {
         let gauge = ejected.filter(|_| honest)?;
         Some(format!("{} is {}", gauge.name, gauge.value as i64))
     })
+}
+
+/// A spilled request has one outcome, so there are no more of them than decisions to spill, of which some were only observed.
+fn overcounted(world: &World) -> Option<String> {
+    let counters = |name: &str| {
+        let of = |metric: &&Metric| metric.name.ends_with(name);
+        world.metrics.all.iter().filter(of).collect::<Vec<_>>()
+    };
+    let decisions = counters(";decisions");
+    if !world.faults.spares(Family::Metric) || decisions.iter().any(|metric| metric.dropped) {
+        return None;
+    }
+    let spills = decisions.iter().filter(|metric| {
+        let to = metric.label("destination");
+        to.is_some_and(|to| ![HOME, REJECTED].contains(&to))
+    });
+    let spills: u64 = spills.map(|metric| metric.value).sum();
+    let outcomes: u64 = counters(";outcomes").iter().map(|m| m.value).sum();
+    let wrong = outcomes > spills;
+    wrong.then(|| format!("{spills} requests were spilled, and {outcomes} outcomes are counted"))
 }
 
 /// Where another module wrote: the gauge of each service whose errors are detected shows again what its record says. Where one

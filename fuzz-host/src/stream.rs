@@ -43,6 +43,8 @@ pub struct Stream {
     cluster: &'static str,
     cluster_after: &'static str,
     upstream: bool,
+    /// The cluster of the federation that the upstream is said to be of.
+    of: Option<&'static str>,
     flags: u64,
     details: &'static str,
     peer_san: Option<&'static str>,
@@ -92,6 +94,7 @@ impl Stream {
             cluster,
             cluster_after,
             upstream: rng.chance(900),
+            of: rng.chance(500).then(|| rng.pick(v::CLUSTERS)),
             flags: 0,
             details: "",
             peer_san: rng.chance(500).then(|| rng.pick(v::SANS)),
@@ -142,6 +145,11 @@ impl Stream {
             b"peer_spillover" => self.said.clone(),
             b"response\0backend_latency" => self.finished.then(|| 5u64.to_le_bytes().to_vec()),
             b"upstream\0address" if self.upstream => text("127.0.0.1:80"),
+            b"upstream\0locality\0region" => self.of.and_then(text),
+            b"xds\0upstream_host_metadata\0filter_metadata\0istio\0workload" => {
+                let of = self.of?;
+                text(&format!("a;istio;a;;{of}"))
+            }
             b"response\0flags" => Some(self.flags.to_le_bytes().to_vec()),
             b"response\0code_details" => text(self.details),
             b"connection\0uri_san_peer_certificate" => direct.and_then(text),
