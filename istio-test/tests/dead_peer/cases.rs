@@ -77,6 +77,7 @@ async fn a_dead_gateway_costs_what_is_under_way_and_its_return_nothing() -> Resu
     .await?;
     let stayed = decided(&mesh, "destination=.=home").await?;
     let room = decided(&mesh, "reason=.=room").await?;
+    let outcomes_before = outcomes(&mesh).await?;
 
     let load = Load::of(&mesh, &FOUR).await?;
     peer_answers(&load).await?;
@@ -102,7 +103,38 @@ async fn a_dead_gateway_costs_what_is_under_way_and_its_return_nothing() -> Resu
     let stayed = decided(&mesh, "destination=.=home").await? - stayed;
     let room = decided(&mesh, "reason=.=room").await? - room;
     assert_eq!((stayed, room), (own, own));
+    // The plugin knows who answered each that it spilled.
+    let now = outcomes(&mesh).await?;
+    let said: Vec<i64> = now
+        .iter()
+        .zip(outcomes_before)
+        .map(|(n, b)| n - b)
+        .collect();
+    let lost = lost(&sent).len() as i64;
+    assert_eq!(
+        said,
+        [
+            count(&Sent::by_peer),
+            returned,
+            lost,
+            sent.len() as i64 - own
+        ]
+    );
     Ok(())
+}
+
+/// What became of what the client spilled: answered well by the peer, by home, not answered, and all.
+async fn outcomes(mesh: &Mesh) -> Result<[i64; 4]> {
+    let counted = async |so: &str| {
+        let parts = ["peer_spillover", "outcomes", so];
+        mesh.proxy(&CLIENT).sum(&parts).await
+    };
+    Ok([
+        counted("destination=.=gke;.;response_code_class=.=2xx").await?,
+        counted("destination=.=returned;.;response_code_class=.=2xx").await?,
+        counted("response_code_class=.=none").await?,
+        counted("").await?,
+    ])
 }
 
 /// What home's application got, as its own sidecar counts it: within home's limit, come back, and all.
