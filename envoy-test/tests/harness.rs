@@ -35,6 +35,10 @@ async fn an_echo_counts_what_is_open_and_no_more() -> Result<()> {
             (0, 3, 3),
             "http2: {http2}"
         );
+        let open: Vec<usize> = echo.changes().iter().map(|(_, open)| *open).collect();
+        assert_eq!(open, [1, 2, 3, 2, 1, 0], "http2: {http2}");
+        echo.clear();
+        assert!(echo.changes().is_empty());
     }
     Ok(())
 }

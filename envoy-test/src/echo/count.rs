@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use hyper::{HeaderMap, StatusCode};
 use tokio::sync::watch;
@@ -49,6 +50,8 @@ pub(super) struct Shared {
     pub releases: watch::Sender<Releases>,
     in_flight: AtomicUsize,
     max_in_flight: AtomicUsize,
+    /// Since when so many were in flight, in the order of time.
+    changes: Mutex<Vec<(Instant, usize)>>,
     next_id: AtomicUsize,
     received: Mutex<Vec<Received>>,
     /// The status of every answer, where one is set.
@@ -62,6 +65,7 @@ impl Shared {
             releases: watch::Sender::new(Releases::default()),
             in_flight: AtomicUsize::new(0),
             max_in_flight: AtomicUsize::new(0),
+            changes: Mutex::default(),
             next_id: AtomicUsize::new(0),
             received: Mutex::default(),
             fails: Mutex::default(),
@@ -77,7 +81,13 @@ impl Shared {
     }
 
     pub fn reset_max(&self) {
+        let mut changes = self.changes();
+        changes.clear();
         self.max_in_flight.store(self.in_flight(), Ordering::SeqCst);
+    }
+
+    pub fn changes(&self) -> MutexGuard<'_, Vec<(Instant, usize)>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn fails(&self) -> MutexGuard<'_, Option<StatusCode>> {
@@ -125,14 +135,20 @@ pub(super) struct InFlight(Arc<Shared>);
 
 impl InFlight {
     pub fn new(shared: Arc<Shared>) -> Self {
+        // Counted under the lock, so that the changes have the order of what they say.
+        let mut changes = shared.changes();
         let now = shared.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         shared.max_in_flight.fetch_max(now, Ordering::SeqCst);
+        changes.push((Instant::now(), now));
+        drop(changes);
         InFlight(shared)
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+        let mut changes = self.0.changes();
+        let before = self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+        changes.push((Instant::now(), before.saturating_sub(1)));
     }
 }

@@ -8,7 +8,7 @@ mod count;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use hyper::StatusCode;
@@ -114,7 +114,12 @@ impl Echo {
         self.shared.max_in_flight()
     }
 
-    /// Starts the maximum anew, from what is open now.
+    /// Since when how many requests were open, from the start or [`Echo::reset_max`], in the order of time.
+    pub fn changes(&self) -> Vec<(Instant, usize)> {
+        self.shared.changes().clone()
+    }
+
+    /// Starts the maximum and the changes anew, from what is open now.
     pub fn reset_max(&self) {
         self.shared.reset_max();
     }
@@ -129,7 +134,7 @@ impl Echo {
         self.shared.received().len()
     }
 
-    /// Forgets the requests received, the maximum in flight and the keys released.
+    /// Forgets the requests received, the maximum in flight, its changes and the keys released.
     pub fn clear(&self) {
         self.shared.received().clear();
         self.shared.reset_max();
