@@ -3,13 +3,16 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use envoy_test::demo::drive::{Target, drive};
-use envoy_test::demo::result::{self, Counts, Report, Run, windows};
+use envoy_test::demo::in_flight::{changes, most_per_second};
+use envoy_test::demo::result::{self, Counts, LIMIT_OF_2020, Report, Run, windows};
+use envoy_test::wait::until_some;
 use serde_json::Value;
 
+use crate::access_log;
 use crate::federation::{self, answered, plugin_config, wasmplugin};
 use crate::layout::{CLIENT, Cluster, HOME_APP, PEER_GATEWAY};
 use crate::mesh::{Mesh, SERVICE};
@@ -29,12 +32,16 @@ pub struct Load {
     pub seconds: u32,
 }
 
+/// Ours here, as the origin's.
+const LIMIT: u32 = LIMIT_OF_2020;
+
 /// How often home's proxy is asked what it has in flight: a tenth of what a request takes.
 const SAMPLE: Duration = Duration::from_millis(10);
 
 /// Runs the load from the client's pod and tells of each second as it is over.
 /// # Errors
-/// The client's sidecar cannot be connected to. A request that fails is in the run.
+/// The client's sidecar cannot be connected to, or home's has not logged what it has answered. A request that fails is
+/// in the run.
 pub async fn run(mesh: &Mesh, load: &Load, on_second: impl FnMut(usize, Counts)) -> Result<Run> {
     let address = mesh.cluster_ip(Cluster::Home, "a").await?;
     let target = Target {
@@ -44,17 +51,22 @@ pub async fn run(mesh: &Mesh, load: &Load, on_second: impl FnMut(usize, Counts))
         clusters: (hostname(Cluster::Home), hostname(Cluster::Peer)),
         pace: DELAY,
     };
-    let most = Arc::new(AtomicU64::new(0));
-    let watch = tokio::spawn(watch(mesh.clone(), most.clone()));
-    let samples = drive(target, &windows(&load.clients, load.seconds), on_second).await;
-    watch.abort();
-    // The origin's limits are 1, and so is ours here.
+    let start = SystemTime::now();
+    let samples = drive(target, &windows(&load.clients, load.seconds), on_second).await?;
+    let answered = Counts::of(&samples).home as usize;
+    let logged = until_some("home's proxy has logged what it answered", async || {
+        let log = mesh.proxy_log(&HOME_APP).ok()?;
+        let requests = access_log::inbound(&log, start);
+        (requests.len() >= answered).then_some(requests)
+    });
+    let seconds = load.clients.len() * load.seconds as usize;
+    let most = most_per_second(&changes(&logged.await?), seconds);
     Ok(result::run(
-        &samples?,
+        &samples,
         &load.clients,
         load.seconds,
-        1,
-        most.load(Ordering::Relaxed),
+        LIMIT,
+        most,
     ))
 }
 
@@ -127,12 +139,11 @@ pub async fn both(
     mesh.proxy(&CLIENT)
         .wait_config("the origin's endpoint is gone", gone)
         .await?;
-    apply_plugin(mesh, &folder, &plugin_config(1)).await?;
+    apply_plugin(mesh, &folder, &plugin_config(LIMIT)).await?;
     let with = run(mesh, load, |second, counts| on_second(1, second, counts)).await?;
     Ok(Report {
         home: Cluster::Home.name().to_owned(),
         peer: Cluster::Peer.name().to_owned(),
-        limit: 1,
         routing: "authority".to_owned(),
         workers: WORKERS,
         filter: with,

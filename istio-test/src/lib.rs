@@ -3,6 +3,7 @@
 //!
 //! [`up::up`] brings it up, [`down::down`] ends it; [`Mesh`] is what runs, and what `cargo mesh demo` and the tests talk to.
 
+pub mod access_log;
 pub mod ca;
 pub mod control;
 pub mod down;

@@ -56,3 +56,22 @@ async fn with_the_origins_manifests_left_in_place() -> Result<()> {
     only_the_surplus_left(&run);
     Ok(())
 }
+
+/// What says that home never had more than its limit sees it where it has: without a limit it has all three.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_the_limit_in_flight_would_be_seen() -> Result<()> {
+    let mesh = fresh().await?;
+    let load = Load {
+        clients: vec![1, 3],
+        seconds: 2,
+    };
+    let run = run(&mesh, &load, |_, _| ()).await?;
+    let most = &run.most_in_flight_per_second;
+    assert_eq!(
+        (most.len(), run.totals.most_in_flight_at_home),
+        (4, 3),
+        "{run:?}"
+    );
+    assert_eq!(most[0], 1, "{run:?}");
+    Ok(())
+}

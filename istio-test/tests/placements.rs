@@ -120,7 +120,7 @@ async fn at_an_ingress_gateway_only_the_surplus_leaves_and_nothing_fails() -> Re
     };
     let (clients, seconds) = ([1, 3, 1], 4);
     let samples = drive(target, &windows(&clients, seconds), |_, _| ()).await?;
-    let run = result::run(&samples, &clients, seconds, 1, 0);
+    let run = result::run(&samples, &clients, seconds, 1, Vec::new());
     let counts: Vec<Counts> = run.phases.iter().map(|phase| phase.counts).collect();
     assert!(
         counts.iter().all(|c| c.home > 0 && c.failed == 0),

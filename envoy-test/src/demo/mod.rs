@@ -4,6 +4,7 @@ pub mod course;
 pub mod drive;
 pub mod eject;
 pub mod errors;
+pub mod in_flight;
 pub mod options;
 pub mod report;
 pub mod result;

@@ -17,17 +17,24 @@ pub struct Phase {
     /// Who answered
     #[serde(flatten)]
     pub counts: Counts,
+    /// How long clients waited for home's answers, on average; null where there was none. Who waits sends its next request
+    /// later, so there are fewer
+    pub mean_ms_at_home: Option<u64>,
 }
 
 /// One run: with the filter, or without.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Run {
+    /// How many requests may be in flight at home
+    pub limit: u32,
     /// In the order of time
     pub phases: Vec<Phase>,
     /// Over all phases
     pub totals: Totals,
     /// By the second in which a request was sent
     pub per_second: Vec<Counts>,
+    /// The most requests that home had in flight in each second, as home counted them
+    pub most_in_flight_per_second: Vec<u64>,
 }
 
 /// What a run came to.
@@ -38,10 +45,10 @@ pub struct Totals {
     pub counts: Counts,
     /// The failed ones by their status; 0 where there was no whole answer
     pub failed_by_status: BTreeMap<u16, u64>,
-    /// The most requests that home's service itself had in flight at once
+    /// The most requests that home had in flight at once, as home counted them
     pub most_in_flight_at_home: u64,
-    /// From the last transition until the last answer that was not home's; null where nothing left home, home has no
-    /// room for the last phase, or there is no transition
+    /// From the last change of the load until the last answer that was not home's; null where nothing left home, home
+    /// has no room for the last phase, or the load never changes
     pub seconds_until_all_home: Option<f64>,
 }
 
@@ -52,8 +59,6 @@ pub struct Report {
     pub home: String,
     /// Name of the peer cluster
     pub peer: String,
-    /// How many requests may be in flight at home
-    pub limit: u32,
     /// The filter's `routing`
     pub routing: String,
     /// Worker threads of home's Envoy
@@ -75,8 +80,8 @@ impl Report {
                 totals.counts.failed
             ));
         }
-        if totals.most_in_flight_at_home > u64::from(self.limit) {
-            let (most, limit) = (totals.most_in_flight_at_home, self.limit);
+        let (most, limit) = (totals.most_in_flight_at_home, self.filter.limit);
+        if most > u64::from(limit) {
             return Some(format!(
                 "home had {most} requests in flight, and the limit is {limit}"
             ));
@@ -88,14 +93,17 @@ impl Report {
     }
 }
 
+/// The limits of the set-up of 2020.
+pub const LIMIT_OF_2020: u32 = 1;
+
 /// Makes a [`Run`] of its samples. `clients` and `seconds` are the phases as they were run, `limit` is home's, and
-/// `most_in_flight_at_home` what home's service counted.
+/// `most_in_flight_per_second` what home counted.
 pub fn run(
     samples: &[Sample],
     clients: &[u32],
     seconds: u32,
     limit: u32,
-    most_in_flight_at_home: u64,
+    most_in_flight_per_second: Vec<u64>,
 ) -> Run {
     let all = clients.len() * seconds as usize;
     let per_second = Counts::over_time(samples, all, Duration::from_secs(1));
@@ -103,23 +111,36 @@ pub fn run(
     let phases = clients
         .iter()
         .zip(per_second.chunks(seconds.max(1) as usize))
-        .map(|(&clients, of_phase)| Phase {
+        .enumerate()
+        .map(|(nth, (&clients, of_phase))| Phase {
             clients,
             seconds,
             counts: sum(of_phase),
+            mean_ms_at_home: mean_ms_at_home(samples, nth as u64, seconds),
         })
         .collect();
     let totals = Totals {
         counts: Counts::of(samples),
         failed_by_status,
-        most_in_flight_at_home,
+        most_in_flight_at_home: most_in_flight_per_second.iter().copied().max().unwrap_or(0),
         seconds_until_all_home: until_all_home(samples, clients, seconds, limit),
     };
     Run {
+        limit,
         phases,
         totals,
         per_second,
+        most_in_flight_per_second,
     }
+}
+
+/// Of the requests that were sent in the phase of this number.
+fn mean_ms_at_home(samples: &[Sample], phase: u64, seconds: u32) -> Option<u64> {
+    let of_phase = |s: &&Sample| s.sent.as_secs() / u64::from(seconds.max(1)) == phase;
+    let home = samples.iter().filter(|s| s.answer == Answer::Home);
+    let waited = |s: &Sample| s.ended.saturating_sub(s.sent).as_millis() as u64;
+    let all: Vec<u64> = home.filter(of_phase).map(waited).collect();
+    all.iter().sum::<u64>().checked_div(all.len() as u64)
 }
 
 /// The failed ones by their status; 0 where there was no whole answer.
@@ -142,15 +163,15 @@ fn sum(counts: &[Counts]) -> Counts {
 }
 
 fn until_all_home(samples: &[Sample], clients: &[u32], seconds: u32, limit: u32) -> Option<f64> {
-    let transitions = clients.len().checked_sub(1).filter(|&n| n > 0)?;
+    let changes = clients.len().checked_sub(1).filter(|&n| n > 0)?;
     if *clients.last()? > limit || !samples.iter().any(|s| s.answer == Answer::Peer) {
         return None;
     }
-    let transition = Duration::from_secs(transitions as u64 * u64::from(seconds));
+    let last_change = Duration::from_secs(changes as u64 * u64::from(seconds));
     let last = samples
         .iter()
         .filter(|s| s.answer != Answer::Home)
-        .map(|s| s.ended.saturating_sub(transition))
+        .map(|s| s.ended.saturating_sub(last_change))
         .max();
     Some(last.unwrap_or_default().as_secs_f64())
 }
@@ -166,7 +187,7 @@ pub struct Window {
     pub duration: Duration,
 }
 
-/// Lays the phases out as connections that stay for as long as they are needed, so that at a transition the others go on
+/// Lays the phases out as connections that stay for as long as they are needed, so that when the load changes the others go on
 /// undisturbed: 1, 3, 1 is one connection for the whole time, and two that come and go.
 pub fn windows(clients: &[u32], seconds: u32) -> Vec<Window> {
     let mut windows: Vec<Window> = Vec::new();
@@ -228,13 +249,16 @@ mod tests {
             sample(5_999, Answer::Home),
             sample(6_001, Answer::Home),
         ];
-        let run = run(&samples, &[1, 3, 1], 2, 1, 1);
+        let run = run(&samples, &[1, 3, 1], 2, 1, vec![0, 1, 1, 2, 0, 1]);
         let by_phase: Vec<_> = run
             .phases
             .iter()
             .map(|p| (p.counts.home, p.counts.peer, p.counts.failed))
             .collect();
         assert_eq!(by_phase, [(2, 0, 0), (0, 1, 1), (2, 0, 0)]);
+        let means: Vec<_> = run.phases.iter().map(|p| p.mean_ms_at_home).collect();
+        assert_eq!(means, [Some(100), None, Some(100)]);
+        assert_eq!(run.totals.most_in_flight_at_home, 2);
         assert_eq!(run.per_second.len(), 6);
         assert_eq!(run.per_second[5].home, 2);
         assert_eq!(
@@ -252,33 +276,35 @@ mod tests {
     #[test]
     fn all_home_again_is_when_the_last_other_answer_has_come() {
         let answers = [sample(3_950, Answer::Peer), sample(4_100, Answer::Home)];
-        let seconds = run(&answers, &[1, 3, 1], 2, 1, 1)
+        let seconds = run(&answers, &[1, 3, 1], 2, 1, vec![1])
             .totals
             .seconds_until_all_home
             .unwrap();
         assert!((seconds - 0.05).abs() < 1e-9, "{seconds}");
-        // Everything was home before the transition.
+        // Everything was home before the load changed.
         assert_eq!(
-            run(&[sample(2_500, Answer::Peer)], &[1, 3, 1], 2, 1, 1)
+            run(&[sample(2_500, Answer::Peer)], &[1, 3, 1], 2, 1, vec![1])
                 .totals
                 .seconds_until_all_home,
             Some(0.0)
         );
-        // Nothing left home, home has no room for the last phase, or there is no transition.
+        // Nothing left home, home has no room for the last phase, or the load never changes.
         assert_eq!(
-            run(&[sample(4_100, Answer::Home)], &[1, 3, 1], 2, 1, 1)
+            run(&[sample(4_100, Answer::Home)], &[1, 3, 1], 2, 1, vec![1])
                 .totals
                 .seconds_until_all_home,
             None
         );
         assert_eq!(
-            run(&answers, &[1, 3], 2, 1, 1)
+            run(&answers, &[1, 3], 2, 1, vec![1])
                 .totals
                 .seconds_until_all_home,
             None
         );
         assert_eq!(
-            run(&answers, &[1], 6, 1, 1).totals.seconds_until_all_home,
+            run(&answers, &[1], 6, 1, vec![1])
+                .totals
+                .seconds_until_all_home,
             None
         );
     }
@@ -295,34 +321,34 @@ mod tests {
 
     #[test]
     fn the_result_has_the_promised_shape() {
-        let filter = run(&[sample(0, Answer::Home)], &[1], 1, 1, 1);
+        let filter = run(&[sample(0, Answer::Home)], &[1], 1, 1, vec![1]);
         let report = Report {
             home: "iotcloudserve".into(),
             peer: "gke".into(),
-            limit: 1,
             routing: "authority".into(),
             workers: 2,
             without_filter: filter.clone(),
             filter,
         };
         let json = serde_json::to_value(&report).unwrap();
-        let phase =
-            serde_json::json!({"clients": 1, "seconds": 1, "home": 1, "peer": 0, "failed": 0});
+        let phase = serde_json::json!({"clients": 1, "seconds": 1, "home": 1, "peer": 0, "failed": 0, "mean_ms_at_home": 100});
         assert_eq!(json["phases"], serde_json::json!([phase]));
+        assert_eq!(json["limit"], 1);
         assert_eq!(json["totals"]["most_in_flight_at_home"], 1);
+        let each = serde_json::json!([1]);
+        assert_eq!(json["most_in_flight_per_second"], each);
         assert_eq!(json["without_filter"]["phases"], serde_json::json!([phase]));
     }
 
     #[test]
     fn a_broken_promise_is_named() {
-        let good = run(&[sample(0, Answer::Home)], &[1], 1, 1, 1);
+        let good = run(&[sample(0, Answer::Home)], &[1], 1, 1, vec![1]);
         let mut report = Report {
             home: "iotcloudserve".into(),
             peer: "gke".into(),
-            limit: 1,
             routing: "header".into(),
             workers: 1,
-            without_filter: run(&[sample(0, Answer::Failed(0))], &[1], 1, 1, 9),
+            without_filter: run(&[sample(0, Answer::Failed(0))], &[1], 1, 1, vec![9]),
             filter: good,
         };
         assert_eq!(report.broken_promise(), None);

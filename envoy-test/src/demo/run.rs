@@ -1,6 +1,6 @@
 //! The two runs of the demo, each in a world of its own, and what its other runs share with them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::drive::{Target, drive};
 use super::eject::Eject;
+use super::in_flight::most_per_second;
 use super::options::{EJECT_INTERVAL, Options};
 use super::report::Table;
-use super::result::{self, Report, Run, Window, windows};
+use super::result::{self, LIMIT_OF_2020, Report, Run, Window, windows};
 use super::sample::Sample;
 use crate::client::Dial;
 use crate::world::{Builder, HOME, HOST, PEER, PEER_HOST, World};
@@ -52,20 +53,21 @@ pub async fn experiment(options: &Options) -> Result<Experiment> {
         options.routing.word()
     );
     let filter = start(World::builder().filter(plugin_config(options)), options).await?;
-    let (with, samples) = run(&filter, options).await?;
+    let (with, samples) = run(&filter, options, options.limit).await?;
     let eject = match options.ejects() {
         true => Some(Eject::of(&filter, &samples, options).await?),
         false => None,
     };
-    println!("\nThe set-up of 2020 (its limits are 1) on the same Envoy, without the filter");
+    println!(
+        "\nThe set-up of 2020 (its limits are {LIMIT_OF_2020}) on the same Envoy, without the filter"
+    );
     let origin = start(World::builder().origin_of_2020(), options).await?;
-    let (without, _) = run(&origin, options).await?;
+    let (without, _) = run(&origin, options, LIMIT_OF_2020).await?;
     println!();
 
     let report = Report {
         home: HOME.to_owned(),
         peer: PEER.to_owned(),
-        limit: options.limit,
         routing: options.routing.word().to_owned(),
         workers: options.workers,
         filter: with,
@@ -136,7 +138,7 @@ pub(super) async fn start(builder: Builder, options: &Options) -> Result<World> 
     world
 }
 
-async fn run(world: &World, options: &Options) -> Result<(Run, Vec<Sample>)> {
+async fn run(world: &World, options: &Options, limit: u32) -> Result<(Run, Vec<Sample>)> {
     let (clients, seconds) = (options.clients(), options.seconds());
     let most = clients.iter().copied().max().unwrap_or(0);
     let table = Table::new(PEER, u64::from(most) * 1000 / DELAY.as_millis() as u64);
@@ -147,20 +149,25 @@ async fn run(world: &World, options: &Options) -> Result<(Run, Vec<Sample>)> {
     };
     world.home.reset_max();
     let windows = windows(&clients, seconds);
-    let samples = shown(world, &windows, length, &table, connections).await?;
-    let most = world.home.max_in_flight() as u64;
-    let run = result::run(&samples, &clients, seconds, options.limit, most);
+    let (start, samples) = shown(world, &windows, length, &table, connections).await?;
+    let changes = world.home.changes();
+    let changes = changes
+        .iter()
+        .map(|&(at, n)| (at.saturating_duration_since(start), n as u64));
+    let most = most_per_second(&changes.collect::<Vec<_>>(), length as usize);
+    let run = result::run(&samples, &clients, seconds, limit, most);
     Ok((run, samples))
 }
 
 /// Runs a load of so many seconds and prints a row for each; `what` is said of a second in the row's second column.
+/// Returns when it began, and its requests.
 pub(super) async fn shown(
     world: &World,
     windows: &[Window],
     length: u32,
     table: &Table,
     what: impl Fn(usize) -> String,
-) -> Result<Vec<Sample>> {
+) -> Result<(Instant, Vec<Sample>)> {
     let progress = ProgressBar::new(length.into()).with_style(
         ProgressStyle::with_template("{bar:40} {pos}/{len} s")
             .context("the progress bar's template")?,
@@ -174,11 +181,12 @@ pub(super) async fn shown(
         clusters: (HOME.to_owned(), PEER.to_owned()),
         pace: DELAY,
     };
+    let start = Instant::now();
     let samples = drive(target, windows, |second, counts| {
         progress.suspend(|| println!("{}", table.row(second + 1, what(second), counts)));
         progress.inc(1);
     })
     .await;
     progress.finish_and_clear();
-    samples
+    Ok((start, samples?))
 }

@@ -121,7 +121,7 @@ pub async fn errors(options: &Options) -> Result<Errors> {
         world.home.fail(None);
         Ok(())
     };
-    let (samples, ()) = tokio::try_join!(load, change)?;
+    let ((_, samples), ()) = tokio::try_join!(load, change)?;
     println!();
     let course = Course::of(&samples);
     let witnesses = witness::collect(&world, &samples, &course).await?;
