@@ -1,20 +1,30 @@
-//! The figure of `cargo demo`: requests over time by cluster, one panel a run, all on the same axes.
+//! The figure of `cargo demo`: requests over time by cluster, one panel a run, all on the same axes, and where there is a
+//! limit, what home had in flight against it.
 //!
 //! It is drawn once, as SVG; the PNG is that SVG rendered. The font is embedded, so that a machine without fonts draws
 //! the same.
+
+mod in_flight;
 
 use std::ops::Range;
 
 use anyhow::{Context, Result};
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use resvg::{tiny_skia, usvg};
 
+pub use in_flight::InFlight;
+
 use crate::demo::result::Counts;
 
+/// Without what is in flight.
 const SIZE: (u32, u32) = (1200, 470);
 const PNG_SCALE: f32 = 2.0;
+/// Heights of an axis of time, and of one that says nothing.
+const TIME: u32 = 46;
+const NO_TIME: u32 = 8;
 /// What a viewer uses where it has no such font follows in the list.
 const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 
@@ -27,6 +37,7 @@ const AXIS: RGBColor = RGBColor(110, 110, 110);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a, 'b, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, Y>>;
 
 /// What is drawn.
 pub struct Figure<'a> {
@@ -34,6 +45,8 @@ pub struct Figure<'a> {
     pub clusters: (&'a str, &'a str),
     /// What the legend says of requests that neither of them answered well
     pub failed: &'a str,
+    /// What the legend says of the dashed lines between phases
+    pub change: &'a str,
     /// In the order of time
     pub phases: &'a [Phase],
     /// What a bar stands for, in seconds
@@ -44,7 +57,7 @@ pub struct Figure<'a> {
     pub panels: &'a [Panel<'a>],
 }
 
-/// A stretch of time between two transitions.
+/// A stretch of the run; a dashed line is where the next one begins.
 pub struct Phase {
     /// What it is
     pub label: String,
@@ -64,6 +77,8 @@ pub struct Panel<'a> {
     pub bars: &'a [Counts],
     /// What became of home, behind the bars
     pub spans: &'a [Span],
+    /// What home had in flight, where there is a limit; in all panels or in none
+    pub in_flight: Option<InFlight<'a>>,
 }
 
 /// A stretch of time that is shaded, in seconds from the start.
@@ -113,7 +128,8 @@ pub fn png(svg: &str) -> Result<Vec<u8>> {
         .fontdb_mut()
         .load_font_data(dejavu::sans::bold().to_vec());
     let tree = usvg::Tree::from_str(svg, &options).context("cannot read the figure's SVG")?;
-    let (width, height) = (SIZE.0 as f32 * PNG_SCALE, SIZE.1 as f32 * PNG_SCALE);
+    let size = tree.size();
+    let (width, height) = (size.width() * PNG_SCALE, size.height() * PNG_SCALE);
     let mut pixels = tiny_skia::Pixmap::new(width as u32, height as u32)
         .context("cannot hold the figure's pixels")?;
     resvg::render(
@@ -127,9 +143,10 @@ pub fn png(svg: &str) -> Result<Vec<u8>> {
 }
 
 fn draw(figure: &Figure, document: &mut String) -> Result<()> {
-    let root = SVGBackend::with_string(document, SIZE).into_drawing_area();
+    let size = size(figure);
+    let root = SVGBackend::with_string(document, size).into_drawing_area();
     root.fill(&WHITE)?;
-    let (plots, legend) = root.split_vertically(SIZE.1 - 44);
+    let (plots, legend) = root.split_vertically(size.1 - 44);
     let top = top_of_axis(figure.panels);
     for (panel, area) in figure
         .panels
@@ -143,6 +160,19 @@ fn draw(figure: &Figure, document: &mut String) -> Result<()> {
     Ok(())
 }
 
+/// With what is in flight, the axis of time is below that, and not here.
+fn size(figure: &Figure) -> (u32, u32) {
+    let (width, height) = SIZE;
+    match limited(figure) {
+        true => (width, height + in_flight::HEIGHT - (TIME - NO_TIME)),
+        false => (width, height),
+    }
+}
+
+fn limited(figure: &Figure) -> bool {
+    figure.panels.iter().any(|panel| panel.in_flight.is_some())
+}
+
 /// The same for all panels: the highest bar of any, and a little air, or some for the labels of spans.
 fn top_of_axis(panels: &[Panel]) -> f64 {
     let highest = panels.iter().flat_map(|p| p.bars).map(Counts::sum).max();
@@ -152,13 +182,22 @@ fn top_of_axis(panels: &[Panel]) -> f64 {
 }
 
 fn draw_panel(figure: &Figure, panel: &Panel, top: f64, area: &Area) -> Result<()> {
-    let (head, plot) = area.split_vertically(82);
-    let transitions = transitions(figure.phases);
-    let end = transitions.last().copied().unwrap_or(1.0);
+    let (head, rest) = area.split_vertically(82);
+    let plot = match &panel.in_flight {
+        Some(in_flight) => {
+            let height = rest.dim_in_pixel().1 - in_flight::HEIGHT;
+            let (plot, below) = rest.split_vertically(height);
+            in_flight.draw(figure, &below)?;
+            plot
+        }
+        None => rest,
+    };
+    let timed = panel.in_flight.is_none();
+    let end = ends(figure.phases).last().copied().unwrap_or(1.0);
     let mut chart = ChartBuilder::on(&plot)
         .margin_right(24)
         .margin_left(10)
-        .x_label_area_size(46)
+        .x_label_area_size(if timed { TIME } else { NO_TIME })
         .y_label_area_size(52)
         .build_cartesian_2d(0.0..end, 0.0..top)?;
     let corners = |span: &Span| [(span.from, 0.0), (span.until.min(end), top)];
@@ -175,11 +214,17 @@ fn draw_panel(figure: &Figure, panel: &Panel, top: f64, area: &Area) -> Result<(
         .axis_style(AXIS)
         .x_labels(8)
         .y_labels(7)
-        .x_label_formatter(&|v| format!("{v:.0}"))
+        .x_label_formatter(&|v| {
+            if timed {
+                format!("{v:.0}")
+            } else {
+                String::new()
+            }
+        })
         .y_label_formatter(&|v| format!("{v:.0}"))
         .label_style((FONT, 15).into_font().color(&INK))
         .axis_desc_style((FONT, 16).into_font().color(&INK))
-        .x_desc("time (s)")
+        .x_desc(if timed { "time (s)" } else { "" })
         .y_desc(figure.per_bar)
         .draw()?;
     let bars = panel
@@ -188,14 +233,7 @@ fn draw_panel(figure: &Figure, panel: &Panel, top: f64, area: &Area) -> Result<(
         .enumerate()
         .flat_map(|(nth, counts)| bars(nth as f64 * figure.bar, figure.bar, counts));
     chart.draw_series(bars.map(|(corners, color)| Rectangle::new(corners, color.filled())))?;
-    for &at in transitions.iter().rev().skip(1) {
-        chart.draw_series(DashedLineSeries::new(
-            [(at, 0.0), (at, top)],
-            7,
-            5,
-            INK.stroke_width(2),
-        ))?;
-    }
+    draw_changes(figure.phases, top, &mut chart)?;
 
     let (plot_x, _) = chart.plotting_area().get_pixel_range();
     let scale = f64::from(plot_x.end - plot_x.start) / end;
@@ -231,7 +269,7 @@ fn draw_panel(figure: &Figure, panel: &Panel, top: f64, area: &Area) -> Result<(
 }
 
 /// Where phases end, in seconds from the start.
-fn transitions(phases: &[Phase]) -> Vec<f64> {
+fn ends(phases: &[Phase]) -> Vec<f64> {
     let ends = phases.iter().scan(0, |end, phase| {
         *end += phase.seconds;
         Some(f64::from(*end))
@@ -239,9 +277,25 @@ fn transitions(phases: &[Phase]) -> Vec<f64> {
     ends.collect()
 }
 
+fn draw_changes<Y: Ranged<ValueType = f64>>(
+    phases: &[Phase],
+    top: f64,
+    chart: &mut Chart<Y>,
+) -> Result<()> {
+    for &at in ends(phases).iter().rev().skip(1) {
+        chart.draw_series(DashedLineSeries::new(
+            [(at, 0.0), (at, top)],
+            7,
+            5,
+            INK.stroke_width(2),
+        ))?;
+    }
+    Ok(())
+}
+
 /// What each phase is, above the plot, where no data is.
 fn draw_phases(phases: &[Phase], x: Range<i32>, head: &Area) -> Result<()> {
-    let ends = transitions(phases);
+    let ends = ends(phases);
     let scale = f64::from(x.end - x.start) / ends.last().copied().unwrap_or(1.0);
     for (phase, end) in phases.iter().zip(ends) {
         let width = f64::from(phase.seconds) * scale;
@@ -277,21 +331,31 @@ fn bars(from: f64, width: f64, counts: &Counts) -> impl Iterator<Item = Bar> + u
         .filter_map(|(any, bar)| any.then_some(bar))
 }
 
+/// How an entry of the legend is shown.
+enum Mark {
+    Box(RGBColor),
+    Line(RGBColor),
+    Dashes,
+}
+
 fn draw_legend(figure: &Figure, area: &Area) -> Result<()> {
     let (home, peer) = figure.clusters;
     let mut entries = vec![
-        (Some(HOME), format!("answered by {home} (home)")),
-        (Some(PEER), format!("answered by {peer} (peer)")),
-        (Some(FAILED), figure.failed.to_owned()),
+        (Mark::Box(HOME), format!("answered by {home} (home)")),
+        (Mark::Box(PEER), format!("answered by {peer} (peer)")),
+        (Mark::Box(FAILED), figure.failed.to_owned()),
     ];
     let mut gap = 44;
     if figure.panels.iter().any(|panel| !panel.spans.is_empty()) {
         gap = 28;
         for (shade, text) in [(Shade::Ejected, "home ejected"), (Shade::Ramp, "ramp")] {
-            entries.push((Some(shade.color()), text.to_owned()));
+            entries.push((Mark::Box(shade.color()), text.to_owned()));
         }
     }
-    entries.push((None, "transition".to_owned()));
+    entries.push((Mark::Dashes, figure.change.to_owned()));
+    if limited(figure) {
+        entries.push((Mark::Line(in_flight::LIMIT), "limit".to_owned()));
+    }
     // About as wide as the font: close enough to centre the whole.
     let width = |text: &str| 30 + 15 * text.chars().count() as i32 / 2;
     let total: i32 = entries.iter().map(|(_, text)| width(text) + gap).sum();
@@ -300,15 +364,18 @@ fn draw_legend(figure: &Figure, area: &Area) -> Result<()> {
         .color(&INK)
         .pos(Pos::new(HPos::Left, VPos::Center));
     let mut x = (SIZE.0 as i32 - total + gap) / 2;
-    for (color, text) in entries {
-        match color {
-            Some(color) => area.draw(&Rectangle::new([(x, 8), (x + 22, 24)], color.filled()))?,
-            None => {
+    for (mark, text) in entries {
+        let line = |points: [(i32, i32); 2], color: RGBColor, width| {
+            area.draw(&PathElement::new(points, color.stroke_width(width)))
+        };
+        match mark {
+            Mark::Box(color) => {
+                area.draw(&Rectangle::new([(x, 8), (x + 22, 24)], color.filled()))?
+            }
+            Mark::Line(color) => line([(x, 16), (x + 22, 16)], color, 3)?,
+            Mark::Dashes => {
                 for y in [4, 14, 24] {
-                    area.draw(&PathElement::new(
-                        [(x + 16, y), (x + 16, y + 6)],
-                        INK.stroke_width(2),
-                    ))?;
+                    line([(x + 16, y), (x + 16, y + 6)], INK, 2)?;
                 }
             }
         }

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn counts(home: u64, peer: u64, failed: u64) -> Counts {
@@ -11,15 +13,16 @@ fn example(clients: &[u32]) -> String {
     let origin: Vec<_> = (0..3 * clients.len())
         .map(|s| counts(10, 0, if s / 3 == 1 { 5 } else { 0 }))
         .collect();
-    let panel = |title, bars| Panel {
+    let panel = |title, bars, most| Panel {
         title,
         outcome: "<what it came to> & more",
         bars,
         spans: &[],
+        in_flight: Some(InFlight { most, limit: 2 }),
     };
     let panels = [
-        panel("(a) with", &filter[..]),
-        panel("(b) without", &origin[..]),
+        panel("(a) with", &filter[..], &[2, 0, 1][..]),
+        panel("(b) without", &origin[..], &[0, 3, 0][..]),
     ];
     let phases: Vec<Phase> = clients
         .iter()
@@ -32,6 +35,7 @@ fn example(clients: &[u32]) -> String {
     svg(&Figure {
         clusters: ("iotcloudserve", "gke"),
         failed: "failed",
+        change: "load changes",
         phases: &phases,
         bar: 1.0,
         per_bar: "requests per second",
@@ -59,6 +63,7 @@ fn panels_share_the_axis_of_the_highest() {
         outcome: "",
         bars,
         spans: &[],
+        in_flight: None,
     };
     assert_eq!(top_of_axis(&[panel(&low), panel(&high)]), 32.0);
     assert_eq!(top_of_axis(&[panel(&[])]), 2.0);
@@ -73,6 +78,9 @@ fn the_svg_says_who_and_when() {
         "\nfailed\n",
         "3 connections",
         "time (s)",
+        "\nload changes\n",
+        "\nlimit 2\n",
+        "in flight at home, the most in each second",
         "&amp; more",
     ] {
         assert!(svg.contains(text), "{text}");
@@ -81,7 +89,84 @@ fn the_svg_says_who_and_when() {
     // A bar for each second that has one, and the legend's.
     assert_eq!(
         (of("#0072B2"), of("#F0AD28"), of("#141414")),
-        (18 + 1, 3 + 1, 3 + 1)
+        (18 + 3 + 1, 3 + 1, 3 + 1)
+    );
+    // A line in each panel, and the legend's.
+    let limits = svg.matches("stroke=\"#D55E00\"").count();
+    assert_eq!(limits, 2 + 1);
+}
+
+/// The rectangles of this colour: left, top and bottom of each, in pixels.
+fn rectangles(svg: &str, color: &str) -> Vec<(i32, i32, i32)> {
+    let of_color = svg
+        .lines()
+        .filter(|line| line.starts_with("<rect ") && line.contains(&format!("fill=\"{color}\"")));
+    let of = |line: &str, name: &str| -> i32 {
+        let (_, rest) = line.split_once(&format!(" {name}=\"")).unwrap();
+        rest.split('"').next().unwrap().parse().unwrap()
+    };
+    of_color
+        .map(|line| {
+            let y = of(line, "y");
+            (of(line, "x"), y, y + of(line, "height"))
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_in_flight_stands_below_its_second_and_crosses_the_limit_where_it_did() {
+    let svg = example(&[1, 3, 1]);
+    let limits: Vec<i32> = svg
+        .lines()
+        .filter(|line| line.starts_with("<polyline") && line.contains("#D55E00"))
+        .map(|line| {
+            let (_, points) = line.split_once("points=\"").unwrap();
+            let (_, y) = points.split_once(' ').unwrap().0.split_once(',').unwrap();
+            y.parse().unwrap()
+        })
+        .collect();
+    let [left, right, _legend] = limits[..] else {
+        panic!("{limits:?}")
+    };
+    let home = rectangles(&svg, "#0072B2");
+    // All on one of two lines; and the legend's.
+    let floors: BTreeSet<i32> = home.iter().map(|&(_, _, bottom)| bottom).collect();
+    let [above, below, _legend] = floors.into_iter().collect::<Vec<_>>()[..] else {
+        panic!("{home:?}")
+    };
+    let on = |floor: i32| home.iter().filter(move |(_, _, bottom)| *bottom == floor);
+    let in_flight: Vec<_> = on(below).collect();
+    let tops: Vec<i32> = in_flight.iter().map(|(_, top, _)| *top).collect();
+    let [two, one, three] = tops[..] else {
+        panic!("{home:?}")
+    };
+    assert!(
+        (two - left).abs() <= 1 && one > left + 10 && three < right - 10,
+        "{tops:?} {limits:?}"
+    );
+    // The same second, the same place.
+    for (x, ..) in &in_flight {
+        assert!(on(above).any(|(other, ..)| other == x), "{x}: {home:?}");
+    }
+}
+
+#[test]
+fn the_figure_is_as_high_as_what_is_in_it() {
+    let height = |svg: &str| {
+        usvg::Tree::from_str(svg, &usvg::Options::default())
+            .unwrap()
+            .size()
+            .height() as u32
+    };
+    let with = example(&[1, 3, 1]);
+    assert_eq!(height(&with), SIZE.1 + in_flight::HEIGHT - (TIME - NO_TIME));
+    // Time is said once in each panel.
+    assert_eq!(with.matches("time (s)").count(), 2);
+    let pixels = png(&with).unwrap();
+    // A PNG says its height at this place.
+    assert_eq!(
+        pixels[20..24],
+        (height(&with) * PNG_SCALE as u32).to_be_bytes()
     );
 }
 
@@ -116,10 +201,12 @@ fn a_shaded_stretch_has_a_label_where_there_is_room() {
         outcome: "",
         bars: &bars,
         spans: &spans,
+        in_flight: None,
     };
     let svg = svg(&Figure {
         clusters: ("iotcloudserve", "gke"),
         failed: "answered 500 by home",
+        change: "home changes",
         phases: &phases,
         bar: 1.0,
         per_bar: "requests per second",

@@ -10,7 +10,7 @@ use super::course::Course;
 use super::eject::{Eject, EjectReport};
 use super::errors::ErrorsReport;
 use super::result::{Counts, Report, Run};
-use crate::figure::{self, Figure, Panel, Phase, Shade, Span};
+use crate::figure::{self, Figure, InFlight, Panel, Phase, Shade, Span};
 
 /// Characters of the longest bar of a second.
 const BAR: u64 = 40;
@@ -71,7 +71,10 @@ pub fn summary(report: &Report) -> String {
         ("the set-up of 2020", &report.without_filter),
     ] {
         let Counts { home, peer, failed } = run.totals.counts;
-        let most = run.totals.most_in_flight_at_home;
+        let most = format!(
+            "{} (limit {})",
+            run.totals.most_in_flight_at_home, run.limit
+        );
         let until = match run.totals.seconds_until_all_home {
             Some(seconds) => format!("{seconds:.2} s"),
             None => "-".to_owned(),
@@ -175,35 +178,80 @@ fn draw(report: &Report, eject: Option<&Eject>) -> Result<String> {
             seconds: phase.seconds,
         })
         .collect();
+    let with_filter = format!(
+        "(a) With peer-spillover, limit {}{}",
+        report.filter.limit,
+        eject.map_or("", |_| ", overflow: eject")
+    );
+    let without_filter = format!(
+        "(b) The set-up of 2020, limit {}, without the filter",
+        report.without_filter.limit
+    );
     figure::svg(&Figure {
         clusters: (&report.home, &report.peer),
         failed: "failed",
+        change: "load changes",
         phases: &phases,
         bar: 1.0,
         per_bar: "requests per second",
         panels: &[
             Panel {
-                title: match eject {
-                    Some(_) => "(a) With peer-spillover, overflow: eject",
-                    None => "(a) With peer-spillover",
-                },
+                title: &with_filter,
                 outcome: &with,
                 bars: &report.filter.per_second,
                 spans: &eject.map(|eject| spans(&eject.course)).unwrap_or_default(),
+                in_flight: Some(in_flight(&report.filter)),
             },
             Panel {
-                title: "(b) The set-up of 2020, without the filter",
+                title: &without_filter,
                 outcome: &without,
                 bars: &report.without_filter.per_second,
                 spans: &[],
+                in_flight: Some(in_flight(&report.without_filter)),
             },
         ],
     })
 }
 
+fn in_flight(run: &Run) -> InFlight<'_> {
+    InFlight {
+        most: &run.most_in_flight_per_second,
+        limit: run.limit,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demo::result;
+
+    #[test]
+    fn the_limit_of_each_run_is_said_wherever_a_reader_looks() {
+        let run = |limit| result::run(&[], &[1, 3, 1], 1, limit, vec![1, 2, 1]);
+        let report = Report {
+            home: "iotcloudserve".into(),
+            peer: "gke".into(),
+            routing: "authority".into(),
+            workers: 2,
+            filter: run(2),
+            without_filter: run(1),
+        };
+        let figure = draw(&report, None).unwrap();
+        for title in [
+            "With peer-spillover, limit 2\n",
+            "The set-up of 2020, limit 1, without",
+        ] {
+            assert!(figure.contains(title), "{title}");
+        }
+        let summary = summary(&report);
+        let lines: Vec<&str> = summary.lines().collect();
+        assert!(lines[1].contains(" 2 (limit 2) "), "{summary}");
+        assert!(lines[2].contains(" 2 (limit 1) "), "{summary}");
+        for text in [&figure, &summary] {
+            assert!(!text.contains("transition"), "{text}");
+        }
+        assert!(figure.contains("\nload changes\n"));
+    }
 
     #[test]
     fn a_row_shows_all_that_there_was() {

@@ -260,6 +260,7 @@ impl ErrorsReport {
         figure::svg(&Figure {
             clusters: (&self.home, &self.peer),
             failed: "answered 500 by home",
+            change: "home changes",
             phases: &phases,
             bar: BAR.as_secs_f64(),
             per_bar: "requests per half second",
@@ -273,6 +274,7 @@ impl ErrorsReport {
                 outcome: &outcome,
                 bars: &self.per_half_second,
                 spans: &spans(&self.course),
+                in_flight: None,
             }],
         })
     }
