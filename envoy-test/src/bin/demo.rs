@@ -4,12 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use envoy_test::demo::errors::{self, Errors, errors};
+use envoy_test::demo::errors::errors;
 use envoy_test::demo::options::Options;
-use envoy_test::demo::run::{Experiment, experiment};
-use envoy_test::demo::{report, run};
-use envoy_test::world::{HOST, World};
-use serde_json::Value;
+use envoy_test::demo::run::experiment;
+use envoy_test::demo::{keep, report};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -45,7 +43,7 @@ async fn of_overflow(options: &Options) -> Result<()> {
         }
     }
     if options.keep {
-        keep(options, &done).await?;
+        until_ctrl_c(&keep::lines(options, &done)).await?;
     }
     let broken = done.report.broken_promise();
     ended(broken.or_else(|| done.eject.and_then(|eject| eject.broken)))
@@ -57,7 +55,7 @@ async fn of_errors(options: &Options) -> Result<()> {
     report::write_errors(&done.report, &xtask::target_dir().join("demo"))?;
     println!("Written to target/demo: errors.json, errors.svg, errors.png");
     if options.keep {
-        keep_errors(options, &done).await?;
+        until_ctrl_c(&keep::errors_lines(options, &done)).await?;
     }
     ended(done.report.broken)
 }
@@ -69,44 +67,9 @@ fn ended(broken: Option<String>) -> Result<()> {
     }
 }
 
-/// Says how to play with what runs, and waits for Ctrl-C.
-async fn keep(options: &Options, done: &Experiment) -> Result<()> {
-    let burst = options.limit + 2;
-    println!(
-        "
-Both are still running, until Ctrl-C. One request, and what was decided (x-peer-spillover):
-  curl -si -H 'Host: {HOST}' {url}
-More at once than home takes, {burst} against a limit of {limit}, with the filter and without:
-  for i in $(seq {burst}); do curl -sw '\\n' -H 'Host: {HOST}' {url} & done; wait
-  for i in $(seq {burst}); do curl -sw '\\n' -H 'Host: {HOST}' {origin_url} & done; wait",
-        url = done.filter.url(),
-        limit = options.limit,
-        origin_url = done.origin.url(),
-    );
-    until_ctrl_c(&done.filter, &run::plugin_config(options)).await
-}
-
-/// As [`keep`], for a home that can be made to fail.
-async fn keep_errors(options: &Options, done: &Errors) -> Result<()> {
-    println!(
-        "
-It is still running, until Ctrl-C. One request, and what was decided (x-peer-spillover):
-  curl -si -H 'Host: {HOST}' {url}
-Five errors of home, and then its requests go to the peer until a probe is answered:
-  for i in $(seq 5); do curl -sw '\\n' -H 'Host: {HOST}' -H 'x-status: 500' {url}; done
-  for i in $(seq 20); do curl -si -H 'Host: {HOST}' {url} | grep x-peer-spillover: ; sleep 0.2; done",
-        url = done.world.url(),
-    );
-    until_ctrl_c(&done.world, &errors::plugin_config(options)).await
-}
-
-async fn until_ctrl_c(world: &World, config: &Value) -> Result<()> {
-    println!(
-        "What the filter has counted, and its configuration:
-  curl -s http://{}/stats | grep peer_spillover
-  echo '{config}'",
-        world.envoy.admin(),
-    );
+/// Says how to play with what runs, and waits.
+async fn until_ctrl_c(lines: &str) -> Result<()> {
+    println!("{lines}");
     tokio::signal::ctrl_c()
         .await
         .context("cannot wait for Ctrl-C")

@@ -5,6 +5,7 @@ pub mod drive;
 pub mod eject;
 pub mod errors;
 pub mod in_flight;
+pub mod keep;
 pub mod options;
 pub mod report;
 pub mod result;
