@@ -90,6 +90,74 @@ async fn what_is_wrong_is_refused_or_found() -> Result<()> {
     Ok(())
 }
 
+/// Whether a word of a manifest belongs to the example, not to a reader's clusters: the service and its namespace, the two
+/// clusters, their gateways and addresses, the image.
+fn is_of_the_example(word: &str) -> bool {
+    const WORDS: [&str; 9] = [
+        "a",
+        "gke",
+        "iotcloudserve",
+        "istio",
+        "istio-system",
+        "istio-system/ingress",
+        "ingressgateway",
+        "eastwestgateway",
+        "waypoint",
+    ];
+    const PARTS: [&str; 5] = [
+        "a.istio.",
+        "a.example.com",
+        "192.0.2.",
+        "registry.example",
+        "00000000",
+    ];
+    WORDS.contains(&word) || word.starts_with("a-") || PARTS.iter().any(|part| word.contains(part))
+}
+
+/// The lines of a manifest that a reader must change and that are not marked.
+fn unmarked(manifest: &str) -> Vec<&str> {
+    let ends = |c: char| c.is_whitespace() || "[]{},\"'".contains(c);
+    let forgotten = |line: &&str| {
+        let (value, comment) = line.split_once('#').unwrap_or((line, ""));
+        !comment.contains("CHANGE") && value.split(ends).any(is_of_the_example)
+    };
+    let lines = manifest.lines();
+    lines
+        .filter(|line| !line.starts_with("apiVersion:"))
+        .filter(forgotten)
+        .collect()
+}
+
+/// The README says to change what is marked CHANGE: nothing of the example may be left that is not.
+#[test]
+fn every_value_of_the_example_is_marked() -> Result<()> {
+    let folders = kustomizations(&xtask::workspace_root().join("wasmplugin"))?;
+    assert!(folders.len() >= 10, "{folders:?}");
+    for folder in folders {
+        let mut marked = 0;
+        for entry in fs::read_dir(&folder)? {
+            let file = entry?.path();
+            let text = fs::read_to_string(&file)?;
+            let forgotten = unmarked(&text);
+            assert!(forgotten.is_empty(), "{}: {forgotten:#?}", file.display());
+            marked += text.matches("# CHANGE").count();
+        }
+        assert!(marked > 0, "{}", folder.display());
+    }
+    // The check is one.
+    for line in [
+        "  hosts: [a.istio.gke.global]",
+        "    rewrite: {authority: a.istio.svc.cluster.local} # seen by the application",
+        "      - name: gke",
+        "  namespace: istio-system",
+        "  - address: 192.0.2.15",
+        "      sni: outbound_.80_._.a.istio.svc.cluster.local",
+    ] {
+        assert_eq!(unmarked(line), [line]);
+    }
+    Ok(())
+}
+
 /// The folders that `kubectl apply -k` takes.
 fn kustomizations(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();

@@ -250,16 +250,18 @@ async fn without_routing_a_gateway_routes_by_header() -> Result<()> {
 /// Timeouts and header rules of the home route do not hold for a spilled request, unless the peer's route has them too.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rules_of_a_route_are_its_own() -> Result<()> {
-    const HOME_ROUTE: &str = "    - destination: {host: a.istio.svc.cluster.local}\n";
-    const PEER_ROUTE: &str = "    - destination: {host: a.istio.gke.global}\n";
-    const RULES: &str = "    timeout: 500ms\n    headers: {response: {set: {x-rule: said}}}\n";
+    // What is put before a route's destinations holds for that route.
+    const HOME_ROUTE: &str = "  - route:\n    - destination: {host: a.istio.svc.cluster.local}";
+    const PEER_ROUTE: &str = "    route:\n    - destination: {host: a.istio.gke.global}";
+    const RULES: &str = "  - timeout: 500ms\n    headers: {response: {set: {x-rule: said}}}\n";
     let (mesh, folder) = ingress(&ENFORCE).await?;
     let file = folder.join("gateway/virtualservice.yaml");
     let kube = mesh.kube(Cluster::Home);
     let proxy = mesh.proxy(&INGRESS);
     let mut client = outside(&mesh).client(false).await?;
 
-    edit(&file, &[(HOME_ROUTE, &format!("{HOME_ROUTE}{RULES}"))])?;
+    let ruled = HOME_ROUTE.replacen("  - ", &format!("{RULES}    "), 1);
+    edit(&file, &[(HOME_ROUTE, &ruled)])?;
     kube.apply_folder(&folder.join("gateway")).await?;
     let said = |times: usize| move |config: &str| config.matches("x-rule").count() == times;
     proxy.wait_config("the home route's rules", said(1)).await?;
@@ -275,7 +277,7 @@ async fn the_rules_of_a_route_are_its_own() -> Result<()> {
                 "response: {set",
             );
             let both = format!("{removes}, {says}: {{x-rule: said}}}}");
-            let timed = format!("{PEER_ROUTE}    timeout: 500ms\n");
+            let timed = format!("    timeout: 500ms\n{PEER_ROUTE}");
             edit(&file, &[(removes, &both), (PEER_ROUTE, &timed)])?;
             kube.apply_folder(&folder.join("gateway")).await?;
             proxy.wait_config("the peer route's rules", said(2)).await?;
