@@ -12,7 +12,10 @@ use nix::unistd::Pid;
 use tokio::process::Command;
 
 use crate::kube::Kube;
-use crate::layout::{CLUSTERS, Cluster, Layout, PODS, PodSpec};
+use crate::layout::{
+    CLIENT, CLUSTERS, Cluster, HOME_GATEWAY, Layout, PEER_GATEWAY, PODS, PROXY_UID, PodSpec,
+    REGISTRY,
+};
 use crate::proxy::Proxy;
 use crate::{net, pod};
 
@@ -237,10 +240,48 @@ impl Mesh {
         text.push_str(&format!(
             "three requests ip netns exec {client} {bin}/client 'http://{SERVICE}/?delay=100ms' --count 3\n\
              statistics     ip netns exec {client} curl -s 127.0.0.1:15000/stats?filter=peer_spillover\n\
-             logs           {}/log\n",
-            layout.dir().display()
+             logs           {}/log\n\n\
+             The settings of wasmplugin/README.md, for a shell that this starts: {}\n{}",
+            layout.dir().display(),
+            self.shell(),
+            self.settings(),
         ));
         text
+    }
+
+    /// What wasmplugin/README.md asks for under "Settings", as this mesh has it, and where to find kubectl and both
+    /// clusters: lines for a shell that [`Mesh::shell`] starts.
+    pub fn settings(&self) -> String {
+        let (layout, client) = (&self.layout, self.layout.namespace(&CLIENT));
+        let [home, peer] = CLUSTERS.map(|cluster| layout.kubeconfig(cluster));
+        let inside = format!("ip netns exec {client}");
+        [
+            format!("PATH={}:$PATH", layout.bin().display()),
+            format!("KUBECONFIG={}:{}", home.display(), peer.display()),
+            format!(
+                "HOME_CONTEXT={} PEER_CONTEXT={}",
+                Cluster::Home.name(),
+                Cluster::Peer.name()
+            ),
+            format!(
+                "HOME_GATEWAY={} PEER_GATEWAY={}",
+                HOME_GATEWAY.ip(),
+                PEER_GATEWAY.ip()
+            ),
+            format!("IMAGE={REGISTRY}/peer-spillover:0.1.0"),
+            "PUSH_OPTIONS=--plain-http".to_owned(),
+            format!("IN_CLIENT=\"{inside}\""),
+            // The proxy's own user, whose requests the sidecar does not capture.
+            format!("IN_PROXY=\"{inside} setpriv --reuid {PROXY_UID} --clear-groups\""),
+        ]
+        .iter()
+        .map(|setting| format!("export {setting}\n"))
+        .collect()
+    }
+
+    /// What starts a shell from which the API servers and the registry can be reached.
+    pub fn shell(&self) -> String {
+        format!("ip netns exec {} bash", self.layout.lab())
     }
 }
 

@@ -1,11 +1,11 @@
 //! Each command of wasmplugin/README.md, in its order, on the two clusters.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use istio_test::fixture::fresh;
-use istio_test::layout::{CLIENT, HOME_GATEWAY, PEER_GATEWAY, PROXY_UID, REGISTRY};
-use istio_test::{Cluster, net};
+use istio_test::net;
 
 /// The README's blocks of commands. The first is the settings.
 fn blocks() -> Result<Vec<String>> {
@@ -37,35 +37,32 @@ async fn every_command_of_the_readme_works() -> Result<()> {
     let layout = &mesh.layout;
     let blocks = blocks()?;
     let (theirs, commands) = blocks.split_first().context("no commands")?;
-    // Only the settings are ours.
-    let client = layout.namespace(&CLIENT);
-    let ours = format!(
-        "export HOME_CONTEXT={} PEER_CONTEXT={}\nexport HOME_GATEWAY={} PEER_GATEWAY={}\nexport IMAGE={REGISTRY}/readme:0.1.0\n\
-         export PUSH_OPTIONS=--plain-http\nexport IN_CLIENT=\"ip netns exec {client}\"\n\
-         export IN_PROXY=\"ip netns exec {client} setpriv --reuid {PROXY_UID} --clear-groups\"\n",
-        Cluster::Home.name(),
-        Cluster::Peer.name(),
-        HOME_GATEWAY.ip(),
-        PEER_GATEWAY.ip(),
+    // Only the settings are ours: those that `cargo mesh status` prints, pasted.
+    let status = Command::new(env!("CARGO_BIN_EXE_mesh"))
+        .arg("status")
+        .output()?;
+    let status = String::from_utf8(status.stdout)?;
+    ensure!(
+        status.contains(&mesh.shell()),
+        "no shell to paste into: {status}"
     );
-    assert_eq!(exported(theirs), exported(&ours));
+    let is_setting = |line: &&str| line.starts_with("export ");
+    let ours: String = status
+        .lines()
+        .filter(is_setting)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let mut asked = exported(theirs);
+    asked.extend(["KUBECONFIG", "PATH"]);
+    asked.sort_unstable();
+    assert_eq!(exported(&ours), asked);
     let copy = xtask::workspace_root().join("my-federation");
     if copy.exists() {
         fs::remove_dir_all(&copy)?;
     }
     let script = format!("set -euo pipefail\n{ours}\nset -x\n{}", commands.concat());
-    let path = std::env::var("PATH").unwrap_or_default();
-    let (home, peer) = (
-        layout.kubeconfig(Cluster::Home),
-        layout.kubeconfig(Cluster::Peer),
-    );
     let output = net::command(&layout.lab(), "bash")
         .current_dir(xtask::workspace_root())
-        .env("PATH", format!("{}:{path}", layout.bin().display()))
-        .env(
-            "KUBECONFIG",
-            format!("{}:{}", home.display(), peer.display()),
-        )
         .args(["-c", &script])
         .output()
         .await?;
