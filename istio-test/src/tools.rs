@@ -1,10 +1,12 @@
-//! Istio and Kubernetes themselves, built from their Go modules at the versions that `go/*/go.mod` pins.
+//! Istio and Kubernetes themselves, built from their Go modules at the versions that `go/*/go.mod` pins. `$ISTIO` takes
+//! another Istio: a checkout that was built already.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use xtask::run::{alone, quietly};
 use xtask::tools::on_path;
 use xtask::{target_dir, workspace_root};
@@ -12,16 +14,34 @@ use xtask::{target_dir, workspace_root};
 /// The Kubernetes whose API server this is; it must say so itself, or clients cannot read its version.
 pub const KUBERNETES: &str = "v1.36.3";
 
+/// Where Istio's own build leaves its programs, in a checkout.
+const BUILT: &str = "out/linux_amd64";
+
 /// What was built.
 #[derive(Clone, Debug)]
 pub struct Tools {
-    /// Folder of the programs.
-    pub bin: PathBuf,
-    /// Folder of the istio module's sources: CRDs and the proxy's bootstrap template.
+    /// The programs.
+    pub programs: Vec<PathBuf>,
+    /// Folder of Istio's sources: CRDs and the proxy's bootstrap template.
     pub istio: PathBuf,
     /// The Envoy to run.
     pub envoy: PathBuf,
 }
+
+const ISTIO: [(&str, &str); 5] = [
+    (
+        "pilot-discovery",
+        "istio.io/istio/pilot/cmd/pilot-discovery",
+    ),
+    ("pilot-agent", "istio.io/istio/pilot/cmd/pilot-agent"),
+    ("istioctl", "istio.io/istio/istioctl/cmd/istioctl"),
+    ("server", "istio.io/istio/pkg/test/echo/cmd/server"),
+    ("client", "istio.io/istio/pkg/test/echo/cmd/client"),
+];
+const KUBE: [(&str, &str); 2] = [
+    ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+    ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+];
 
 /// Builds what is missing. Minutes where Go's cache is cold, seconds where it is warm.
 /// # Errors
@@ -32,23 +52,10 @@ pub fn ensure_built() -> Result<Tools> {
         "go is missing: install Go 1.26 or later and put it on the PATH"
     );
     let bin = target_dir().join("tools").join("istio");
-    let istio = build(
-        &bin,
-        "istio",
-        "building Istio's istiod, pilot-agent, istioctl and echo (4 minutes with a cold cache)",
-        &[
-            (
-                "pilot-discovery",
-                "istio.io/istio/pilot/cmd/pilot-discovery",
-            ),
-            ("pilot-agent", "istio.io/istio/pilot/cmd/pilot-agent"),
-            ("istioctl", "istio.io/istio/istioctl/cmd/istioctl"),
-            ("server", "istio.io/istio/pkg/test/echo/cmd/server"),
-            ("client", "istio.io/istio/pkg/test/echo/cmd/client"),
-        ],
-        "-s -w",
-        "istio.io/istio",
-    )?;
+    let (istio, istio_bin) = match env::var_os("ISTIO").map(PathBuf::from) {
+        Some(checkout) => (checkout.clone(), checkout.join(BUILT)),
+        None => (pinned_istio(&bin)?, bin.clone()),
+    };
     let version = KUBERNETES.trim_start_matches('v');
     let mut numbers = version.split('.');
     let (major, minor) = (
@@ -60,15 +67,37 @@ pub fn ensure_built() -> Result<Tools> {
         &bin,
         "kube",
         "building kube-apiserver and kubectl (4 minutes with a cold cache)",
-        &[
-            ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
-            ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
-        ],
+        &KUBE,
         &format!("-s -w {say}Version={KUBERNETES} {say}Major={major} {say}Minor={minor}"),
         "k8s.io/kubernetes",
     )?;
+    let of_istio = ISTIO.iter().map(|(program, _)| istio_bin.join(program));
+    let of_kube = KUBE.iter().map(|(program, _)| bin.join(program));
+    let programs: Vec<PathBuf> = of_istio.chain(of_kube).collect();
+    if let Some(missing) = programs.iter().find(|program| !program.is_file()) {
+        bail!(
+            "there is no {}; ISTIO must be a checkout of Istio with its programs in {BUILT}",
+            missing.display()
+        );
+    }
     let envoy = xtask::tools::envoy()?;
-    Ok(Tools { bin, istio, envoy })
+    Ok(Tools {
+        programs,
+        istio,
+        envoy,
+    })
+}
+
+/// Builds the programs of the Istio that is pinned, and returns the folder of its sources.
+fn pinned_istio(bin: &Path) -> Result<PathBuf> {
+    build(
+        bin,
+        "istio",
+        "building Istio's istiod, pilot-agent, istioctl and echo (4 minutes with a cold cache)",
+        &ISTIO,
+        "-s -w",
+        "istio.io/istio",
+    )
 }
 
 /// Builds `programs` of the module in `go/NAME`, where one is missing or go.mod is newer; returns the folder of the

@@ -9,7 +9,9 @@ use futures_util::future::try_join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::kube::Kube;
-use crate::layout::{CLUSTERS, Cluster, HOME_APP, Layout, NAMESPACE, PEER_APP, PODS, Role, SYSTEM};
+use crate::layout::{
+    CLUSTERS, Cluster, HOME_APP, Layout, NAMESPACE, PEER_APP, PODS, REGISTRY, Role, SYSTEM,
+};
 use crate::mesh::{Mesh, SERVICE};
 use crate::tools::{self, Tools};
 use crate::{ca, control, down, needs, net, pod, registry};
@@ -96,7 +98,10 @@ async fn names(layout: &Layout) -> Result<()> {
     for pod in PODS.iter().filter(|pod| pod.role == Role::Client) {
         let dir = net::etc(&layout.namespace(pod));
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let hosts = format!("127.0.0.1 localhost\n{address} a a.istio a.istio.svc {SERVICE}\n");
+        let hosts = format!(
+            "127.0.0.1 localhost\n{address} a a.istio a.istio.svc {SERVICE}\n{} registry.test\n",
+            REGISTRY.split(':').next().unwrap_or_default(),
+        );
         fs::write(dir.join("hosts"), hosts)?;
     }
     Ok(())
@@ -108,16 +113,9 @@ fn files(layout: &Layout, tools: &Tools) -> Result<()> {
     for folder in [&dir, &bin] {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
     }
-    for program in [
-        "pilot-discovery",
-        "pilot-agent",
-        "istioctl",
-        "server",
-        "client",
-        "kube-apiserver",
-        "kubectl",
-    ] {
-        pod::copy_readable(&tools.bin.join(program), &bin.join(program), 0o755)?;
+    for program in &tools.programs {
+        let name = program.file_name().context("a program without a name")?;
+        pod::copy_readable(program, &bin.join(name), 0o755)?;
     }
     pod::copy_readable(&tools.envoy, &bin.join("envoy"), 0o755)?;
     let template = "tools/packaging/common/envoy_bootstrap.json";
