@@ -12,8 +12,7 @@ use crate::{control, federation, net, pod, registry};
 /// # Errors
 /// A part does not come back.
 pub async fn heal(mesh: &Mesh) -> Result<()> {
-    let lab = net::processes(&mesh.layout.lab()).await?;
-    if named(&lab, "docker-registry").is_empty() {
+    if !mesh.daemon_runs("registry").await? {
         registry::start(&mesh.layout).await?;
     }
     for cluster in CLUSTERS {

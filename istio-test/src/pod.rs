@@ -176,21 +176,32 @@ pub async fn capture(layout: &Layout, pod: &PodSpec) -> Result<()> {
 /// # Errors
 /// It cannot be started.
 pub fn start_proxy(layout: &Layout, pod: &PodSpec, envoy: &Path) -> Result<()> {
-    start_proxy_with(layout, pod, envoy, "")
+    start_proxy_with(layout, pod, envoy, "", &[])
 }
 
-/// As [`start_proxy`], with more of the proxy's configuration: members of a ProxyConfig, as JSON, each after a comma.
+/// As [`start_proxy`], with more of the proxy's configuration (members of a ProxyConfig, as JSON, each after a comma) and of
+/// the agent's environment (what Istio's injector makes of `proxyMetadata`).
 /// # Errors
 /// It cannot be started.
-pub fn start_proxy_with(layout: &Layout, pod: &PodSpec, envoy: &Path, more: &str) -> Result<()> {
+pub fn start_proxy_with(
+    layout: &Layout,
+    pod: &PodSpec,
+    envoy: &Path,
+    more: &str,
+    environment: &[(&str, &str)],
+) -> Result<()> {
     let dir = layout.pod_dir(pod);
     let control_plane = pod.cluster.control_plane();
     let role = match pod.role {
         Role::Gateway => "router",
         Role::Client | Role::App => "sidecar",
     };
+    let workers = match more.contains("\"concurrency\"") {
+        true => String::new(),
+        false => format!(r#","concurrency":{WORKERS}"#),
+    };
     let config = format!(
-        r#"{{"discoveryAddress":"{control_plane}:15012","binaryPath":"{}","configPath":"{}","concurrency":{WORKERS},"terminationDrainDuration":"1s","proxyMetadata":{{"ISTIOD_SAN":"istiod.istio-system.svc"}}{more}}}"#,
+        r#"{{"discoveryAddress":"{control_plane}:15012","binaryPath":"{}","configPath":"{}"{workers},"terminationDrainDuration":"1s","proxyMetadata":{{"ISTIOD_SAN":"istiod.istio-system.svc"}}{more}}}"#,
         envoy.display(),
         dir.join("etc/istio/proxy").display(),
     );
@@ -222,9 +233,9 @@ exec setpriv --reuid "$PROXY_UID" --regid "$PROXY_UID" --clear-groups "$@""#;
             ("JWT_POLICY", "third-party-jwt"),
             ("PILOT_CERT_PROVIDER", "istiod"),
             ("ISTIOD_SAN", "istiod.istio-system.svc"),
-            ("WASM_INSECURE_REGISTRIES", "*"),
             ("PROXY_CONFIG", config.as_str()),
         ])
+        .envs(environment.iter().copied())
         .env("INSTANCE_IP", pod.ip())
         .env("HOST_IP", pod.ip())
         .env(

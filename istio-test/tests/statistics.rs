@@ -72,7 +72,7 @@ async fn with_extra_stat_tags_the_labels_are_labels() -> Result<()> {
     let tags = mesh_config(&folder)?["defaultConfig"]["extraStatTags"].to_string();
     mesh.kill_proxy(&CLIENT).await?;
     let more = format!(r#","extraStatTags":{tags}"#);
-    pod::start_proxy_with(&mesh.layout, &CLIENT, &mesh.envoy(), &more)?;
+    pod::start_proxy_with(&mesh.layout, &CLIENT, &mesh.envoy(), &more, &[])?;
     pod::wait_ready(&mesh.layout, &CLIENT).await?;
     apply_plugin(&mesh, &folder, &plugin_config(1)).await?;
     let text = scraped(&mesh).await?;

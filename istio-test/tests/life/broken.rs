@@ -186,7 +186,7 @@ async fn the_same_mistake_after_a_removal() -> Result<()> {
     // so to those who use them, five seconds after the drain began: a drain that ends before breaks requests off.
     mesh.kill_proxy(&CLIENT).await?;
     let drain = r#","drainDuration":"8s""#;
-    pod::start_proxy_with(&mesh.layout, &CLIENT, &mesh.envoy(), drain)?;
+    pod::start_proxy_with(&mesh.layout, &CLIENT, &mesh.envoy(), drain, &[])?;
     pod::wait_ready(&mesh.layout, &CLIENT).await?;
     let mut config = plugin_config(100);
     config["debugHeader"] = false.into();

@@ -1,5 +1,6 @@
 //! The life of the plugin under a load of a hundred requests a second: whatever is done to it, no request fails.
 
+mod access;
 mod broken;
 mod plugin;
 mod registry;

@@ -17,7 +17,7 @@ use xtask::image::Variant;
 use crate::plugin::{Log, apply, by_tag, manifest, rename, touch};
 use crate::traffic::Traffic;
 
-const ALLOWED: [&str; 2] = ["cannot fetch Wasm module", "applying allow RBAC filter"];
+pub const ALLOWED: [&str; 2] = ["cannot fetch Wasm module", "applying allow RBAC filter"];
 const DENIED: [&str; 2] = ["cannot fetch Wasm module", "applying deny RBAC filter"];
 
 fn no_such_tag(spec: &mut Value) {
@@ -81,6 +81,23 @@ async fn no_such_image_and_a_wrong_digest() -> Result<()> {
     };
     apply(&mesh, &with(100, misnamed)?).await?;
     traffic.stays().await?;
+    traffic.end().await?;
+    let log = Log::from_now(&mesh)?;
+    mesh.restart_proxy(&CLIENT).await?;
+    log.wait(&[ALLOWED[0], "MANIFEST_UNKNOWN", ALLOWED[1]])
+        .await?;
+
+    // Beside a digest in the `url` a tag is not looked at: it may be any.
+    apply(
+        &mesh,
+        &with(1, |spec| {
+            let digest = spec["sha256"].as_str().unwrap().to_owned();
+            by_tag(spec, &format!("missing@sha256:{digest}"));
+        })?,
+    )
+    .await?;
+    let traffic = Traffic::start(&mesh).await?;
+    traffic.spills().await?;
     traffic.end().await?;
     Ok(())
 }
