@@ -4,6 +4,7 @@ mod access;
 mod broken;
 mod plugin;
 mod registry;
+mod rollout;
 mod traffic;
 mod two;
 mod upgrade;

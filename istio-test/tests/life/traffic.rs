@@ -135,6 +135,18 @@ impl Traffic {
         .await
     }
 
+    /// Of the requests that ended in this range none passed by the filter.
+    pub fn all_decided(&self, from: usize, to: usize) -> Result<()> {
+        let untouched = |seen: &[Outcome]| {
+            let seen = seen.iter().take(to - from);
+            seen.filter(|outcome| outcome.decision.is_empty()).count()
+        };
+        match self.of(from, untouched) {
+            0 => Ok(()),
+            some => bail!("{some} of {} passed by the filter", to - from),
+        }
+    }
+
     /// Ends the load when each client has had another answer, so that none was left waiting. None has failed.
     pub async fn end(self) -> Result<Vec<Outcome>> {
         self.now().await?;
