@@ -29,18 +29,15 @@ const KINDS: &str = "wasmplugins.extensions.istio.io,trafficextensions.extension
 /// An API server refuses.
 pub async fn reset(mesh: &Mesh) -> Result<()> {
     for cluster in CLUSTERS {
-        for namespace in ["istio", "istio-system"] {
-            let arguments = [
-                "delete",
-                KINDS,
-                "-l",
-                "mesh!=yes",
-                "--wait=false",
-                "-n",
-                namespace,
-            ];
-            mesh.kube(cluster).kubectl(&arguments).await?;
-        }
+        let ours = [
+            "delete",
+            KINDS,
+            "-l",
+            "mesh!=yes",
+            "--wait=false",
+            "--all-namespaces",
+        ];
+        mesh.kube(cluster).kubectl(&ours).await?;
     }
     Ok(())
 }

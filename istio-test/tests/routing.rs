@@ -3,6 +3,8 @@
 
 #[path = "routing/misroute.rs"]
 mod misroute;
+#[path = "routing/namespaces.rs"]
+mod namespaces;
 #[path = "routing/rules.rs"]
 mod rules;
 
