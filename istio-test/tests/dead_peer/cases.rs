@@ -266,7 +266,7 @@ async fn kill_app(mesh: &Mesh) -> Result<()> {
 }
 
 /// Waits until the client's proxy leaves the peer's gateway alone.
-async fn ejected(mesh: &Mesh) -> Result<()> {
+pub async fn ejected(mesh: &Mesh) -> Result<()> {
     let proxy = mesh.proxy(&CLIENT);
     let address = format!("{}:15443", PEER_GATEWAY.ip());
     let flag = format!("outbound|80||{PEER_HOST}::{address}::health_flags::/failed_outlier_check");
@@ -355,7 +355,7 @@ async fn a_silent_peer_costs_what_is_on_its_connections() -> Result<()> {
     Ok(())
 }
 
-async fn silence(mesh: &Mesh, change: &str) -> Result<()> {
+pub async fn silence(mesh: &Mesh, change: &str) -> Result<()> {
     for chain in ["INPUT", "OUTPUT"] {
         let mut iptables = net::command(&mesh.layout.namespace(&PEER_GATEWAY), "iptables");
         net::run(iptables.args([change, chain, "-j", "DROP"])).await?;

@@ -5,11 +5,12 @@ use envoy_test::client::{Answer, empty, full, request};
 use envoy_test::wait::until_some_by;
 use istio_test::federation::{answered, edit, plugin_config};
 use istio_test::fixture::{self, home};
-use istio_test::layout::{Cluster, HOME_APP, PEER_APP, PEER_GATEWAY, PodSpec};
+use istio_test::layout::{CLIENT, Cluster, HOME_APP, PEER_APP, PEER_GATEWAY, PodSpec};
 use istio_test::mesh::SERVICE;
 use istio_test::{Mesh, fixture::peer};
 use tokio::task::JoinHandle;
 
+use crate::cases::{ejected, silence};
 use crate::{PATIENCE, RULE, choose, spilling};
 
 const SHIPPED: &str = "retryOn: connect-failure,refused-stream\n";
@@ -80,6 +81,42 @@ async fn the_first_write_that_finds_the_peer_dead_comes_home() -> Result<()> {
     assert_eq!((answer.status, answered(&answer)), (200, home()));
     let decided = answer.header("x-peer-spillover").to_owned();
     assert!(decided.starts_with(Cluster::Peer.name()), "{decided}");
+    Ok(())
+}
+
+/// What finds the peer silent comes home after `connectTimeout`, but for a body above what Envoy keeps of it for a retry, the
+/// buffer limit of a connection, 1 MiB. Once the peer is left alone every body goes home.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_beyond_the_buffer_comes_home_only_when_the_peer_is_known_to_be_dead() -> Result<()>
+{
+    let (mesh, _) = spilling(&evacuate()).await?;
+    back(&mesh).await?;
+    silence(&mesh, "-A").await?;
+    let upload = async |kilobytes: usize| -> Result<(u16, String)> {
+        let mut client = fixture::dial(&mesh).await?.client(false).await?;
+        let body = "x".repeat(kilobytes * 1024);
+        let answer = client
+            .send(request("POST", SERVICE, "/", &[], full(body))?)
+            .await?;
+        assert!(
+            answer
+                .header("x-peer-spillover")
+                .starts_with(Cluster::Peer.name())
+        );
+        Ok((answer.status, answered(&answer)))
+    };
+    for (kilobytes, expected) in [(1100, (503, String::new())), (900, (200, home()))] {
+        // A proxy that has no connection to the peer, and knows nothing of it.
+        mesh.restart_proxy(&CLIENT).await?;
+        let proxy = mesh.proxy(&CLIENT);
+        proxy
+            .wait_sum(&["peer_spillover", "configured"], |running| running > 0)
+            .await?;
+        proxy.wait_settled().await?;
+        assert_eq!(upload(kilobytes).await?, expected, "{kilobytes} KiB");
+    }
+    ejected(&mesh).await?;
+    assert_eq!(upload(1100).await?, (200, home()));
     Ok(())
 }
 
