@@ -31,7 +31,10 @@ struct Side {
 /// An Envoy does not start, or refuses an update, or the kernel does not tell.
 pub async fn print(services: usize, rounds: u32) -> Result<()> {
     let (empty, ours) = tokio::task::spawn_blocking(|| {
-        anyhow::Ok((super::variant::empty_filter()?, xtask::filter::ensure()?))
+        anyhow::Ok((
+            envoy_test::empty_filter::empty_filter()?,
+            xtask::filter::ensure()?,
+        ))
     })
     .await??;
     let mut sides = [

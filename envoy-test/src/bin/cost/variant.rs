@@ -1,9 +1,9 @@
 //! What is compared: the same proxy without a filter, with one that does nothing, and with ours.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use envoy_test::empty_filter::empty_filter;
 use serde_json::{Value, json};
 
 /// One filter chain to count.
@@ -111,28 +111,4 @@ fn router() -> Value {
         "name": "envoy.filters.http.router",
         "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
     })
-}
-
-/// The yardstick, built as the SDK's users build, with every export that the SDK makes.
-pub fn empty_filter() -> Result<PathBuf> {
-    let target = xtask::target_dir().join("empty-filter");
-    xtask::toolchain::ensure_target(xtask::toolchain::ENVOY)?;
-    let mut cargo = Command::new(xtask::tools::cargo());
-    cargo
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--target",
-            xtask::toolchain::ENVOY,
-        ])
-        .arg("--target-dir")
-        .arg(&target)
-        .current_dir(xtask::workspace_root().join("envoy-test/empty-filter"));
-    xtask::run::quietly("building the SDK's empty filter", &mut cargo)?;
-    let module = target.join("wasm32-wasip1/release/empty_filter.wasm");
-    if !module.is_file() {
-        bail!("{} was not built", module.display());
-    }
-    Ok(module)
 }
