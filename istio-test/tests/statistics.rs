@@ -9,7 +9,7 @@ use envoy_test::wait::until_some;
 use istio_test::experiment::apply_plugin;
 use istio_test::federation::{PEER_HOST, plugin_config};
 use istio_test::fixture::{federated, in_flight, load, peer};
-use istio_test::layout::CLIENT;
+use istio_test::layout::{CLIENT, PEER_GATEWAY};
 use istio_test::{Cluster, Mesh, control, pod};
 use serde_json::Value;
 
@@ -104,6 +104,61 @@ async fn with_extra_stat_tags_the_labels_are_labels() -> Result<()> {
         "a label is left in a name:\n{}",
         ours(&text)
     );
+    Ok(())
+}
+
+/// Where spilled requests come home, the reason is in the proxy: the peer's endpoint in `/clusters` whatever Istio hides, and
+/// the statistics of its cluster with the `proxyStatsMatcher` that the README gives. It hides nothing that the filter needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn why_spilled_requests_come_home() -> Result<()> {
+    let (mesh, folder) = federated().await?;
+    apply_plugin(&mesh, &folder, &plugin_config(1)).await?;
+    mesh.kill_proxy(&PEER_GATEWAY).await?;
+    let proxy = mesh.proxy(&CLIENT);
+    let hidden = [PEER_HOST, "upstream_cx_connect_fail"];
+    come_home(&mesh).await?;
+    let failed = format!("{}:15443::cx_connect_fail::", PEER_GATEWAY.ip());
+    let clusters = proxy.admin("/clusters").await?;
+    let line = clusters.lines().find(|line| line.contains(&failed));
+    assert!(
+        line.is_some_and(|line| !line.ends_with("::0")),
+        "{clusters}"
+    );
+    assert_eq!(proxy.sum(&hidden).await?, 0);
+
+    let readme = fs::read_to_string(xtask::workspace_root().join("wasmplugin/README.md"))?;
+    let begin = "proxyStatsMatcher:\n";
+    let lines = readme
+        .split_once(begin)
+        .context("the README has no proxyStatsMatcher")?
+        .1;
+    let lines = lines.split("```").next().unwrap_or_default();
+    let matcher: Value = serde_yaml_ng::from_str(&format!("proxyStatsMatcher:\n{lines}"))?;
+    let more = format!(r#","proxyStatsMatcher":{}"#, matcher["proxyStatsMatcher"]);
+    mesh.kill_proxy(&CLIENT).await?;
+    pod::start_proxy_with(&mesh.layout, &CLIENT, &mesh.envoy(), &more, &[])?;
+    pod::wait_ready(&mesh.layout, &CLIENT).await?;
+    apply_plugin(&mesh, &folder, &plugin_config(1)).await?;
+    come_home(&mesh).await?;
+    assert!(proxy.sum(&hidden).await? > 0);
+    // It is there, though nothing has failed for its certificate.
+    let verify = proxy.stats("ssl.fail_verify_error").await?;
+    assert!(
+        verify.keys().any(|name| name.contains(PEER_HOST)),
+        "{verify:?}"
+    );
+    Ok(())
+}
+
+/// Twelve requests by three clients, some of which are spilled, and all of which are answered by home.
+async fn come_home(mesh: &Mesh) -> Result<()> {
+    let outcomes = closed_loop(load(mesh, 3, Until::Requests(12)).await?).await?;
+    assert_eq!(failed(&outcomes), 0);
+    let spilled = outcomes
+        .iter()
+        .filter(|one| one.decision.starts_with("gke"));
+    assert!(spilled.count() > 0);
+    assert_eq!(answered_by(&outcomes, &peer()), 0);
     Ok(())
 }
 
