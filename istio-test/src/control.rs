@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use envoy_test::wait::until_some_by;
+use envoy_test::wait::{until_some, until_some_by};
 
 use crate::kube::Kube;
 use crate::layout::{Cluster, Layout};
@@ -156,6 +156,7 @@ pub async fn start_istiod_with(
         .arg(layout.kubeconfig(cluster))
         .args(["--clusterID", cluster.name()])
         .args(["--meshConfig", "mesh.yaml", "--networksConfig", "none.yaml"]);
+    let lab = layout.lab();
     for (flag, port) in [
         ("--grpcAddr", 15010),
         ("--secureGRPCAddr", 15012),
@@ -163,14 +164,21 @@ pub async fn start_istiod_with(
         ("--httpsAddr", 15017),
         ("--monitoringAddr", 15014),
     ] {
-        istiod.arg(flag).arg(format!("{ip}:{port}"));
+        let address = format!("{ip}:{port}");
+        // One that was killed closes its sockets a moment after it has left its namespace.
+        let closed = address.parse()?;
+        until_some("the istiod of before has closed its ports", async || {
+            net::connect(&lab, closed).await.is_err().then_some(())
+        })
+        .await?;
+        istiod.arg(flag).arg(address);
     }
     // The introspection server takes no address; the two clusters' must differ.
     let introspection = 9876 + cluster as u16;
     istiod.args(["--ctrlz_port", &introspection.to_string()]);
     daemon(layout, &format!("{}-istiod", cluster.word()), istiod)?;
 
-    let (lab, ready) = (layout.lab(), format!("http://{ip}:8080/ready"));
+    let ready = format!("http://{ip}:8080/ready");
     let ready = async || {
         let answer = crate::proxy::get(&lab, &ready).await.ok()?;
         (answer.status == 200).then_some(())
