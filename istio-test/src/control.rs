@@ -72,7 +72,8 @@ fn log(layout: &Layout, cluster: Cluster, what: &str) -> String {
     format!("see {}", layout.dir().join(file).display())
 }
 
-fn kubeconfig(cluster: Cluster) -> String {
+/// How whoever is in the mesh's network reaches a cluster's API server.
+pub fn kubeconfig(cluster: Cluster) -> String {
     let (name, ip) = (cluster.name(), cluster.control_plane());
     format!(
         r#"apiVersion: v1

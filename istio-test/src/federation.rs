@@ -51,7 +51,9 @@ pub async fn forgotten(mesh: &Mesh) -> Result<()> {
 
 /// Waits until `a` may be reached from the other cluster, at each end: it refuses plain text, and its gateway passes on to it.
 /// Or, where it is not `open`, until none of this is so.
-async fn reached(mesh: &Mesh, open: bool) -> Result<()> {
+/// # Errors
+/// It is not in time.
+pub async fn reached(mesh: &Mesh, open: bool) -> Result<()> {
     let word = if open { "" } else { " no more" };
     for gateway in [PEER_GATEWAY, HOME_GATEWAY] {
         let what = format!("a gateway passes on to the service{word}");

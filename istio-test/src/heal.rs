@@ -5,7 +5,7 @@ use futures_util::future::try_join_all;
 
 use crate::layout::{CLIENT, CLUSTERS, PODS, PodSpec, Role};
 use crate::mesh::{Mesh, named};
-use crate::{control, federation, net, pod, registry};
+use crate::{control, federation, multi_primary, net, pod, registry};
 
 /// Removes what was applied, starts what has ended, opens what was closed, and gives the client a new sidecar, so that no
 /// statistic and no module of before is left there.
@@ -24,8 +24,12 @@ pub async fn heal(mesh: &Mesh) -> Result<()> {
         }
         control::write_mesh_config(&mesh.layout, cluster, "")?;
     }
+    let parting = multi_primary::part(mesh).await?;
     federation::reset(mesh).await?;
     try_join_all(PODS.iter().map(|spec| heal_pod(mesh, spec))).await?;
+    if parting {
+        multi_primary::parted(mesh).await?;
+    }
     federation::forgotten(mesh).await
 }
 

@@ -41,6 +41,11 @@ impl Cluster {
         }
     }
 
+    /// The name of its network, where the two are one mesh.
+    pub fn network(self) -> String {
+        format!("{}-network", self.name())
+    }
+
     fn subnet(self) -> u8 {
         match self {
             Cluster::Home => 1,
@@ -70,7 +75,7 @@ pub enum Role {
 }
 
 /// A pod: a network namespace with an address, an object in the API server, and a proxy.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PodSpec {
     /// Where it runs.
     pub cluster: Cluster,

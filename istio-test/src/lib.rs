@@ -14,6 +14,7 @@ pub mod heal;
 pub mod kube;
 pub mod layout;
 pub mod mesh;
+pub mod multi_primary;
 pub mod needs;
 pub mod net;
 pub mod pod;

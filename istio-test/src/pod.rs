@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use envoy_test::wait::{until_some, until_some_by};
 
-use crate::layout::{Cluster, Layout, PROXY_UID, PodSpec, Role};
+use crate::layout::{Cluster, HOME_GATEWAY, Layout, PEER_GATEWAY, PROXY_UID, PodSpec, Role};
 use crate::mesh::daemon;
 use crate::{ca, kube::Kube, net, proxy};
 
@@ -214,6 +214,7 @@ exec setpriv --reuid "$PROXY_UID" --regid "$PROXY_UID" --clear-groups "$@""#;
         PROXY_UID.to_string(),
         layout.dir().join("envoy_bootstrap.json"),
     );
+    let network = pod.cluster.network();
     let mut agent = net::command(&layout.namespace(pod), "sh");
     agent
         .current_dir(&dir)
@@ -225,6 +226,8 @@ exec setpriv --reuid "$PROXY_UID" --regid "$PROXY_UID" --clear-groups "$@""#;
             ("POD_NAMESPACE", pod.kubernetes_namespace()),
             ("SERVICE_ACCOUNT", pod.name),
             ("ISTIO_META_CLUSTER_ID", pod.cluster.name()),
+            // It means something only in a mesh whose clusters have networks: `multi_primary`.
+            ("ISTIO_META_NETWORK", network.as_str()),
             ("ISTIO_META_INTERCEPTION_MODE", "REDIRECT"),
             ("ISTIO_META_MESH_ID", "mesh1"),
             ("ISTIO_META_WORKLOAD_NAME", pod.name),
@@ -254,6 +257,10 @@ exec setpriv --reuid "$PROXY_UID" --regid "$PROXY_UID" --clear-groups "$@""#;
         .args(["--log_output_level=default:info,wasm:info"])
         .arg("--templateFile")
         .arg(&template);
+    if [HOME_GATEWAY, PEER_GATEWAY].contains(pod) {
+        // What comes through an east-west gateway stays in its network.
+        agent.env("ISTIO_META_REQUESTED_NETWORK_VIEW", &network);
+    }
     daemon(layout, &log_name(pod), agent)
 }
 

@@ -16,6 +16,17 @@ use crate::net;
 const PUSHED: Duration = Duration::from_secs(40);
 const BETWEEN_DUMPS: Duration = Duration::from_millis(50);
 
+/// Where a cluster of Envoy's leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its IP address
+    pub address: String,
+    /// Its port
+    pub port: u64,
+    /// 0 is taken first; what is above it only where too little of that is healthy
+    pub priority: u64,
+}
+
 /// A pod's Envoy, by its admin interface.
 #[derive(Clone, Debug)]
 pub struct Proxy {
@@ -116,6 +127,46 @@ impl Proxy {
             None
         })
         .await
+    }
+
+    /// What Envoy's load balancer has of a cluster; empty where there is none of this name.
+    /// # Errors
+    /// The proxy is not there.
+    pub async fn endpoints(&self, cluster: &str) -> Result<Vec<Endpoint>> {
+        let all: Value = serde_json::from_str(&self.admin("/clusters?format=json").await?)?;
+        let clusters = all["cluster_statuses"].as_array();
+        let found = clusters
+            .into_iter()
+            .flatten()
+            .find(|one| one["name"] == cluster);
+        let hosts = found.and_then(|one| one["host_statuses"].as_array());
+        let endpoint = |host: &Value| {
+            let socket = &host["address"]["socket_address"];
+            Endpoint {
+                address: socket["address"].as_str().unwrap_or_default().to_owned(),
+                port: socket["port_value"].as_u64().unwrap_or_default(),
+                priority: host["priority"].as_u64().unwrap_or_default(),
+            }
+        };
+        Ok(hosts.into_iter().flatten().map(endpoint).collect())
+    }
+
+    /// Waits until the endpoints of a cluster are as `holds` says.
+    /// # Errors
+    /// They are not in time; the last ones are named.
+    pub async fn wait_endpoints(
+        &self,
+        what: &str,
+        cluster: &str,
+        holds: impl Fn(&[Endpoint]) -> bool,
+    ) -> Result<()> {
+        let mut last = Vec::new();
+        let done = until_some_by(what, PUSHED, async || {
+            last = self.endpoints(cluster).await.ok()?;
+            holds(&last).then_some(())
+        })
+        .await;
+        done.with_context(|| format!("{cluster}: {last:?}"))
     }
 
     /// Waits until a sum of statistics ([`Proxy::sum`]) is as `holds` says, and returns it.

@@ -152,7 +152,7 @@ where
 }
 
 /// The gateways' services, the federated service, and its endpoint, which no controller writes here.
-fn service(cluster: Cluster) -> String {
+pub fn service(cluster: Cluster) -> String {
     let app = match cluster {
         Cluster::Home => HOME_APP,
         Cluster::Peer => PEER_APP,

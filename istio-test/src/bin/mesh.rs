@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand, value_parser};
 use envoy_test::demo::report::{self, Table};
 use istio_test::experiment::{self, Load};
-use istio_test::{Cluster, Layout, Mesh, down, heal, needs, up};
+use istio_test::{Cluster, Layout, Mesh, down, heal, multi_primary, needs, up};
 
 /// Two real Istio clusters on this machine: etcd, kube-apiserver, istiod, sidecars with iptables capture, gateways.
 #[derive(Parser)]
@@ -20,7 +20,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Build what is missing, bring both clusters up, and say how to talk to them
-    Up,
+    Up {
+        /// Make one multi-primary mesh of them, as by remote secrets; the tests and the demo make them two again
+        #[arg(long)]
+        multi_primary: bool,
+    },
     /// Run the origin's experiment, as it was and with the filter, and draw both
     Demo {
         /// Parallel connections in each phase
@@ -54,9 +58,16 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Up => {
+        Command::Up { multi_primary } => {
             let mesh = up::up().await?;
-            println!("Both clusters are up.\n\n{}", mesh.how_to_talk());
+            let what = match multi_primary {
+                true => "up, as one multi-primary mesh",
+                false => "up",
+            };
+            if multi_primary {
+                multi_primary::join(&mesh).await?;
+            }
+            println!("Both clusters are {what}.\n\n{}", mesh.how_to_talk());
         }
         Command::Demo { clients, seconds } => {
             with_mesh(async |mesh| demo(&mesh, &Load { clients, seconds }).await).await?;
