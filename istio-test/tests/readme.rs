@@ -5,16 +5,28 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use istio_test::fixture::fresh;
-use istio_test::net;
+use istio_test::layout::PEER_GATEWAY;
+use istio_test::mesh::SERVICE;
+use istio_test::{Cluster, Mesh, multi_primary, net};
 
-/// The README's blocks of commands. The first is the settings.
-fn blocks() -> Result<Vec<String>> {
+/// The section that is for another kind of mesh, and has a test of its own.
+const MULTI_PRIMARY: &str = "## On a multi-primary mesh\n";
+
+/// The README, and of it that section.
+fn readme() -> Result<(String, String)> {
     let path = xtask::workspace_root().join("wasmplugin/README.md");
     let text = fs::read_to_string(path)?;
+    let (before, rest) = text.split_once(MULTI_PRIMARY).context("no such section")?;
+    let (section, after) = rest.split_once("\n## ").context("it is the last one")?;
+    Ok((format!("{before}{after}"), section.to_owned()))
+}
+
+/// A text's blocks of commands. The README's first is the settings.
+fn blocks(text: &str) -> Vec<String> {
     let blocks = text.split("```sh\n").skip(1);
-    Ok(blocks
+    blocks
         .filter_map(|rest| rest.split("```").next().map(str::to_owned))
-        .collect())
+        .collect()
 }
 
 /// Names that a block of settings exports.
@@ -31,12 +43,9 @@ fn exported(block: &str) -> Vec<&str> {
     names
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_command_of_the_readme_works() -> Result<()> {
-    let mesh = fresh().await?;
-    let layout = &mesh.layout;
-    let blocks = blocks()?;
-    let (theirs, commands) = blocks.split_first().context("no commands")?;
+/// Runs commands of the README one after another, with this mesh's settings in the place of `theirs`, and returns what they
+/// printed.
+async fn run(mesh: &Mesh, theirs: &str, commands: &str) -> Result<String> {
     // Only the settings are ours: those that `cargo mesh status` prints, pasted.
     let status = Command::new(env!("CARGO_BIN_EXE_mesh"))
         .arg("status")
@@ -60,8 +69,8 @@ async fn every_command_of_the_readme_works() -> Result<()> {
     if copy.exists() {
         fs::remove_dir_all(&copy)?;
     }
-    let script = format!("set -euo pipefail\n{ours}\nset -x\n{}", commands.concat());
-    let output = net::command(&layout.lab(), "bash")
+    let script = format!("set -euo pipefail\n{ours}\nset -x\n{commands}");
+    let output = net::command(&mesh.layout.lab(), "bash")
         .current_dir(xtask::workspace_root())
         .args(["-c", &script])
         .output()
@@ -76,31 +85,78 @@ async fn every_command_of_the_readme_works() -> Result<()> {
         "{}\n{said}\n{shown}",
         output.status
     );
+    Ok(said)
+}
+
+/// How many requests each cluster's application answered.
+fn answered(said: &str) -> (usize, usize) {
+    let of = |name: &str| said.matches(&format!("Hostname=a-{name}\n")).count();
+    (of(Cluster::Home.name()), of(Cluster::Peer.name()))
+}
+
+fn deleted(said: &str, kinds: &[&str]) {
+    for kind in kinds {
+        let begin = format!("{kind}.");
+        let gone = |line: &str| line.starts_with(&begin) && line.contains(" deleted");
+        assert!(said.lines().any(gone), "{kind}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_of_the_readme_works() -> Result<()> {
+    let mesh = fresh().await?;
+    let blocks = blocks(&readme()?.0);
+    let (theirs, commands) = blocks.split_first().context("no commands")?;
+    let said = run(&mesh, theirs, &commands.concat()).await?;
 
     // Every line of it was reached, and did what the README says it does.
-    let answered = |name: &str| said.matches(&format!("Hostname=a-{name}\n")).count();
-    assert_eq!(
-        (answered("iotcloudserve"), answered("gke")),
-        (1, 2),
-        "{said}"
-    );
+    assert_eq!(answered(&said), (1, 2), "{said}");
     assert!(
         said.contains("destination=.=home;.;reason=.=room"),
         "{said}"
     );
-    for kind in [
-        "wasmplugin",
-        "envoyfilter",
-        "serviceentry",
-        "destinationrule",
-        "virtualservice",
+    deleted(
+        &said,
+        &[
+            "wasmplugin",
+            "envoyfilter",
+            "serviceentry",
+            "destinationrule",
+            "virtualservice",
+        ],
+    );
+    Ok(())
+}
+
+/// The settings, the image and the copy are those of the other kind of mesh; what is applied is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_for_a_multi_primary_mesh_works() -> Result<()> {
+    let mesh = fresh().await?;
+    multi_primary::join(&mesh).await?;
+    let (rest, section) = readme()?;
+    let common = blocks(&rest);
+    let (theirs, common) = common.split_first().context("no commands")?;
+    let common = common.iter().take_while(|block| !block.contains(" apply "));
+    let commands = common.cloned().chain(blocks(&section));
+    let said = run(&mesh, theirs, &commands.collect::<String>()).await?;
+
+    assert_eq!(answered(&said), (1, 2), "{said}");
+    let endpoint = format!("outbound|80||{SERVICE}::{}:15443", PEER_GATEWAY.ip());
+    for seen in [
+        "istio-remote-secret-gke",
+        &format!("{endpoint}::priority::0"),
+        &format!("{endpoint}::priority::1"),
     ] {
-        let left = format!("{kind}.");
-        assert!(
-            said.lines()
-                .any(|l| l.starts_with(&left) && l.contains(" deleted")),
-            "{said}"
-        );
+        assert!(said.contains(seen), "{seen}: {said}");
     }
+    deleted(
+        &said,
+        &[
+            "wasmplugin",
+            "serviceentry",
+            "destinationrule",
+            "virtualservice",
+        ],
+    );
     Ok(())
 }
