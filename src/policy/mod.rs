@@ -7,6 +7,8 @@ pub mod decision;
 pub mod index;
 pub mod ledger;
 pub mod mark;
+pub mod near;
+pub mod notice;
 pub mod origin;
 pub mod outcome;
 pub mod outlier;

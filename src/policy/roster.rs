@@ -80,6 +80,11 @@ impl Roster {
         (1..=self.last).contains(&vm) && !self.has(vm)
     }
 
+    /// How many VMs have joined, ever.
+    pub fn joined(&self) -> Vm {
+        self.last
+    }
+
     /// With a new VM in a slot: in `wanted` if that is free. Nothing where there are no more.
     pub fn join(&self, wanted: Option<usize>) -> Option<(Roster, Vm, usize)> {
         let vm = self.last.checked_add(1).filter(|vm| *vm < FREE)?;

@@ -1,0 +1,190 @@
+//! When the log has a line about a condition: one when it begins, and one when it ends.
+//!
+//! All workers of the proxy share one [`Notice`] for each condition, and change it by compare-and-swap: whoever carries a
+//! change out writes the line that it asks for, so each line is written once. The times are milliseconds of a clock that only
+//! goes forward.
+//!
+//! **Invariants.**
+//! - Of the lines that say that one condition begins, there is at most one in [`MINUTE`]; the same of those that say that it
+//!   ends.
+//! - The two alternate: there is no line that it ends without a line that it began.
+//! - Where the minute kept a line from being written, it is written later if it is still true: [`Notice::due`].
+//! - A condition that stands asks for no more lines.
+//! - A notice heals: other Wasm modules of the proxy can write shared data. A time that is yet to come counts as long over.
+
+/// Milliseconds between two lines of one kind.
+pub const MINUTE: u64 = 60_000;
+/// Milliseconds after which a condition that is no more seen ends by whatever good is seen: see [`Notice::ends`].
+pub const LONG: u64 = 300_000;
+/// Milliseconds between two writes that only say that a condition still stands.
+pub const AGAIN: u64 = 1_000;
+
+/// What is known of a condition in one proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Notice {
+    /// It is so now.
+    pub stands: bool,
+    /// The last line said that it is so.
+    told: bool,
+    /// When the last line of each kind was written: that it ends, that it begins. 0: never.
+    lines: [u64; 2],
+    /// When it was last seen.
+    seen: u64,
+    /// Of what it was last seen: a hash that the caller chooses, or 0.
+    pub of: u64,
+}
+
+/// What is to be done about the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// Write it.
+    Write,
+    /// Ask [`Notice::due`] again at this time.
+    Later(u64),
+    /// There is none.
+    Nothing,
+}
+
+/// What is known after a change, and what to do about the line; `None` if nothing changes.
+pub type Change = Option<(Notice, Line)>;
+
+impl Notice {
+    /// After the condition was seen, where that changes anything.
+    #[inline(never)]
+    pub fn begins(&self, of: u64, now: u64) -> Change {
+        let mut next = *self;
+        (next.stands, next.of, next.seen) = (true, of, now);
+        let line = next.tell(now);
+        let known = self.stands && line != Line::Write && self.age(now) < AGAIN;
+        (!known).then_some((next, line))
+    }
+
+    /// After something was seen that ends it, where that changes anything. Not within `settle` after it was last seen. What
+    /// is good of one `of` does not end what is bad of another, but where that was not seen for [`LONG`].
+    #[inline(never)]
+    pub fn ends(&self, of: u64, settle: u64, now: u64) -> Change {
+        let age = self.age(now);
+        if !self.stands || age < settle || (of != self.of && age < LONG) {
+            return None;
+        }
+        let mut next = *self;
+        next.stands = false;
+        let line = next.tell(now);
+        Some((next, line))
+    }
+
+    /// Without the condition, and without a line about it, where it stands.
+    pub fn forgotten(&self) -> Option<Notice> {
+        self.stands.then_some(Notice {
+            stands: false,
+            told: false,
+            ..*self
+        })
+    }
+
+    /// After a line was kept from being written, whether that is to be written now: that the condition `stands`, or that it
+    /// does not.
+    pub fn due(&self, stands: bool, now: u64) -> Option<Notice> {
+        let mut next = *self;
+        (self.stands == stands && next.tell(now) == Line::Write).then_some(next)
+    }
+
+    /// The same, seen of this.
+    pub fn with(&self, of: u64) -> Notice {
+        Notice { of, ..*self }
+    }
+
+    /// Milliseconds since it was last seen.
+    fn age(&self, now: u64) -> u64 {
+        // No change here could have written a time that is yet to come.
+        now.checked_sub(self.seen).unwrap_or(LONG)
+    }
+
+    /// What to do about the line, and notes that it is done.
+    fn tell(&mut self, now: u64) -> Line {
+        if self.stands == self.told {
+            return Line::Nothing;
+        }
+        let [ended, begun] = &mut self.lines;
+        let last = if self.stands { begun } else { ended };
+        let next = last.saturating_add(MINUTE);
+        if *last != 0 && *last <= now && now < next {
+            return Line::Later(next);
+        }
+        *last = now.max(1);
+        self.told = self.stands;
+        Line::Write
+    }
+
+    /// The notice as bytes, for shared data.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let [ended, begun] = self.lines;
+        let flags = u64::from(self.stands) | u64::from(self.told) << 1;
+        bytes([flags, ended, begun, self.seen, self.of])
+    }
+
+    /// The notice that these bytes are; that of a condition that was never seen where they are none.
+    pub fn from_bytes(bytes: &[u8]) -> Notice {
+        let mut words = words(bytes);
+        let mut next = || words.next().unwrap_or(0);
+        let flags = next();
+        Notice {
+            stands: flags & 1 != 0,
+            told: flags & 2 != 0,
+            lines: [next(), next()],
+            seen: next(),
+            of: next(),
+        }
+    }
+}
+
+/// What is written of a text of this hash that is to be in the log, over what was written of the `last`; `None` if that was the
+/// same within [`MINUTE`].
+#[inline(never)]
+pub fn once(last: &[u8], text: u64, now: u64) -> Option<Vec<u8>> {
+    let mut words = words(last);
+    let same = words.next() == Some(text);
+    let age = words.next().and_then(|at| now.checked_sub(at));
+    let known = same && age.is_some_and(|age| age < MINUTE);
+    (!known).then(|| bytes([text, now]))
+}
+
+/// VMs that died, and how many had come before the first of them did, as what a notice is of.
+pub mod deaths {
+    /// With one more, where `joined` VMs had come before it died.
+    pub fn another(of: u64, stands: bool, joined: u32) -> u64 {
+        if stands {
+            of.saturating_add(1)
+        } else {
+            u64::from(joined) << 32 | 1
+        }
+    }
+
+    /// What the notice is of, if as many VMs came since the first died as died.
+    pub fn all_replaced(of: u64, joined: u32) -> Option<u64> {
+        let (before, died) = (of >> 32, of & u64::from(u32::MAX));
+        (u64::from(joined) >= before.saturating_add(died)).then_some(of)
+    }
+}
+
+/// A hash of bytes: FNV-1a, of 64 bits. Two texts that share one share a line.
+pub fn hash(bytes: &[u8]) -> u64 {
+    let step = |state: u64, byte: &u8| (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|word| u64::from_le_bytes(*word))
+}
+
+fn bytes<const N: usize>(words: [u64; N]) -> Vec<u8> {
+    words.map(u64::to_le_bytes).as_flattened().to_vec()
+}
+
+#[cfg(test)]
+#[path = "notice_test.rs"]
+mod tests;

@@ -1,0 +1,78 @@
+use super::*;
+
+#[cfg(not(target_arch = "wasm32"))]
+#[path = "notice_properties.rs"]
+mod properties;
+
+#[test]
+fn after_a_line_that_it_ended_the_next_beginning_is_written_again() {
+    let (begun, line) = Notice::default().begins(1, 5).unwrap();
+    assert_eq!(line, Line::Write);
+    let (ended, line) = begun.ends(1, 0, 10).unwrap();
+    assert_eq!(line, Line::Write);
+    let (again, line) = ended.begins(1, 20).unwrap();
+    assert_eq!(line, Line::Later(5 + MINUTE));
+    assert_eq!(again.due(true, 4 + MINUTE), None);
+    let told = again.due(true, 5 + MINUTE).unwrap();
+    assert_eq!(told.due(true, 5 + MINUTE), None, "once");
+    let (_, line) = again.ends(1, 0, 30).unwrap();
+    assert_eq!(line, Line::Nothing, "its beginning was not told");
+    assert_eq!(ended.begins(1, 5 + MINUTE).unwrap().1, Line::Write);
+}
+
+#[test]
+fn what_is_good_of_one_does_not_end_what_is_bad_of_another() {
+    let (bad, _) = Notice::default().begins(1, 5).unwrap();
+    assert_eq!(bad.ends(2, 0, 5 + LONG - 1), None);
+    assert!(bad.ends(2, 0, 5 + LONG).is_some());
+    assert!(bad.ends(1, 0, 5).is_some());
+}
+
+#[test]
+fn it_does_not_end_while_it_is_seen() {
+    let (bad, _) = Notice::default().begins(1, 5).unwrap();
+    let (bad, _) = bad.begins(1, 8_000).unwrap();
+    assert_eq!(bad.ends(1, 10_000, 17_999), None);
+    assert!(bad.ends(1, 10_000, 18_000).is_some());
+}
+
+#[test]
+fn one_that_stands_is_written_once_a_second_at_most() {
+    let (bad, _) = Notice::default().begins(1, 5).unwrap();
+    assert_eq!(bad.begins(2, 4 + AGAIN), None);
+    assert_eq!(bad.begins(2, 5 + AGAIN).unwrap().1, Line::Nothing);
+}
+
+#[test]
+fn a_forgotten_one_ends_without_a_line_and_begins_with_one() {
+    assert_eq!(Notice::default().forgotten(), None);
+    let gone = Notice::default()
+        .begins(1, 5)
+        .unwrap()
+        .0
+        .forgotten()
+        .unwrap();
+    assert_eq!(gone.ends(1, 0, 9), None);
+    assert_eq!(gone.begins(1, 9).unwrap().1, Line::Later(5 + MINUTE));
+}
+
+#[test]
+fn a_text_is_written_once_a_minute() {
+    let text = once(b"", 7, 5).unwrap();
+    assert_eq!(once(&text, 7, 4 + MINUTE), None);
+    assert!(once(&text, 7, 5 + MINUTE).is_some());
+    assert!(once(&text, 8, 5).is_some(), "another");
+    assert!(once(&text, 7, 4).is_some(), "a time that is yet to come");
+    assert!(once(&[255; 17], 7, 5).is_some(), "another module's bytes");
+}
+
+#[test]
+fn all_are_replaced_when_as_many_came_as_died() {
+    // Three had come, and one of them died; then another, and one came.
+    let one = deaths::another(9, false, 3);
+    assert_eq!(deaths::all_replaced(one, 3), None);
+    assert_eq!(deaths::all_replaced(one, 4), Some(one));
+    let two = deaths::another(one, true, 4);
+    assert_eq!(deaths::all_replaced(two, 4), None);
+    assert_eq!(deaths::all_replaced(two, 5), Some(two));
+}
