@@ -15,6 +15,7 @@
 //! | `ejections` | counter | plugin, role, service | how often home was ejected |
 //! | `errors` | counter | plugin, role, service | home's errors that were read, failed probes too |
 //! | `misroutes` | counter | plugin, role, service, peer | spills that no route led to the peer, or that found it empty |
+//! | `misrouted` | gauge | plugin, role, service | which misroutes stand: the sum of 1 no cluster of the peer's host, 2 no route, 4 no healthy upstream, 8 leads elsewhere |
 //! | `forged_headers` | counter | plugin, role | requests with headers of the filter's that nobody of the mesh vouches for |
 //! | `info` | gauge | plugin, role, version, mode, cluster | VMs that run this: one for each worker, and the main thread's |
 //! | `configured` | gauge | plugin, role | VMs that run a good configuration, whichever |
@@ -24,8 +25,9 @@
 //! | `probe_in_flight` | gauge | plugin, role | always 0: shows that Envoy keeps gauges of ours |
 //! | `beats` | gauge | worker | grows while that VM lives; `worker` is a number for the process and a slot in it |
 //! | `roster_changes` | gauge | worker (the process alone) | VMs that came, and slots that were taken over |
-//! | `held`, `runs`, `shows` | gauge | worker, and others | that VM's share of `in_flight`, `configured`, `info` |
+//! | `held`, `runs`, `shows`, `refuses` | gauge | worker, and others | that VM's share of `in_flight`, `configured`, `info`, `config_refused` |
 //! | `config_rejected` | counter | plugin | configurations refused, counted by each VM that was given one |
+//! | `config_refused` | gauge | plugin | VMs whose last configuration was refused; 0 as soon as a good one is in force |
 
 /// Set on a spilled request, and believed only from a peer that proves who it is.
 pub const MARKER: &str = "x-peer-spillover-from";
@@ -39,11 +41,12 @@ pub const LOG_FIELD: &str = "peer_spillover";
 pub const PREFIX: &str = "peer_spillover_";
 
 /// What only the filter itself needs. The rule for Prometheus in `wasmplugin/telemetry/` drops these.
-pub const INTERNAL: [&str; 7] = [
+pub const INTERNAL: [&str; 8] = [
     "beats",
     "good_answers",
     "held",
     TEST,
+    "refuses",
     "roster_changes",
     "runs",
     "shows",
@@ -137,8 +140,9 @@ pub fn metric(labels: &[(&str, &str)], name: &str) -> String {
 }
 
 /// The counts that VMs have shares of, and what a share is called.
-const SHARES: [(&str, &str); 3] = [
+const SHARES: [(&str, &str); 4] = [
     ("in_flight", "held"),
+    ("config_refused", "refuses"),
     ("configured", "runs"),
     ("info", "shows"),
 ];

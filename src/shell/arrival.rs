@@ -48,8 +48,8 @@ pub fn believed(plugin: &Plugin) -> bool {
 /// The service of a request, and whether its cluster alone says that it leads to that one's home.
 pub fn find<'a>(plugin: &'a Plugin, cluster: &str) -> (Option<&'a Service>, bool) {
     let (service, by_cluster) = match target::named(cluster) {
-        Named::Host(host) => (plugin.by_host(host), true),
-        Named::Subset(host) => (plugin.by_host(host), false),
+        Named::Host(host) => (known(plugin, host), true),
+        Named::Subset(host) => (known(plugin, host), false),
         Named::ByAuthority => match plugin.by_host(cluster) {
             Some(service) => (Some(service), true),
             None => (by_authority(plugin), false),
@@ -71,6 +71,15 @@ pub fn find_led_away<'a>(plugin: &'a Plugin, cluster: &str) -> Option<&'a Servic
 
 #[inline(never)]
 fn by_authority(plugin: &Plugin) -> Option<&Service> {
-    host::header(Map::Request, ":authority")
-        .and_then(|authority| plugin.by_host(target::host_of(&authority)))
+    let authority = host::header(Map::Request, ":authority")?;
+    known(plugin, target::host_of(&authority))
+}
+
+/// The service of this host. One that is none is noted.
+fn known<'a>(plugin: &'a Plugin, host: &str) -> Option<&'a Service> {
+    let service = plugin.by_host(host);
+    if service.is_none() {
+        plugin.strangers.note(host);
+    }
+    service
 }

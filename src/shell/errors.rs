@@ -5,9 +5,11 @@
 //! so it is right whatever the order in which the workers come to it. There is no record until the first error, and whoever
 //! comes first writes it as any other change: one of two workers who do so at once finds the other's.
 
+mod lines;
+
 use core::cell::Cell;
 
-use super::host::{self, Kind, Level, Metric};
+use super::host::{self, Kind, Metric};
 use super::service::{Labels, counts};
 use super::worker;
 use crate::names::metric;
@@ -304,7 +306,12 @@ impl Errors {
     }
 
     fn back(&self, now: u64) {
-        self.change(|record| record.back(&self.detection, now));
+        if self
+            .change(|record| record.back(&self.detection, now))
+            .is_some()
+        {
+            self.say_back();
+        }
     }
 
     fn saw(&self, well: bool) {
@@ -322,27 +329,6 @@ impl Errors {
 
     fn change(&self, to: impl Fn(&Record) -> Option<Record>) -> Option<Record> {
         change(&self.key, self.ejected, &to)
-    }
-
-    fn say_answered(&self) {
-        let (host, ms) = (&self.host, self.detection.interval);
-        host::log(
-            Level::Info,
-            &format!(
-                "peer-spillover: service {host}: a probe was answered; home takes its load back within {ms} ms"
-            ),
-        );
-    }
-
-    fn say_ejected(&self, after: &Record, now: u64, why: &str) {
-        host::add(self.ejections, 1);
-        let (host, peer, ms) = (&self.host, &self.peer, after.lasts(now));
-        host::log(
-            Level::Warn,
-            &format!(
-                "peer-spillover: service {host}: home is ejected for {ms} ms and its requests go to {peer}; the last of its errors: {why}"
-            ),
-        );
     }
 }
 
@@ -373,6 +359,7 @@ pub fn forget(labels: &Labels, gauge: Metric) {
         change(&key(labels), gauge, &|record| {
             (record.phase.shown() != 0).then(Record::default)
         });
+        lines::forget(&key(labels));
     }
 }
 

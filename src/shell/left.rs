@@ -18,10 +18,12 @@ use core::cell::RefCell;
 use super::errors;
 use super::host::{self, Metric};
 use super::plugin::Plugin;
-use super::service::Labels;
-use super::{running, slot};
+use super::service::{Labels, Service};
+use super::{misroute, running, slot};
+use crate::config::{Mode, Role};
 use crate::names;
 use crate::policy::index;
+use crate::policy::notice::hash;
 
 /// A name in the index, and the gauges of that service, defined once: Envoy keeps each definition as long as the VM lives.
 #[derive(Default)]
@@ -29,6 +31,9 @@ struct Known {
     name: String,
     limit: Option<Metric>,
     ejected: Option<Metric>,
+    misrouted: Option<Metric>,
+    /// The host of the peer that it could spill to, hashed; 0 where there was none.
+    peer: u64,
 }
 
 thread_local! {
@@ -59,6 +64,7 @@ impl Left {
                     return;
                 }
                 known.show_limit(plugin, host, service.and_then(|s| s.rule.limit));
+                known.forget_misroutes(plugin, host, service);
                 if service.is_none_or(|service| service.detection.is_none()) {
                     self.unwatched.extend(known.forget(plugin, host));
                 }
@@ -83,6 +89,24 @@ impl Known {
         }
     }
 
+    /// Forgets the misroutes of another peer, and of one that is not sent anything any more.
+    fn forget_misroutes(&mut self, plugin: &Plugin, host: &str, service: Option<&Service>) {
+        let spills = service.filter(|s| s.mode == Mode::Enforce && s.rule.peer_open);
+        let peer = spills.and_then(|service| service.peer.as_ref());
+        let peer = peer.map_or(0, |peer| hash(peer.host.as_bytes()));
+        let before = std::mem::replace(&mut self.peer, peer);
+        if peer != 0 && (before == 0 || before == peer) || plugin.role != Role::Client {
+            return;
+        }
+        let labels = plugin.labels(host);
+        if self.misrouted.is_none() {
+            self.misrouted = labels.gauge("misrouted");
+        }
+        if let Some(gauge) = self.misrouted {
+            misroute::forget(&labels, gauge);
+        }
+    }
+
     /// Makes the service available, and says by which gauge to do so again.
     fn forget(&mut self, plugin: &Plugin, host: &str) -> Option<(Labels, Metric)> {
         let labels = plugin.labels(host);
@@ -99,6 +123,7 @@ impl Known {
 pub fn end(plugin: &Plugin) {
     each(plugin, |host, known| {
         known.show_limit(plugin, host, None);
+        known.forget_misroutes(plugin, host, None);
         known.forget(plugin, host);
     });
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::host::Metric;
 use super::service::{self, Labels, Service};
+use super::strangers::Strangers;
 use crate::config::{Config, Fault, Mode, Role, Routing};
 use crate::names::metric;
 use crate::policy::{Ledger, Ticket, index};
@@ -33,11 +34,16 @@ pub struct Plugin {
     pub(super) turn: Cell<usize>,
     /// Ticks since this configuration runs in this VM: the only clock that requests need.
     pub(super) ticks: Cell<u32>,
+    /// What it is, with the module: a hash.
+    pub digest: u64,
+    /// What requests came for that are for no service.
+    pub(super) strangers: Strangers,
 }
 
 impl Plugin {
     pub(super) fn new(
         config: Config,
+        digest: u64,
         name: &str,
         default_routing: Routing,
     ) -> Result<Plugin, Fault> {
@@ -76,6 +82,8 @@ impl Plugin {
             by_host,
             ledger: RefCell::default(),
             ticks: Cell::default(),
+            digest,
+            strangers: Strangers::default(),
         })
     }
 
@@ -91,6 +99,11 @@ impl Plugin {
     /// Now, in ticks.
     pub fn now(&self) -> u32 {
         self.ticks.get()
+    }
+
+    /// All services.
+    pub fn services(&self) -> &[Service] {
+        &self.services
     }
 
     /// The service of this index.
@@ -166,6 +179,9 @@ impl Plugin {
     fn is_used(&self, index: usize) {
         if let Ok(mut used) = self.used.try_borrow_mut() {
             used.push(index);
+            if used.len() >= self.services.len() {
+                self.strangers.close();
+            }
         }
     }
 

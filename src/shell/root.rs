@@ -10,6 +10,7 @@ use proxy_wasm::types::ContextType;
 use super::callback;
 use super::host::{self, Kind, Level};
 use super::left::{self, Left};
+use super::notice;
 use super::plugin::Plugin;
 use super::request::Request;
 use super::running::{self, Sides, Standing};
@@ -74,9 +75,10 @@ impl Root {
             Routing::Authority
         };
         let warnings = config.warnings.join("; ");
-        let plugin = Plugin::new(config, name, default_routing)?;
+        let digest = running::digest(bytes);
+        let plugin = Plugin::new(config, digest, name, default_routing)?;
         if !warnings.is_empty() {
-            host::log(Level::Warn, &format!("peer-spillover: {warnings}"));
+            notice::once(name, Level::Warn, &warnings);
         }
         if let Some(before) = running::current(name, plugin.role) {
             plugin.go_on(&before);
@@ -112,10 +114,8 @@ impl Root {
         } else {
             "every request passes untouched"
         };
-        host::log(
-            Level::Error,
-            &format!("peer-spillover: configuration rejected, {then}: {fault}"),
-        );
+        let line = format!("configuration rejected, {then}: {fault}");
+        notice::once(name, Level::Error, &line);
         goes_on || !runs || running::same_module(name)
     }
 
@@ -154,7 +154,11 @@ impl Root {
         if self.ticks_fast {
             self.ticks_fast = false;
             host::set_tick_period(TICK);
+            if self.refused.is_some() {
+                running::refusal_stands(self.id);
+            }
         }
+        notice::tick();
         worker::tick(self.id);
         let standing = self.standing.get();
         let current = standing == Standing::Current;

@@ -13,9 +13,10 @@ use super::sign::{self, Sign};
 use super::tick::TICK;
 use crate::config::Role;
 use crate::names::metric;
+use crate::policy::notice;
 use record::{Record, Work};
 pub use said::{anywhere, is_said, same_module};
-use said::{heartbeat, workers};
+use said::{build, heartbeat, workers};
 
 /// The id of no root context.
 const NO_ROOT: u32 = 0;
@@ -83,11 +84,13 @@ pub fn start(root: u32, standing: &Rc<Cell<Standing>>, at_work: &Rc<Plugin>) {
 /// on with.
 pub fn refused(root: u32, standing: &Rc<Cell<Standing>>, plugin: &str, role: Option<Role>) -> bool {
     let mut found = false;
+    let account = sign::account(&metric(&[("plugin", plugin)], "config_refused"));
     change(|records| {
         found = records.iter().any(|other| other.runs(plugin, role));
         records.retain(|other| other.root != root);
         let mut record = Record::new(root, plugin, None, standing);
         record.refused = true;
+        record.refusal = account.map(|account| (account, role));
         // Behind what runs, which stays the current one until a request comes to this.
         records.insert(0, record);
     });
@@ -125,6 +128,7 @@ pub fn take_over(root: u32, role: Option<Role>, side: Sides) -> Option<(Sides, R
         found = work.as_ref().map(|work| (sides, work.at_work.clone()));
         let mut record = Record::new(root, &plugin, work, &before.standing);
         (record.sides, record.refused) = (sides, true);
+        record.refusal = before.refusal.clone();
         // What it went on with before, for another side, it says no more, but not before it says this.
         if before.says {
             record.say();
@@ -140,6 +144,17 @@ pub fn on_sides(root: u32, sides: Sides) {
     change(|records| {
         let of = records.iter_mut().filter(|record| record.root == root);
         of.for_each(|record| record.sides = sides);
+    });
+}
+
+/// The root context `root`, whose configuration was refused, lives: from now on that shows.
+pub fn refusal_stands(root: u32) {
+    change(|records| {
+        if let Some(record) = records.iter_mut().find(|record| record.root == root)
+            && record.show_refusal(true)
+        {
+            said::refused(&record.plugin);
+        }
     });
 }
 
@@ -221,6 +236,14 @@ fn end(records: &mut Vec<Record>, root: u32) {
     let Some(mut gone) = found else { return };
     changed();
     let (plugin, side) = (gone.plugin.clone(), gone.sides);
+    let mut others = records.iter().filter(|other| other.plugin == plugin);
+    if gone.shows_refusal && others.clone().all(|other| !other.refused) {
+        // What it was refused in the place of was in force all the time.
+        let work = others.rfind(|other| other.says);
+        if let Some(work) = work.and_then(|other| other.work.as_ref()) {
+            said::announce(&work.at_work);
+        }
+    }
     let lives = |record: &Record| record.plugin == plugin && record.root != NO_ROOT;
     if !records.iter().any(lives) {
         records.retain(|record| record.plugin != plugin);
@@ -250,13 +273,30 @@ fn lead(records: &mut Vec<Record>, mut record: Record) {
     if records.iter_mut().filter(others).any(|other| other.says) {
         record.say();
     }
-    records.iter_mut().filter(others).for_each(Record::retract);
+    let role = record.work.as_ref().map(|work| work.role);
+    let digest = record.work.as_ref().map_or(0, |work| work.at_work.digest);
+    for other in records.iter_mut().filter(others) {
+        other.retract(digest);
+        let same =
+            |(_, refused): &(_, Option<Role>)| refused.is_none_or(|refused| role == Some(refused));
+        if !record.refused && other.refusal.as_ref().is_some_and(same) {
+            other.show_refusal(false);
+        }
+    }
+    if record.refused {
+        record.show_refusal(true);
+    }
     // One that was refused may still need what ran on another side.
     let past = |other: &Record| other.root == NO_ROOT && !record.refused;
     records
         .retain(|other| !other.is_of(&plugin, side) || !(other.root == record.root || past(other)));
     records.push(record);
     rank(records, &plugin, side);
+}
+
+/// What tells a configuration, with this module, from others.
+pub fn digest(configuration: &[u8]) -> u64 {
+    notice::hash(configuration) ^ notice::hash(build().as_bytes())
 }
 
 /// How often what runs in this VM has changed; at least 1 where anything does.

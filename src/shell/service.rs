@@ -8,7 +8,10 @@ use std::rc::Rc;
 
 use super::account::Account;
 use super::errors::Errors;
-use super::host::{self, Kind, Level, Metric};
+use super::host::{self, Kind, Metric};
+use super::misroute::Misroute;
+use super::notice;
+use super::strangers;
 use super::worker;
 use crate::config::{self, Fault, Mode, Peer, Role, Routing};
 use crate::names::{self, Reason, metric};
@@ -40,6 +43,8 @@ pub struct Service {
     /// The last request of this worker found room: the next need not look before it adds itself.
     expect_room: Cell<bool>,
     pub(super) routes: RefCell<Routes>,
+    /// How the last request of this worker was lost.
+    pub(super) lost: Cell<Misroute>,
 }
 
 /// What a service has from its first request in this VM on.
@@ -55,6 +60,8 @@ struct Counts {
     in_flight: Rc<Account>,
     /// `None` if ejection is disabled.
     errors: Option<Errors>,
+    /// `None` if there is no peer.
+    misrouted: Option<Metric>,
 }
 
 impl Service {
@@ -89,6 +96,7 @@ impl Service {
             used: OnceCell::new(),
             expect_room: Cell::new(true),
             routes: RefCell::default(),
+            lost: Cell::new(Misroute::NoRoute),
         }
     }
 
@@ -108,17 +116,18 @@ impl Service {
     #[cold]
     fn first_use(&self) -> Used {
         let counts = self.counts();
-        if let Err(name) = &counts
-            && host::first_time(&metric(&self.labels.pairs(), "uncounted"))
-        {
-            let (host, fault) = (self.host(), dropped(name));
-            host::log(
-                Level::Error,
-                &format!(
-                    "peer-spillover: service {host}: its requests stay home and are not counted: {fault}. Said once; counted in decisions"
-                ),
-            );
-        }
+        let (key, host) = (notice::key(&self.labels.pairs(), "uncounted"), self.host());
+        match &counts {
+            Err(name) => {
+                let text = "service %0: its requests stay home and are not counted: %1";
+                notice::begins(&key, 0, (text, &[host, &dropped(name).to_string()]))
+            }
+            Ok(_) => {
+                let text = "service %0: its requests are counted again";
+                notice::ends(&key, 0, 0, (text, &[host]))
+            }
+        };
+        strangers::found(&self.labels);
         Used::of(counts.ok())
     }
 
@@ -136,9 +145,14 @@ impl Service {
         if let Some(gauge) = self.labels.gauge("limit") {
             host::record(gauge, self.rule.limit.unwrap_or(0).into());
         }
+        let misrouted = self
+            .peer
+            .as_ref()
+            .and_then(|_| self.labels.gauge("misrouted"));
         Ok(Counts {
             in_flight,
             errors: errors.transpose()?,
+            misrouted,
         })
     }
 
@@ -154,7 +168,12 @@ impl Service {
             (Some(_), None) => return,
         };
         let in_flight = Rc::clone(&before.in_flight);
-        let counts = Some(Counts { in_flight, errors });
+        let misrouted = before.misrouted;
+        let counts = Some(Counts {
+            in_flight,
+            errors,
+            misrouted,
+        });
         // It is empty, so nothing is refused.
         let _ = self.used.set(Box::new(Used::of(counts)));
     }
@@ -171,6 +190,11 @@ impl Service {
     /// Whether Envoy counts its requests. The first one of a VM finds out.
     pub fn is_counted(&self) -> bool {
         self.used().is_some_and(|used| used.counts.is_some())
+    }
+
+    /// The gauge of the kinds of misroute that stand.
+    pub(super) fn misroutes_standing(&self) -> Option<Metric> {
+        self.used.get()?.counts.as_ref()?.misrouted
     }
 
     /// What there is to do without requests.
@@ -297,11 +321,6 @@ impl Service {
             ]);
             metric(&labels, "outcomes")
         });
-    }
-
-    /// Shared data is one space for all plugins of a proxy, so the key says whose it is.
-    pub(super) fn misroute_key(&self, peer: &Peer) -> String {
-        metric(&self.labels.pairs(), &peer.host)
     }
 }
 

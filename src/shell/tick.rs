@@ -34,6 +34,7 @@ impl Plugin {
         self.ticks.set(self.now().saturating_add(1));
         if current {
             self.tick_services();
+            self.see_strangers();
         }
         self.sweep(root);
     }

@@ -1,7 +1,8 @@
 //! The way to a service's peer: what is looked at before a request is spilled, and learned from its answer.
 
-use super::host::{self, Level, Map};
-use super::service::{Service, count};
+use super::host::{self, Map};
+use super::misroute::Misroute;
+use super::service::Service;
 use crate::config::{Peer, Routing};
 use crate::names::{Reason, metric};
 use crate::policy::risk::Turn;
@@ -42,14 +43,12 @@ impl Service {
                 at_risk,
             });
         }
-        self.misrouted(
-            peer,
-            match trial {
-                Trial::Empty => "no healthy upstream",
-                Trial::NoRoute => "no route",
-                _ => "no cluster of that host",
-            },
-        );
+        let kind = match trial {
+            Trial::Empty => Misroute::Empty,
+            Trial::NoRoute => self.lost.get(),
+            _ => Misroute::NoCluster,
+        };
+        self.misrouted(peer, kind, (&home, selector), "");
         None
     }
 
@@ -80,20 +79,31 @@ impl Service {
         if routes.answered(home, selector, cluster, end, *at_risk, now) {
             routes.looked(home, self.look(home, peer), now);
         }
-        match end {
-            End::Arrived if *at_risk => {
-                host::remember(&self.way_key(home, peer, "cluster"), cluster)
+        if end == End::Arrived {
+            if *at_risk {
+                host::remember(&self.way_key(home, peer, "cluster"), cluster);
             }
-            End::Arrived => {}
-            End::Empty => self.misrouted(peer, "no healthy upstream"),
-            End::Lost if cluster.is_empty() => self.misrouted(peer, "no route"),
-            End::Lost => self.misrouted(peer, cluster),
+            self.arrived(peer, home, selector);
+            return;
         }
+        let kind = match end {
+            End::Empty => Misroute::Empty,
+            // That there is none is known, and this was sent to see.
+            _ if *at_risk => Misroute::NoCluster,
+            _ if cluster.is_empty() => Misroute::NoRoute,
+            _ => Misroute::Elsewhere,
+        };
+        let cluster = if kind == Misroute::Elsewhere {
+            cluster
+        } else {
+            ""
+        };
+        self.misrouted(peer, kind, (home, selector), cluster);
     }
 
     /// What selects this request's route.
     #[inline(never)]
-    fn selector(&self) -> u64 {
+    pub(super) fn selector(&self) -> u64 {
         let names = match self.routing {
             Routing::Authority => &[":method", ":path"][..],
             // The host is the client's own.
@@ -132,28 +142,8 @@ impl Service {
     /// The key of what the workers share about the way to the peer from one of home's clusters.
     #[inline(never)]
     fn way_key(&self, home: &str, peer: &Peer, what: &str) -> String {
-        format!("{} {home} {what}", self.misroute_key(peer))
-    }
-
-    /// Counts a spill that leads nowhere, and says so once in the life of the proxy.
-    #[inline(never)]
-    fn misrouted(&self, peer: &Peer, end: &str) {
-        if let Some(used) = self.used() {
-            count(&used.misroutes, || {
-                let mut labels = self.labels.pairs().to_vec();
-                labels.push(("peer", &peer.name));
-                metric(&labels, "misroutes")
-            });
-        }
-        if host::first_time(&self.misroute_key(peer)) {
-            let (service, Peer { name, host }) = (self.host(), peer);
-            host::log(
-                Level::Warn,
-                &format!(
-                    "peer-spillover: service {service}: nothing leads to peer {name} at {host} ({end}); its requests stay home. Is there a ServiceEntry for {host}, with endpoints, on the service's port, visible to this proxy? Said once; counted in misroutes"
-                ),
-            );
-        }
+        let key = metric(&self.labels.pairs(), &peer.host);
+        [&key, " ", home, " ", what].concat()
     }
 }
 

@@ -46,6 +46,11 @@ struct Worker {
     /// When the last tick was, by the clock of [`host::monotonic`].
     ticked: u64,
     next: usize,
+    /// The last beat of each slot, and how many VMs had come when it was first seen.
+    beaten: Vec<(u64, Vm)>,
+    /// Of the VM that was looked at last, how many had come at its last beat, and have; and of the last that was found dead.
+    joined: (Vm, Vm),
+    died: (Vm, Vm),
 }
 
 thread_local! {
@@ -194,6 +199,7 @@ impl Worker {
             return;
         };
         self.took_over |= used;
+        others::joined(vm);
         let place = Place::new(vm, slot, process);
         callback::settled(place.beat);
         for account in &self.accounts {

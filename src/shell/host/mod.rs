@@ -49,6 +49,8 @@ pub enum Kind {
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum Level {
+    /// What is left out where a line of its kind was written a moment ago.
+    Debug = 1,
     /// Something that is as it should be.
     Info = 2,
     /// Something that works otherwise than written.
@@ -175,11 +177,6 @@ pub fn prepare(key: &str, value: &[u8]) -> bool {
     set_shared(key, value, NO_WRITE)
 }
 
-/// True for exactly one caller in the process, ever, of all that name this key.
-pub fn first_time(key: &str) -> bool {
-    prepare(key, b"1")
-}
-
 /// Writes a text under a shared key, over whatever is there. One that cannot be written stays as it was.
 pub fn remember(key: &str, value: &str) {
     remember_bytes(key, value.as_bytes());
@@ -293,7 +290,8 @@ pub fn exchange<T>(key: &str, mut to: impl FnMut(&[u8]) -> Option<(Vec<u8>, T)>)
     result.filter(|_| exchanged)
 }
 
-fn exchange_bytes(key: &str, to: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
+/// As [`exchange`]: whether it was written.
+pub fn exchange_bytes(key: &str, to: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
     for _ in 0..TRIES {
         let (before, cas) = shared(key).unwrap_or((Vec::new(), NO_WRITE));
         let Some(after) = to(&before) else {

@@ -3,9 +3,10 @@
 use core::cell::Cell;
 use std::rc::Rc;
 
-use super::said::{build, build_key, role_key};
+use super::said::{self, build, build_key, role_key};
 use super::{Sides, Standing};
 use crate::config::Role;
+use crate::shell::account::Account;
 use crate::shell::host::{self, Metric};
 use crate::shell::plugin::Plugin;
 use crate::shell::sign::Sign;
@@ -29,6 +30,10 @@ pub(super) struct Record {
     /// Nothing where the configuration was refused and there was nothing to go on with.
     pub(super) work: Option<Work>,
     pub(super) refused: bool,
+    /// That it was refused, where it was and Envoy keeps the count, and in which role.
+    pub(super) refusal: Option<(Rc<Account>, Option<Role>)>,
+    /// The count includes it.
+    pub(super) shows_refusal: bool,
     pub(super) standing: Rc<Cell<Standing>>,
     /// Its gauges include it.
     pub(super) says: bool,
@@ -53,6 +58,8 @@ impl Record {
             sides: 0,
             work,
             refused: false,
+            refusal: None,
+            shows_refusal: false,
             standing: Rc::clone(standing),
             says: false,
             silent: 0,
@@ -91,6 +98,9 @@ impl Record {
         if !self.says {
             self.says = true;
             work.gauges.iter().flatten().for_each(Sign::show);
+            if !self.refused {
+                said::announce(&work.at_work);
+            }
         }
         self.silent = 0;
         if let Some(gauge) = work.heartbeat {
@@ -103,17 +113,41 @@ impl Record {
         }
     }
 
-    /// Takes back that it runs.
-    pub(super) fn retract(&mut self) {
+    /// Takes back that it runs. What comes in its place has the configuration of the digest `next`, if anything does.
+    pub(super) fn retract(&mut self, next: u64) {
         if let Some(work) = self.work.as_ref().filter(|_| self.says) {
             work.gauges.iter().flatten().for_each(Sign::hide);
+            if !self.refused && work.at_work.digest != next {
+                said::ends(&work.at_work);
+            }
         }
         self.says = false;
+    }
+
+    /// Says that its configuration was refused, and that none has come in its place, or takes that back. True where that
+    /// changes anything.
+    #[inline(never)]
+    pub(super) fn show_refusal(&mut self, shows: bool) -> bool {
+        let Some((account, _)) = self
+            .refusal
+            .as_ref()
+            .filter(|_| shows != self.shows_refusal)
+        else {
+            return false;
+        };
+        self.shows_refusal = shows;
+        if shows {
+            account.add(1);
+        } else {
+            account.release(1);
+        }
+        true
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.retract();
+        self.retract(0);
+        self.show_refusal(false);
     }
 }

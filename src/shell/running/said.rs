@@ -4,7 +4,9 @@ use core::hint::black_box;
 
 use crate::config::Role;
 use crate::names::metric;
-use crate::shell::host::{self, Kind};
+use crate::shell::host::{self, Kind, Level};
+use crate::shell::notice;
+use crate::shell::plugin::Plugin;
 
 /// Seconds after the last heartbeat in which a configuration counts as running. Longer than any pause of a healthy
 /// main thread; as a clock difference in either direction, since a hot restart adds the gauges of two processes.
@@ -57,7 +59,7 @@ pub(super) fn heartbeat(plugin: &str, role: Role) -> String {
 #[used]
 static BUILD: [u8; 64] = *b"peer-spillover: cargo filter puts the digest of the module here.";
 
-pub(super) fn build() -> String {
+pub fn build() -> String {
     // What the compiler knows of the bytes is not what they are in the end.
     String::from_utf8_lossy(black_box(&BUILD)).into_owned()
 }
@@ -69,4 +71,71 @@ pub(super) fn build_key(plugin: &str) -> String {
 /// Whether what last ran of `plugin` was this module: then the VMs in which it runs go on with it by themselves.
 pub fn same_module(plugin: &str) -> bool {
     host::recall(&build_key(plugin)).is_some_and(|last| last == build())
+}
+
+/// Services that the line about a configuration names.
+const NAMED: usize = 3;
+
+/// A VM begins to run a configuration. Where no other did, or one was refused before, the log has a line, at a level that
+/// Istio shows if one was refused.
+#[cold]
+#[inline(never)]
+pub(super) fn announce(plugin: &Plugin) {
+    let refused = exchange(&refused_key(&plugin.name), b"1", b"");
+    let digest = plugin.digest.to_le_bytes();
+    let known = host::recall_bytes(&in_force_key(plugin)).unwrap_or_default();
+    let came = known != digest && exchange(&in_force_key(plugin), &known, &digest);
+    if !refused && !came {
+        return;
+    }
+    let (level, after) = if refused {
+        (Level::Warn, " in place of the refused one")
+    } else {
+        (Level::Info, "")
+    };
+    let services = plugin.services();
+    let mut named = String::new();
+    for service in services.iter().filter(|_| services.len() <= NAMED) {
+        let limit = service
+            .rule
+            .limit
+            .map_or("none".to_owned(), |limit| limit.to_string());
+        named.push_str(&[", ", service.host(), " with limit ", &limit].concat());
+    }
+    let (build, n) = (build(), services.len().to_string());
+    let build = build.get(..12).unwrap_or_default();
+    let (version, role, mode) = (
+        env!("CARGO_PKG_VERSION"),
+        plugin.role.word(),
+        plugin.mode.word(),
+    );
+    let text = "configuration in force%0: version %1, build %2, role %3, mode %4, services: %5%6";
+    notice::write(
+        level,
+        (text, &[after, version, build, role, mode, &n, &named]),
+    );
+}
+
+/// No root context of this VM runs this configuration any more.
+#[inline(never)]
+pub(super) fn ends(plugin: &Plugin) {
+    exchange(&in_force_key(plugin), &plugin.digest.to_le_bytes(), b"");
+}
+
+/// One was refused: whichever comes into force next ends that.
+pub(super) fn refused(plugin: &str) {
+    host::remember(&refused_key(plugin), "1");
+}
+
+/// Changes what is written from one to another. False where it is not so, or another VM was faster.
+fn exchange(key: &str, from: &[u8], to: &[u8]) -> bool {
+    host::exchange_bytes(key, &mut |is| (is == from).then(|| to.to_vec()))
+}
+
+fn refused_key(plugin: &str) -> String {
+    notice::key(&[("plugin", plugin)], "refused")
+}
+
+fn in_force_key(plugin: &Plugin) -> String {
+    notice::hashed_key(&plugin.name, "in_force", plugin.digest)
 }

@@ -4,9 +4,43 @@ use core::mem;
 
 use super::Worker;
 use crate::policy::mark;
+use crate::policy::notice::{Line, deaths};
 use crate::policy::roster::{Roster, Vm, owner_of};
 use crate::shell::host::{self, Level};
+use crate::shell::notice;
 use crate::shell::slot::{self, change, share_of};
+
+/// The key of the condition that a VM is dead and no other has come in its place.
+fn key() -> String {
+    notice::key(&[], "dead")
+}
+
+/// As many VMs came as `joined` says: whether those that died have others in their place.
+#[inline(never)]
+pub(super) fn joined(joined: Vm) {
+    let text = "as many VMs of this proxy live again as before one died";
+    notice::change(&key(), (text, &[]), &|notice, now| {
+        notice.ends(deaths::all_replaced(notice.of, joined)?, 0, now)
+    });
+}
+
+/// A dead VM was found, which had so many in the counts; so many had come before it died, and have now.
+#[cold]
+#[inline(never)]
+fn died(count: i64, (before, now): (Vm, Vm)) {
+    let text = "a VM of this proxy is dead; what it counted is taken off the counts: %0 in all. Report the line before it that names the function that failed; with FAIL_OPEN, restart the pod";
+    let text: notice::Text = (text, &[&count.to_string()]);
+    let told = notice::change(&key(), text, &|notice, at| {
+        let of = deaths::another(notice.of, notice.stands, before);
+        // Each is counted, however soon after another.
+        let known = || Some((notice.with(of), Line::Nothing));
+        notice.begins(of, at).or_else(known)
+    });
+    if !told.written {
+        notice::write(Level::Debug, text);
+    }
+    joined(now);
+}
 
 impl Worker {
     /// Looks for VMs that are dead, and takes their slots over. A tick that did not come in time tells nothing of others.
@@ -25,7 +59,9 @@ impl Worker {
                 let first = roster.slots(owner).next() == Some(slot);
                 in_time && first && self.is_dead(process, owner, roster)
             };
+            let before = self.joined;
             if dead && let Some(taken) = change(|roster| roster.take(owner, vm)) {
+                self.died = before;
                 self.inherited
                     .extend(taken.into_iter().map(|slot| (slot, false)));
                 self.took_over = true;
@@ -47,6 +83,17 @@ impl Worker {
         let beat = beats
             .iter()
             .fold(0, |sum: u64, beat| sum.wrapping_add(*beat));
+        // One that comes in its place joins after its last beat.
+        if self.beaten.len() <= *first {
+            self.beaten.resize(first.saturating_add(1), (0, 0));
+        }
+        let joined = roster.joined();
+        if let Some(seen) = self.beaten.get_mut(*first) {
+            if seen.0 != beat {
+                *seen = (beat, joined);
+            }
+            self.joined = (seen.1, joined);
+        }
         let mut watch = mem::take(&mut self.watch);
         let dead = watch.dead(*first, owner, beat, || {
             beats.iter().any(|beat| mark::marks(*beat) != 0) || self.inside(process, &slots)
@@ -68,13 +115,7 @@ impl Worker {
             if gone == 0 && self.read_index {
                 *free = change(|roster| Some((roster.free(*slot, vm)?, ()))).is_some();
             } else if gone != 0 {
-                let count = gone.saturating_neg();
-                host::log(
-                    Level::Warn,
-                    &format!(
-                        "peer-spillover: a VM of this proxy is dead; what it counted is taken off the counts: {count} in all"
-                    ),
-                );
+                died(gone.saturating_neg(), self.died);
             }
         }
     }

@@ -1,0 +1,159 @@
+//! What is said of spilled requests that nothing leads to the peer: what is wrong, what to do about it, and when it is over.
+//!
+//! The gauge `misrouted` tells all workers which kinds of misroute stand, and is read where an answer arrived from the peer,
+//! on no other way.
+
+use core::hint::black_box;
+
+use super::host;
+use super::notice;
+use super::service::{Labels, Service, count};
+use crate::config::{Peer, Routing};
+use crate::names::metric;
+use crate::policy::notice::hash;
+
+/// Milliseconds without a misroute of a kind after which one that arrives ends it. Whatever is stopped is tried again at the
+/// latest after so long ([`crate::policy::route`]), so all workers know by then.
+const SETTLE: u64 = 10_000;
+
+/// Kinds of misroute. Each has a bit of the gauge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misroute {
+    /// No cluster of the peer's host is known.
+    NoCluster = 1,
+    /// Its route does not exist, or leads to a cluster that does not.
+    NoRoute = 2,
+    /// The peer's cluster has no healthy host.
+    Empty = 4,
+    /// Its route leads home, or to a cluster that stands for none.
+    Elsewhere = 8,
+}
+
+/// All kinds. Not a constant, of which the compiler would write each loop out.
+#[inline(never)]
+fn all() -> impl Iterator<Item = Misroute> {
+    const ALL: [Misroute; 4] = [
+        Misroute::NoCluster,
+        Misroute::NoRoute,
+        Misroute::Empty,
+        Misroute::Elsewhere,
+    ];
+    black_box(&ALL[..]).iter().copied()
+}
+
+/// What is said of each: `%0` is the service, `%1` its peer, `%2` the peer's host, `%3` what is wrong, `%4` home's cluster.
+const NO_CLUSTER: &str = "service %0: nothing leads to peer %1 at %2 (%3); its requests stay home. This proxy sees no ServiceEntry for %2 on the port of %4: apply one, or let it be seen here (exportTo, Sidecar)";
+const EMPTY: &str = "service %0: nothing leads to peer %1 at %2 (%3); its requests stay home. The ServiceEntry for %2 has no healthy endpoint: it has none, or outlierDetection of its DestinationRule has ejected all. See istioctl proxy-config endpoint";
+const NO_ROUTE: &str = "service %0: nothing leads to peer %1 at %2 (%3); such requests from %4 stay home. The VirtualService of %2 has no route for them, or the ServiceEntry lacks that port";
+const NO_ROUTE_BY_HEADER: &str = "service %0: nothing leads to peer %1 at %2 (%3); such requests from %4 stay home. The route that matches x-peer-spillover-to: %1 in the VirtualService of %0 must have the destination %2, and that a ServiceEntry with this port";
+const NO_MATCH: &str = "service %0: nothing leads to peer %1 at %2 (%3); such requests stay home. The VirtualService of %0 has no match on x-peer-spillover-to before the route of home. Add there: {match: [{headers: {x-peer-spillover-to: {exact: %1}}}], headers: {request: {remove: [x-peer-spillover-to]}}, route: [{destination: {host: %2}}]}";
+
+impl Misroute {
+    fn word(self) -> &'static str {
+        match self {
+            Misroute::NoCluster => "no cluster of that host",
+            Misroute::NoRoute => "no route",
+            Misroute::Empty => "no healthy upstream",
+            Misroute::Elsewhere => "leads elsewhere",
+        }
+    }
+
+    fn key(self, labels: &Labels) -> String {
+        notice::key(&labels.pairs(), self.word())
+    }
+
+    /// What it was seen of: of requests from the cluster `home`, or of those of one selector among them.
+    fn of(self, home: &str, selector: u64) -> u64 {
+        let home = hash(home.as_bytes());
+        match self {
+            Misroute::NoCluster | Misroute::Empty => home,
+            Misroute::NoRoute | Misroute::Elsewhere => home ^ selector,
+        }
+    }
+}
+
+impl Service {
+    /// Counts a spill from the cluster `home` that leads nowhere, or to `cluster`, and says so where it is news.
+    #[inline(never)]
+    pub(super) fn misrouted(
+        &self,
+        peer: &Peer,
+        kind: Misroute,
+        (home, selector): (&str, u64),
+        cluster: &str,
+    ) {
+        let Some(used) = self.used() else { return };
+        count(&used.misroutes, || {
+            let mut labels = self.labels.pairs().to_vec();
+            labels.push(("peer", &peer.name));
+            metric(&labels, "misroutes")
+        });
+        self.lost.set(kind);
+        let by_header = self.routing == Routing::Header;
+        let text = match kind {
+            Misroute::NoCluster => NO_CLUSTER,
+            Misroute::Empty => EMPTY,
+            Misroute::Elsewhere if by_header && cluster == home => NO_MATCH,
+            _ if by_header => NO_ROUTE_BY_HEADER,
+            _ => NO_ROUTE,
+        };
+        let end = if cluster.is_empty() {
+            kind.word()
+        } else {
+            cluster
+        };
+        let with = [self.host(), &peer.name, &peer.host, end, home];
+        let key = kind.key(&self.labels);
+        let outcome = notice::begins(&key, kind.of(home, selector), (text, &with));
+        self.stands(kind, outcome.moved);
+    }
+
+    /// A spilled request from the cluster `home` arrived at the peer: what ends by that.
+    pub(super) fn arrived(&self, peer: &Peer, home: &str, selector: u64) {
+        let gauge = self.misroutes_standing();
+        let stands = gauge.and_then(host::read).unwrap_or(0);
+        if stands != 0 {
+            self.recovered(peer, home, selector, stands);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn recovered(&self, peer: &Peer, home: &str, selector: u64, stands: u64) {
+        let selector = if selector == 0 {
+            self.selector()
+        } else {
+            selector
+        };
+        for kind in all() {
+            if stands & kind as u64 == 0 {
+                continue;
+            }
+            let text = "service %0: requests arrive at peer %1 at %2 again; it was: %3";
+            let with = [self.host(), &peer.name, &peer.host, kind.word()];
+            let (key, of) = (kind.key(&self.labels), kind.of(home, selector));
+            let outcome = notice::ends(&key, of, SETTLE, (text, &with));
+            self.stands(kind, outcome.moved);
+        }
+    }
+
+    fn stands(&self, kind: Misroute, moved: i64) {
+        if let Some(gauge) = self.misroutes_standing()
+            && moved != 0
+        {
+            host::add(gauge, moved.saturating_mul(kind as i64));
+        }
+    }
+}
+
+/// What of `labels` stands, in this gauge, is of a peer that is not there any more.
+#[inline(never)]
+pub fn forget(labels: &Labels, gauge: host::Metric) {
+    if host::read(gauge).is_none_or(|stands| stands == 0) {
+        return;
+    }
+    for kind in all() {
+        let moved = notice::forget(&kind.key(labels)).moved;
+        host::add(gauge, moved.saturating_mul(kind as i64));
+    }
+}
