@@ -15,6 +15,15 @@ use tokio::task::JoinHandle;
 
 const DEAD: &str = "a VM of this proxy is dead";
 const COUNTED_AGAIN: &str = "it is counted again";
+const ALL_AGAIN: &str = "as many VMs of this proxy live again";
+
+/// Lines of level warning: one of each kind a minute.
+fn warned(world: &World, what: &str) -> usize {
+    let log = world.envoy.log();
+    log.lines()
+        .filter(|line| line.contains("[warning]") && line.contains(what))
+        .count()
+}
 
 async fn world(workers: u32, failure_policy: &str) -> Result<World> {
     let module = tokio::task::spawn_blocking(xtask::filter::ensure_with_traps).await??;
@@ -29,6 +38,8 @@ async fn world(workers: u32, failure_policy: &str) -> Result<World> {
         .workers(workers)
         // So that there are trailers.
         .upstream(Upstream::Http2)
+        // Of what is said more than once a minute.
+        .log_level("info,wasm:debug")
         .start()
         .await
 }
@@ -149,7 +160,15 @@ async fn where_the_vm_comes_back_a_trap_in_any_callback_leaks_nothing_again_and_
             let live = world.envoy.stat(&workers_metric()).await.ok()??;
             (live == i64::from(workers)).then_some(())
         })
-        .await
+        .await?;
+        // Of six deaths the log has one line, and one that it is over.
+        until_some("it is said that all live again", async || {
+            (said(&world, ALL_AGAIN) > 0).then_some(())
+        })
+        .await?;
+        assert_eq!(warned(&world, DEAD), 1);
+        assert_eq!(warned(&world, ALL_AGAIN), 1);
+        Ok(())
     };
     tokio::try_join!(case(1), case(2), case(4)).map(|_| ())
 }
@@ -164,6 +183,7 @@ async fn where_the_vm_does_not_come_back_the_others_go_on_and_it_is_seen() -> Re
             world.envoy.wait_stat(&live, |n| n == all).await?;
             one_trap(&world, callback).await?;
             world.envoy.wait_stat(&live, |n| n == all - 1).await?;
+            assert_eq!((warned(&world, DEAD), said(&world, ALL_AGAIN)), (1, 0));
         }
         Ok(())
     };

@@ -43,6 +43,8 @@ pub fn builder(detections: &[Value]) -> Builder {
         .filter(detecting(detections))
         .hosts(hosts(detections.len()))
         .upstream(Upstream::AsClient)
+        // Of what is said more than once a minute.
+        .log_level("info,wasm:debug")
 }
 
 /// So many errors in a row eject, for longer than any test runs.
