@@ -55,7 +55,14 @@ impl Proxy {
             }
             (self.bytes, self.number) = (after.to_bytes(), number + 1);
             match line {
-                Line::Write => self.lines.push((now, after.stands)),
+                // What is written late is the text of then.
+                Line::Write => self.lines.push((
+                    now,
+                    match (sees, due) {
+                        (Sees::Tick, Some((_, stands))) => stands,
+                        _ => after.stands,
+                    },
+                )),
                 Line::Later(at) => self.workers[worker].later.push((at, after.stands)),
                 Line::Nothing => {}
             }

@@ -15,6 +15,14 @@ fn after_a_line_that_it_ended_the_next_beginning_is_written_again() {
     assert_eq!(again.due(true, 4 + MINUTE), None);
     let told = again.due(true, 5 + MINUTE).unwrap();
     assert_eq!(told.due(true, 5 + MINUTE), None, "once");
+    let (over, line) = told.ends(1, 0, 6 + MINUTE).unwrap();
+    assert_eq!(line, Line::Later(10 + MINUTE));
+    assert_eq!(
+        over.due(true, 10 + MINUTE),
+        None,
+        "the text of another worker is not true any more"
+    );
+    assert!(over.due(false, 10 + MINUTE).is_some());
     let (_, line) = again.ends(1, 0, 30).unwrap();
     assert_eq!(line, Line::Nothing, "its beginning was not told");
     assert_eq!(ended.begins(1, 5 + MINUTE).unwrap().1, Line::Write);
