@@ -15,7 +15,7 @@
 //! | `ejections` | counter | plugin, role, service | how often home was ejected |
 //! | `errors` | counter | plugin, role, service | home's errors that were read, failed probes too |
 //! | `misroutes` | counter | plugin, role, service, peer | spills that no route led to the peer, or that found it empty |
-//! | `misrouted` | gauge | plugin, role, service | which misroutes stand: the sum of 1 no cluster of the peer's host, 2 no route, 4 no healthy upstream, 8 leads elsewhere |
+//! | `misrouted` | gauge | plugin, role, service | which misroutes stand: the sum of 1 no cluster of the peer's host, 2 no route, 4 no healthy upstream, 8 leads elsewhere, 16 not answered by the peer |
 //! | `forged_headers` | counter | plugin, role | requests with headers of the filter's that nobody of the mesh vouches for |
 //! | `info` | gauge | plugin, role, version, mode, cluster | VMs that run this: one for each worker, and the main thread's |
 //! | `configured` | gauge | plugin, role | VMs that run a good configuration, whichever |

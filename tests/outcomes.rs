@@ -1,11 +1,13 @@
 //! What became of the requests that were spilled: who answered, and with what. A decision to spill is not evidence of that.
 
 use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use envoy_test::World;
 use envoy_test::client::{self, Answer};
-use envoy_test::wait::until_some;
+use envoy_test::wait::{until_some, until_some_by};
 use envoy_test::world::{
     Builder, HOME, HOST, PEER, PeerRoute, Upstream, plugin_config, service_metric,
 };
@@ -22,6 +24,17 @@ fn evacuating() -> Value {
 fn builder() -> Builder {
     World::builder().filter(evacuating())
 }
+
+/// What cannot connect to the peer is sent again, to the next priority, as Istio's `retryRemoteLocalities` does.
+const RETRIED_AT_HOME: &str = "timeout: 0s
+retry_policy:
+  retry_on: connect-failure
+  num_retries: 2
+  retry_priority:
+    name: envoy.retry_priorities.previous_priorities
+    typed_config:
+      \"@type\": type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig
+      update_frequency: 1";
 
 type Outcomes = BTreeMap<(String, String), i64>;
 
@@ -130,9 +143,7 @@ async fn what_has_no_whole_answer_is_none() -> Result<()> {
 async fn what_came_home_is_counted_as_returned() -> Result<()> {
     let mut world = builder()
         .way_back()
-        .peer_route_yaml(
-            "timeout: 0s\nretry_policy: {retry_on: connect-failure, num_retries: 2, retry_priority: {name: envoy.retry_priorities.previous_priorities, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig, update_frequency: 1}}}",
-        )
+        .peer_route_yaml(RETRIED_AT_HOME)
         .start()
         .await?;
     assert_eq!(world.get(&[]).await?.served_by(), PEER);
@@ -157,6 +168,61 @@ async fn what_came_home_is_counted_as_returned() -> Result<()> {
     let log = world.access_log(3).await?;
     let decision = log.last().context("a line")?["decision"].clone();
     assert_eq!(decision, "gke; reason=evacuate; returned");
+    Ok(())
+}
+
+/// What the log says where all that is spilled comes home, and when it is over.
+#[tokio::test]
+async fn a_peer_that_answers_nothing_is_told_of_and_when_it_answers_again() -> Result<()> {
+    let world = builder()
+        .way_back()
+        .peer_route_yaml(RETRIED_AT_HOME)
+        .start()
+        .await?;
+    let gateway = |signal: &str| -> Result<()> {
+        let pid = world.gateway.pid().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status()?;
+        ensure!(sent.success(), "kill {signal} {pid}");
+        Ok(())
+    };
+    // It takes connections, and does not shake hands.
+    gateway("-STOP")?;
+    for n in 0..5 {
+        let told = world.envoy.log().contains("answered none");
+        assert!(!told, "after {n} requests");
+        assert_eq!(world.get(&[]).await?.served_by(), HOME);
+    }
+    let line = world.envoy.wait_log("answered none of the last 5").await?;
+    assert!(line.contains("peer gke at a.istio.gke.global"), "{line}");
+    assert!(line.contains("sent to it: home did. "), "{line}");
+    let stands = service_metric(HOST, "misrouted");
+    assert_eq!(world.envoy.stat(&stands).await?, Some(16));
+    gateway("-CONT")?;
+    until_some_by(
+        "the peer answers again",
+        Duration::from_secs(60),
+        async || {
+            world.get(&[]).await.ok()?;
+            let log = world.envoy.log();
+            log.contains("peer gke at a.istio.gke.global answers again")
+                .then_some(())
+        },
+    )
+    .await?;
+    assert_eq!(world.envoy.stat(&stands).await?, Some(0));
+    Ok(())
+}
+
+/// Without a way back nobody answers, and the line has what Envoy says of that.
+#[tokio::test]
+async fn a_peer_that_cannot_be_reached_is_told_of_with_the_cause() -> Result<()> {
+    let mut world = builder().start().await?;
+    world.gateway.kill()?;
+    for _ in 0..5 {
+        assert_eq!(world.get(&[]).await?.status, 503);
+    }
+    let line = world.envoy.wait_log("answered none of the last 5").await?;
+    assert!(line.contains("remote_connection_failure"), "{line}");
     Ok(())
 }
 

@@ -162,6 +162,43 @@ impl Evidence {
     }
 }
 
+/// What Envoy says where a cluster has no host to choose: that is told as a misroute.
+const NO_HOST: &str = "no_healthy_upstream";
+
+/// Whether the peer answered; `None` if the answer does not tell: no route led the request to the peer, another filter answered
+/// it, or it found the peer's cluster without a host, each of which is seen elsewhere.
+pub fn reached(evidence: Evidence, outcome: Outcome, flags: u64, details: &str) -> Option<bool> {
+    match outcome {
+        Outcome {
+            class: Class::None, ..
+        } => (answer::broke_off(flags) && details != NO_HOST).then_some(false),
+        Outcome {
+            who: Answerer::Peer,
+            ..
+        } => Some(true),
+        Outcome {
+            who: Answerer::Home,
+            ..
+        } => (evidence != Evidence::Back).then_some(false),
+    }
+}
+
+/// Spilled requests of one worker in a row that the peer did not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unreached(u8);
+
+impl Unreached {
+    /// With so many in a row nothing that is spilled reaches the peer. Fewer may be chance: a connection that broke takes some
+    /// with it.
+    pub const MANY: u8 = 5;
+
+    /// After one more, and whether they are many now.
+    pub fn and(self, reached: bool) -> (Unreached, bool) {
+        let row = if reached { 0 } else { self.0.saturating_add(1) };
+        (Unreached(row), row >= Self::MANY)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,6 +274,40 @@ mod tests {
         // UC.
         assert_eq!(begun.ended(1 << 6).class, Class::None);
         assert_eq!(begun.ended(1 << 6).who, Answerer::Home);
+    }
+
+    #[test]
+    fn what_shows_whether_the_peer_is_reached_is_the_way_there_and_back_alone() {
+        let ok = |who| Outcome {
+            who,
+            class: Class::Success,
+        };
+        let reached_of = |evidence, outcome| reached(evidence, outcome, 0, "via_upstream");
+        for evidence in [Evidence::Region, Evidence::Workload] {
+            assert_eq!(reached_of(evidence, ok(Answerer::Peer)), Some(true));
+            assert_eq!(reached_of(evidence, ok(Answerer::Home)), Some(false));
+        }
+        assert_eq!(reached_of(Evidence::Back, ok(Answerer::Home)), None);
+        let none = |flags, details| reached(Evidence::Region, Outcome::UNANSWERED, flags, details);
+        // UF, and UH.
+        assert_eq!(
+            none(1 << 5, "upstream_reset_before_response_started"),
+            Some(false)
+        );
+        assert_eq!(none(1 << 1, "no_healthy_upstream"), None);
+        assert_eq!(none(0, "fault_filter_abort"), None);
+        assert_eq!(none(1 << 9, "downstream_remote_disconnect"), None);
+    }
+
+    #[test]
+    fn one_answer_of_the_peers_ends_a_row_and_it_never_overflows() {
+        let mut row = Unreached::default();
+        for n in 1..=1000u32 {
+            let (next, many) = row.and(false);
+            assert_eq!(many, n >= u32::from(Unreached::MANY));
+            row = next;
+        }
+        assert_eq!(row.and(true), (Unreached::default(), false));
     }
 
     #[test]

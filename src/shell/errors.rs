@@ -10,7 +10,8 @@ mod lines;
 use core::cell::Cell;
 
 use super::host::{self, Kind, Metric};
-use super::service::{Labels, counts};
+use super::kept::counts;
+use super::service::Labels;
 use super::worker;
 use crate::names::metric;
 use crate::policy::answer::Failure;

@@ -10,6 +10,7 @@ use super::notice;
 use super::service::{Labels, Service, count};
 use crate::config::{Peer, Routing};
 use crate::names::metric;
+use crate::policy::answer;
 use crate::policy::notice::hash;
 
 /// Milliseconds without a misroute of a kind after which one that arrives ends it. Whatever is stopped is tried again at the
@@ -27,22 +28,26 @@ pub enum Misroute {
     Empty = 4,
     /// Its route leads home, or to a cluster that stands for none.
     Elsewhere = 8,
+    /// The peer answers nothing that is sent its way: home does, or nobody.
+    Unreached = 16,
 }
 
 /// All kinds. Not a constant, of which the compiler would write each loop out.
 #[inline(never)]
 fn all() -> impl Iterator<Item = Misroute> {
-    const ALL: [Misroute; 4] = [
+    const ALL: [Misroute; 5] = [
         Misroute::NoCluster,
         Misroute::NoRoute,
         Misroute::Empty,
         Misroute::Elsewhere,
+        Misroute::Unreached,
     ];
     black_box(&ALL[..]).iter().copied()
 }
 
 /// What is said of each: `%0` is the service, `%1` its peer, `%2` the peer's host, `%3` what is wrong, `%4` home's cluster.
 const NO_CLUSTER: &str = "service %0: nothing leads to peer %1 at %2 (%3); its requests stay home. This proxy sees no ServiceEntry for %2 on the port of %4: apply one, or let it be seen here (exportTo, Sidecar)";
+const UNREACHED: &str = "service %0: peer %1 at %2 answered none of the last 5 requests that were sent to it: %3. Its gateway cannot be reached, receiver is not applied there, the sni of the DestinationRule of %2 is not the service's, or the clusters trust different roots. In /clusters of this proxy, see cx_connect_fail and health_flags of %2; and the metric outcomes";
 const EMPTY: &str = "service %0: nothing leads to peer %1 at %2 (%3); its requests stay home. The ServiceEntry for %2 has no healthy endpoint: it has none, or outlierDetection of its DestinationRule has ejected all. See istioctl proxy-config endpoint";
 const NO_ROUTE: &str = "service %0: nothing leads to peer %1 at %2 (%3); such requests from %4 stay home. The VirtualService of %2 has no route for them, or the ServiceEntry lacks that port";
 const NO_ROUTE_BY_HEADER: &str = "service %0: nothing leads to peer %1 at %2 (%3); such requests from %4 stay home. The route that matches x-peer-spillover-to: %1 in the VirtualService of %0 must have the destination %2, and that a ServiceEntry with this port";
@@ -55,6 +60,7 @@ impl Misroute {
             Misroute::NoRoute => "no route",
             Misroute::Empty => "no healthy upstream",
             Misroute::Elsewhere => "leads elsewhere",
+            Misroute::Unreached => "not answered by the peer",
         }
     }
 
@@ -66,8 +72,8 @@ impl Misroute {
     fn of(self, home: &str, selector: u64) -> u64 {
         let home = hash(home.as_bytes());
         match self {
-            Misroute::NoCluster | Misroute::Empty => home,
             Misroute::NoRoute | Misroute::Elsewhere => home ^ selector,
+            _ => home,
         }
     }
 }
@@ -126,13 +132,48 @@ impl Service {
             selector
         };
         for kind in all() {
-            if stands & kind as u64 == 0 {
+            if kind == Misroute::Unreached || stands & kind as u64 == 0 {
                 continue;
             }
             let text = "service %0: requests arrive at peer %1 at %2 again; it was: %3";
             let with = [self.host(), &peer.name, &peer.host, kind.word()];
             let (key, of) = (kind.key(&self.labels), kind.of(home, selector));
             let outcome = notice::ends(&key, of, SETTLE, (text, &with));
+            self.stands(kind, outcome.moved);
+        }
+    }
+
+    /// The peer did not answer a request that was spilled; `details` is what Envoy says of the answer.
+    pub(super) fn not_reached(&self, details: &str) {
+        let (row, many) = self.unreached.get().and(false);
+        self.unreached.set(row);
+        let Some(peer) = self.peer.as_ref().filter(|_| many) else {
+            return;
+        };
+        // An upstream did, which is home.
+        let what = if answer::came_from_home(details) {
+            "home did"
+        } else {
+            details
+        };
+        let with = [self.host(), &peer.name, &peer.host, what];
+        let kind = Misroute::Unreached;
+        let outcome = notice::begins(&kind.key(&self.labels), 0, (UNREACHED, &with));
+        self.stands(kind, outcome.moved);
+    }
+
+    /// The peer answered a request that was spilled.
+    pub(super) fn reached(&self) {
+        let (row, _) = self.unreached.get().and(true);
+        self.unreached.set(row);
+        let kind = Misroute::Unreached;
+        let stands = self.misroutes_standing().and_then(host::read);
+        if let Some(peer) = &self.peer
+            && stands.is_some_and(|stands| stands & kind as u64 != 0)
+        {
+            let text = "service %0: peer %1 at %2 answers again";
+            let with = [self.host(), &peer.name, &peer.host];
+            let outcome = notice::ends(&kind.key(&self.labels), 0, SETTLE, (text, &with));
             self.stands(kind, outcome.moved);
         }
     }

@@ -4,7 +4,8 @@
 //! [`service`] one of its services, [`errors`] what its answers say of it, [`way`] the way to its peer, [`request`] one
 //! request, [`arrival`] what it says of itself and which service it is for; [`running`] tells whether a good configuration
 //! runs, [`sign`] how a VM says so, [`worker`] which VMs live, [`slot`] the roster of them, [`account`] what they count
-//! together, [`notice`] writes the lines about conditions, of which [`misroute`] and [`strangers`] have their own, [`callback`] what each callback shows of its VM, [`left`] sees to services of configurations
+//! together, [`notice`] writes the lines about conditions, of which [`misroute`] and [`strangers`] have their own, [`kept`] finds
+//! out whether Envoy keeps gauges, [`callback`] what each callback shows of its VM, [`left`] sees to services of configurations
 //! before. [`trap`] is for tests.
 
 mod account;
@@ -12,6 +13,7 @@ mod arrival;
 mod callback;
 mod errors;
 mod host;
+mod kept;
 mod left;
 mod misroute;
 mod notice;

@@ -4,6 +4,7 @@ use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::host::Metric;
+use super::kept;
 use super::service::{self, Labels, Service};
 use super::strangers::Strangers;
 use crate::config::{Config, Fault, Mode, Role, Routing};
@@ -48,7 +49,7 @@ impl Plugin {
         default_routing: Routing,
     ) -> Result<Plugin, Fault> {
         let (name, role) = (Rc::from(name), config.role);
-        service::keeps_gauges(&name, role)?;
+        kept::keeps_gauges(&name, role)?;
         let services = config.services.into_iter().enumerate();
         let services: Vec<Service> = services
             .map(|(index, service)| Service::new(service, index, &name, role, default_routing))

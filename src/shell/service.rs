@@ -9,19 +9,16 @@ use std::rc::Rc;
 use super::account::Account;
 use super::errors::Errors;
 use super::host::{self, Kind, Metric};
+use super::kept::{counts, dropped};
 use super::misroute::Misroute;
 use super::notice;
 use super::strangers;
 use super::worker;
-use crate::config::{self, Fault, Mode, Peer, Role, Routing};
+use crate::config::{self, Mode, Peer, Role, Routing};
 use crate::names::{self, Reason, metric};
 use crate::policy::mark;
-use crate::policy::outcome::Answerer;
+use crate::policy::outcome::{Answerer, Unreached};
 use crate::policy::{Admission, Admit, Decision, Detection, Outcome, Routes, Rule, Step};
-
-/// Added to a count and taken off again, to see whether Envoy keeps it. The count is the lower 32 bits, so no request ever
-/// takes the test for load.
-const PROBE: i64 = 1 << 32;
 
 /// `minErrorPercent` on gateways and waypoints, which many clients share.
 const MIN_ERROR_PERCENT: u32 = 50;
@@ -45,6 +42,8 @@ pub struct Service {
     pub(super) routes: RefCell<Routes>,
     /// How the last request of this worker was lost.
     pub(super) lost: Cell<Misroute>,
+    /// Of what this worker spilled.
+    pub(super) unreached: Cell<Unreached>,
 }
 
 /// What a service has from its first request in this VM on.
@@ -97,6 +96,7 @@ impl Service {
             expect_room: Cell::new(true),
             routes: RefCell::default(),
             lost: Cell::new(Misroute::NoRoute),
+            unreached: Cell::default(),
         }
     }
 
@@ -382,36 +382,4 @@ impl Labels {
     pub fn gauge(&self, name: &str) -> Option<Metric> {
         host::metric(Kind::Gauge, &metric(&self.pairs(), name))
     }
-}
-
-/// Whether Envoy keeps gauges of this plugin; a service's own are looked at when it is first used.
-/// # Errors
-/// It does not.
-pub fn keeps_gauges(plugin: &str, role: Role) -> Result<(), Fault> {
-    let labels = [("plugin", plugin), ("role", role.word())];
-    let name = metric(&labels, names::TEST);
-    let gauge = host::metric(Kind::Gauge, &name).filter(|gauge| counts(*gauge));
-    gauge.map(|_| ()).ok_or_else(|| dropped(&name))
-}
-
-fn dropped(name: &str) -> Fault {
-    Fault {
-        path: "stats_matcher".to_owned(),
-        problem: format!(
-            "drops wasmcustom.{name}, without which nothing can be counted; include the prefix wasmcustom.{} (Istio: proxyStatsMatcher.inclusionPrefixes)",
-            names::PREFIX
-        ),
-    }
-}
-
-/// Whether Envoy keeps this gauge. A stats matcher that drops it makes it read 0 for ever, silently, and then a limit
-/// admits everything.
-pub fn counts(gauge: Metric) -> bool {
-    if host::read(gauge).is_some_and(|value| value != 0) {
-        return true;
-    }
-    host::add(gauge, PROBE);
-    let kept = host::read(gauge).is_some_and(|value| value != 0);
-    host::add(gauge, PROBE.saturating_neg());
-    kept
 }

@@ -2,7 +2,7 @@
 
 use super::account::Account;
 use super::host::{self, Kind, Metric};
-use super::service::counts;
+use super::kept::counts;
 use crate::names;
 use crate::policy::index;
 use crate::policy::roster::{Roster, Vm};

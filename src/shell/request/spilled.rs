@@ -4,7 +4,7 @@
 use super::{GRPC_STATUS, Request};
 use crate::names;
 use crate::policy::Outcome;
-use crate::policy::outcome::{self, Answerer, Evidence};
+use crate::policy::outcome::{self, Answerer, Class, Evidence};
 use crate::shell::host::{self, Map};
 use crate::shell::plugin::Plugin;
 use crate::shell::service::Service;
@@ -32,6 +32,15 @@ impl Request {
         let outcome = Outcome::begun(who, status, grpc.flatten().as_deref(), &details);
         self.outcome = Some(outcome);
         self.complete = complete;
+        let flags = match outcome.class {
+            Class::None => host::number(host::RESPONSE_FLAGS),
+            _ => 0,
+        };
+        match outcome::reached(evidence, outcome, flags, &details) {
+            Some(true) => service.reached(),
+            Some(false) => service.not_reached(&details),
+            None => {}
+        }
         if let (Answerer::Home, Some((_, decision))) = (outcome.who, self.said) {
             host::set_property(names::LOG_FIELD, &self.line(service, decision));
         }
