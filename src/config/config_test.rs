@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::declaration::Word;
 use serde_json::{Value, json};
 
 pub fn good() -> Value {
@@ -110,7 +111,7 @@ fn a_mode_of_the_plugin_is_the_services_default() {
 fn each_complaint_names_the_path_and_the_fix() {
     refused(
         &with("/versoin", json!(1)),
-        "versoin: unknown field; remove it, or use one of: version, cluster, role, mode, debugHeader, trustDomains, services",
+        "versoin: unknown field; did you mean version? If not, remove it, or use one of: version, cluster, role, mode, debugHeader, trustDomains, services",
     );
     refused(
         &with("/version", json!(2)),
@@ -181,7 +182,7 @@ fn each_complaint_names_the_path_and_the_fix() {
     );
     refused(
         &json!({"cluster": "a"}),
-        "version: is missing; add version: 1",
+        "version: is missing; add version: 1\nservices: is missing; add a list with at least one service",
     );
     // Without a role it is a client's.
     refused(
@@ -213,7 +214,8 @@ fn a_server_needs_a_host_and_no_more() {
         assert_eq!((config.role, service.host.as_str()), (Role::Server, host));
         assert_eq!((service.rule, &service.peer), (Rule::SERVER, &None));
     }
-    for (word, mode) in MODES {
+    for &mode in Mode::ALL {
+        let word = mode.word();
         let config = read(&server(json!({"host": "*", "mode": word}))).expect("good");
         assert_eq!(config.services[0].mode, mode);
     }
@@ -249,7 +251,8 @@ fn an_edge_has_no_services_and_nothing_else_that_it_would_not_do() {
     let config = read(&edge()).expect("good");
     assert_eq!((config.role, config.mode), (Role::Edge, Mode::Enforce));
     assert!(config.services.is_empty());
-    for (word, mode) in MODES {
+    for &mode in Mode::ALL {
+        let word = mode.word();
         let mut whole = edge();
         whole["mode"] = word.into();
         whole["trustDomains"] = json!(["elsewhere.example"]);
@@ -318,31 +321,35 @@ fn numbers_at_the_edge() {
         let result = parse(text.as_bytes());
         assert_eq!(result.is_ok(), ok, "{n}: {result:?}");
         if let Err(fault) = result {
-            assert_eq!(fault.path, max);
+            let paths: Vec<&str> = fault.told().map(|fault| &*fault.path).collect();
+            assert_eq!(paths, [max]);
         }
     }
 }
 
 #[test]
 fn a_word_of_no_destination_rule_is_refused() {
-    for (pointer, path) in [
+    for (pointer, path, near) in [
         (
             "/services/0/trafficPolicy/conectionPool",
             "services[0].trafficPolicy.conectionPool",
+            "did you mean connectionPool? If not, ",
         ),
         (
             "/services/0/trafficPolicy/connectionPool/udp",
             "services[0].trafficPolicy.connectionPool.udp",
+            "",
         ),
         (
             "/services/0/trafficPolicy/connectionPool/tcp/maxConnection",
             "services[0].trafficPolicy.connectionPool.tcp.maxConnection",
+            "did you mean maxConnections? If not, ",
         ),
     ] {
         let line = read(&with(pointer, json!({}))).expect_err("must be refused");
         assert!(
             line.starts_with(&format!(
-                "{path}: unknown field; remove it, or use one of: "
+                "{path}: unknown field; {near}remove it, or use one of: "
             )),
             "{line}"
         );

@@ -5,7 +5,14 @@
 
 use std::collections::BinaryHeap;
 
-use super::{Fault, Service};
+use super::Service;
+use super::declared::plugin::{peer, service};
+use super::fault::{Fault, MOST_TOLD, Path};
+use super::node::Node;
+use super::reader::Report;
+
+/// A service that was read, and its place in the list: others may have been refused.
+pub(super) type Read<'a> = (usize, &'a Node<'a>, Service);
 
 /// Hosts and their numbers in order. Its code is a tenth of what a slice's sort has, which would be a fortieth of the module.
 #[inline(never)]
@@ -14,34 +21,116 @@ pub fn sorted(hosts: Vec<(String, usize)>) -> Vec<(String, usize)> {
 }
 
 /// Refuses a peer's host that another service has too, at home or at its peer.
-/// # Errors
-/// The first such host, in their order.
 #[inline(never)]
-pub(super) fn apart(services: &[Service]) -> Result<(), Fault> {
+pub(super) fn apart(services: &[Read<'_>], list: &Path<'_>, report: &mut Report<'_>) {
     // The kind is in the number: home's host comes before a peer's that is the same.
     let mut hosts: Vec<(String, usize)> = Vec::new();
-    for (index, service) in services.iter().enumerate() {
-        hosts.push((service.host.clone(), index));
+    for (nth, (_, _, service)) in services.iter().enumerate() {
+        hosts.push((service.host.clone(), nth));
         if let Some(peer) = &service.peer {
-            hosts.push((peer.host.clone(), index.saturating_add(services.len())));
+            hosts.push((peer.host.clone(), nth.saturating_add(services.len())));
         }
     }
     for pair in sorted(hosts).windows(2) {
-        if let [(host, first), (other, second)] = pair
-            && host == other
-        {
-            let peer = |n: &usize| n.checked_sub(services.len());
-            let first = match peer(first) {
-                Some(index) => format!("services[{index}].peers[0]"),
-                None => format!("services[{first}]"),
-            };
-            return Err(Fault {
-                path: format!("services[{}].peers[0].host", peer(second).unwrap_or(0)),
-                problem: format!(
-                    "{host} is {first}.host too; give each service's peer a host of its own"
-                ),
-            });
+        let [(host, first), (other, second)] = pair else {
+            continue;
+        };
+        // A home's host that is there twice has been told of.
+        let Some(second) = second.checked_sub(services.len()) else {
+            continue;
+        };
+        if host != other {
+            continue;
+        }
+        let place = |nth: usize| services.get(nth).map_or(0, |(index, _, _)| *index);
+        let (first, peers) = match first.checked_sub(services.len()) {
+            Some(first) => (place(first), ".peers[0]"),
+            None => (place(*first), ""),
+        };
+        if let Some((index, node, _)) = services.get(second) {
+            let path = &Path::Index(list, *index);
+            let problem = format_args!(
+                "{host} is services[{first}]{peers}.host too; give each service's peer a host of its own"
+            );
+            at_peer(node, path, peer::host.nth, problem, report);
         }
     }
-    Ok(())
+}
+
+/// Complains of a field of a service's only peer.
+pub(super) fn at_peer(
+    service: &Node<'_>,
+    path: &Path<'_>,
+    field: usize,
+    problem: core::fmt::Arguments<'_>,
+    report: &mut Report<'_>,
+) {
+    let fields = super::fields::Fields::of(Some(service), &service::OBJECT);
+    let (path, list) = (
+        fields.path(path, service::peers),
+        fields.written(service::peers),
+    );
+    let path = &Path::Index(&path, 0);
+    let name = peer::OBJECT
+        .fields
+        .get(field)
+        .map_or("", |field| field.name);
+    match list {
+        Some(Node::List(peers)) if let Some(peer) = peers.first() => {
+            report.fault(&path.field(peer, name), problem);
+        }
+        _ => report.fault(path, problem),
+    }
+}
+
+/// A warning for each host that is a short name in the namespace of this proxy, whose `node` is its id in Istio's form,
+/// `sidecar~IP~POD~NAMESPACE.svc.DOMAIN`: Istio names its clusters by full names. A plain Envoy's clusters have any name.
+#[inline(never)]
+pub fn short(services: &[Service], node: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let Some((namespace, domain)) = namespace(node) else {
+        return warnings;
+    };
+    for (index, service) in services.iter().enumerate() {
+        let host = &service.host;
+        let Some(end) = missing(host, namespace, domain) else {
+            continue;
+        };
+        let path = format!("services[{index}].host");
+        let problem = format!(
+            "{host} is a short name, which no request is for: Istio names a service in full; use {host}.{end}, or its name in another namespace"
+        );
+        warnings.push(Fault { path, problem }.to_string());
+        if warnings.len() >= MOST_TOLD {
+            break;
+        }
+    }
+    warnings
+}
+
+/// The namespace of a proxy with `svc.DOMAIN`.
+fn namespace(node: &str) -> Option<(&str, &str)> {
+    let full = node.split('~').nth(3)?;
+    let dot = full.bytes().position(|byte| byte == b'.')?;
+    let domain = full.get(dot.saturating_add(1)..)?;
+    domain.starts_with("svc.").then_some((full, domain))
+}
+
+/// What a short name lacks of a full one.
+fn missing<'a>(host: &str, namespace: &'a str, domain: &'a str) -> Option<&'a str> {
+    // Of another namespace it cannot be told from the host of a ServiceEntry.
+    let (first, rest) = match host.bytes().position(|byte| byte == b'.') {
+        None => (host, ""),
+        Some(dot) => host.split_at_checked(dot)?,
+    };
+    let own = namespace.strip_suffix(domain)?;
+    match rest.strip_prefix('.') {
+        None if first == "*" => None,
+        None => Some(namespace),
+        Some(rest) if own.strip_suffix('.') == Some(rest) => Some(domain),
+        Some(rest) => match rest.strip_suffix(".svc") {
+            Some(name) if !name.bytes().any(|byte| byte == b'.') => domain.strip_prefix("svc."),
+            _ => None,
+        },
+    }
 }

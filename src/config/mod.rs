@@ -1,72 +1,51 @@
 //! The plugin's configuration: what users write in `spec.pluginConfig`, read, checked and with its defaults in place.
 //!
 //! **Invariant: a field that is accepted works.** What is not built is unknown and refused, with one exception, which
-//! the contract makes: the vocabulary of a pasted DestinationRule ([`traffic_policy`]).
+//! the contract makes: the vocabulary of a pasted DestinationRule ([`declared::policy`]).
+//!
+//! What a configuration may say is declared once ([`declared`]): from that come its reader ([`reader`]), and the JSON Schema
+//! and the page for users ([`reference`](mod@reference)). What concerns more than one field is here and in [`traffic_policy`].
 
+pub mod declaration;
+pub mod declared;
 pub mod duration;
+pub mod fault;
+pub mod fields;
 pub mod hosts;
 pub mod line;
+mod nearest;
 pub mod node;
 pub mod reader;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod reference;
 pub mod traffic_policy;
 mod types;
 
-use crate::names;
 use crate::policy::{Detection, Rule, index};
+use declared::plugin::{MOST_TRUST_DOMAINS, peer, plugin, service};
+use fault::Path;
+use fields::{Fields, Text, Value};
+use hosts::Read;
 use node::Node;
-use reader::{At, Path};
+use reader::Report;
 use traffic_policy::TrafficPolicy;
+use types::{Overflow, PeerMode, ServiceMode, WhenFull};
 
-pub use reader::Fault;
+pub use declared::plugin::MOST_SERVICES;
+pub use fault::{Fault, Faults};
 pub use types::{Config, Mode, Peer, Role, Routing, Service};
 
-const TOP: &[&str] = &[
-    "version",
-    "cluster",
-    "role",
-    "mode",
-    "debugHeader",
-    "trustDomains",
-    "services",
-];
-const SERVICE: &[&str] = &[
-    "host",
-    "mode",
-    "routing",
-    "overflow",
-    "minErrorPercent",
-    "whenFull",
-    "trafficPolicy",
-    "peers",
-];
-/// Those of [`TOP`] that the role edge does not have: they would promise what it does not do.
-const NOT_EDGE: &[&str] = &["debugHeader", "services"];
-/// Those of [`SERVICE`] that the role server has. The others would promise what it does not do.
-const SERVER_SERVICE: &[&str] = &["host", "mode"];
-const PEER: &[&str] = &["name", "host", "mode"];
-const MODES: [(&str, Mode); 3] = [
-    ("enforce", Mode::Enforce),
-    ("observe", Mode::Observe),
-    ("off", Mode::Off),
-];
-
-/// Services that one configuration may name: a hundred is what we test, and the rest is a slip.
-pub const MOST_SERVICES: usize = 1000;
-/// Trust domains that one configuration may name. Each is compared with the certificate of a request that has a marker.
-pub const MOST_TRUST_DOMAINS: usize = 64;
-/// Warnings that are kept, so that they fit into one line; the others are counted.
-const MOST_WARNINGS: usize = 20;
 /// Bytes of a configuration: ten times what a thousand services with a pasted DestinationRule each have.
 const MOST_BYTES: usize = 16 << 20;
 
 /// Reads a configuration.
 /// # Errors
-/// The first thing wrong with it, as one line with its path and the fix.
+/// All that is wrong with it, each as one line with its path and the fix.
 #[inline(never)]
-pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
-    let whole = |problem: String| Fault {
-        path: String::new(),
-        problem,
+pub fn parse(bytes: &[u8]) -> Result<Config, Faults> {
+    let whole = |problem: String| {
+        let path = String::new();
+        Faults::from(Fault { path, problem })
     };
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(whole(
@@ -80,215 +59,196 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
     }
     let root = Node::parse(bytes)
         .map_err(|error| whole(format!("is not the JSON that is expected: {error}")))?;
-    let at = At::new(&root, &Path::Root);
-
-    let (mut version, mut cluster, mut debug_header) = (None, None, false);
-    let (mut role, mut mode) = (Role::Client, Mode::Enforce);
-    let (mut trust_domains, mut services, mut warnings) = (Vec::new(), None, Vec::new());
-    // Services are read by the plugin's role and mode, so these come first wherever they stand.
-    at.fields(TOP, |name, at| {
-        match name {
-            "role" => role = at.word(&Role::ALL.map(|role| (role.word(), role)))?,
-            "mode" => mode = at.word(&MODES)?,
-            _ => {}
-        }
-        Ok(TOP.contains(&name))
-    })?;
-    at.fields(TOP, |name, at| {
-        match name {
-            "version" => version = Some(at.integer(1, 1)?),
-            "cluster" => cluster = Some(at.name()?),
-            _ if role == Role::Edge && NOT_EDGE.contains(&name) => {
-                return Err(at.fault("is not for role: edge; remove it"));
-            }
-            "trustDomains" => at.elements(|at| {
-                if trust_domains.len() >= MOST_TRUST_DOMAINS {
-                    return Err(at.fault(format!(
-                        "is one too many; at most {MOST_TRUST_DOMAINS} trust domains"
-                    )));
-                }
-                trust_domains.push(at.host()?);
-                Ok(())
-            })?,
-            "debugHeader" => debug_header = at.boolean()?,
-            "services" => services = Some(read_services(at, role, mode, &mut warnings)?),
-            _ => {}
-        }
-        Ok(true)
-    })?;
-
-    let missing = |name: &str, fix: &str| Fault {
-        path: name.to_owned(),
-        problem: format!("is missing; add {fix}"),
-    };
-    version.ok_or_else(|| missing("version", "version: 1"))?;
-    let cluster =
-        cluster.ok_or_else(|| missing("cluster", "this cluster's name in the federation"))?;
-    let services = match services {
-        None if role == Role::Edge => Vec::new(),
-        services => {
-            services.ok_or_else(|| missing("services", "a list with at least one service"))?
-        }
-    };
-    for (index, service) in services.iter().enumerate() {
-        if service
-            .peer
-            .as_ref()
-            .is_some_and(|peer| peer.name == cluster)
-        {
-            return Err(Fault {
-                path: format!("services[{index}].peers[0].name"),
-                problem: format!("must be another cluster's name, not our own, {cluster}"),
-            });
-        }
+    // A role that is none is a fault of its own.
+    let role = role_of(&root).unwrap_or(Role::Client);
+    let mut report = Report::new(bytes, role);
+    report.object(&root, &plugin::OBJECT, &Path::Root);
+    let config = read_plugin(&root, role, &mut report);
+    if report.faults.count() > 0 {
+        return Err(report.faults);
     }
-    Ok(Config {
-        cluster,
-        role,
-        mode,
-        debug_header,
-        trust_domains,
-        services,
-        warnings,
-    })
+    let warnings = report.warnings();
+    let config = config.ok_or_else(|| whole("is incomplete".to_owned()))?;
+    Ok(Config { warnings, ..config })
 }
 
 /// The role that a configuration is for, as far as that can be read, whatever else is wrong with it.
 #[inline(never)]
 pub fn role(bytes: &[u8]) -> Option<Role> {
-    let Ok(Node::Map(fields)) = Node::parse(bytes) else {
-        return None;
-    };
-    match fields.iter().find(|(name, _)| name == "role") {
-        None => Some(Role::Client),
-        Some((_, Node::Text(word))) => Role::ALL.into_iter().find(|role| role.word() == word),
-        Some(_) => None,
+    role_of(&Node::parse(bytes).ok()?)
+}
+
+fn role_of(root: &Node<'_>) -> Option<Role> {
+    let top = Fields::of(Some(root), &plugin::OBJECT);
+    match root {
+        Node::Map(_) if top.is_there(plugin::role) => top.written(plugin::role),
+        Node::Map(_) => top.get(plugin::role),
+        _ => None,
     }
+}
+
+fn read_plugin(root: &Node<'_>, role: Role, report: &mut Report<'_>) -> Option<Config> {
+    let top = Fields::of(Some(root), &plugin::OBJECT);
+    let cluster = top.written(plugin::cluster).unwrap_or_default();
+    let mode = top.get(plugin::mode).unwrap_or(Mode::Enforce);
+    let services = match top.written(plugin::services) {
+        Some(Node::List(nodes)) if role != Role::Edge => {
+            let path = top.path(&Path::Root, plugin::services);
+            read_services(nodes, &path, (cluster, mode), report)
+        }
+        _ => Vec::new(),
+    };
+    let domains = match top.written(plugin::trustDomains) {
+        Some(Node::List(nodes)) => &nodes[..],
+        _ => &[],
+    };
+    let domains = domains
+        .iter()
+        .take(MOST_TRUST_DOMAINS)
+        .filter_map(Text::read);
+    Some(Config {
+        cluster: cluster.to_owned(),
+        role,
+        mode,
+        debug_header: top.get(plugin::debugHeader)?,
+        trust_domains: domains.map(str::to_ascii_lowercase).collect(),
+        services,
+        warnings: Vec::new(),
+    })
 }
 
 #[inline(never)]
 fn read_services(
-    at: At<'_>,
-    role: Role,
-    inherited: Mode,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Service>, Fault> {
-    let mut services: Vec<Service> = Vec::new();
-    let mut more = 0usize;
+    nodes: &[Node<'_>],
+    path: &Path<'_>,
+    plugin: (&str, Mode),
+    report: &mut Report<'_>,
+) -> Vec<Service> {
+    let mut services: Vec<Read<'_>> = Vec::new();
     // In the order of their hosts.
     let mut order: Vec<usize> = Vec::new();
-    at.elements(|at| {
-        if services.len() >= MOST_SERVICES {
-            return Err(at.fault(format!(
-                "is one too many; at most {MOST_SERVICES} services in one plugin"
-            )));
-        }
-        services.push(read_service(at, role, inherited, warnings)?);
-        more = more.saturating_add(warnings.len().saturating_sub(MOST_WARNINGS));
-        warnings.truncate(MOST_WARNINGS);
-        let host = |n: usize| services.get(n).map_or("", |service| &service.host);
+    let star = |node: &Node<'_>| {
+        let host = Fields::of(Some(node), &service::OBJECT).written(service::host);
+        host == Some("*")
+    };
+    let beside = nodes.len() > 1 && nodes.iter().any(star);
+    if beside {
+        let problem = "has \"*\" beside other services; \"*\" may only stand alone";
+        report.fault(path, format_args!("{problem}"));
+    }
+    for (index, node) in nodes.iter().take(MOST_SERVICES).enumerate() {
+        let path = &Path::Index(path, index);
+        let Some(service) = read_service(node, path, plugin, report) else {
+            continue;
+        };
+        services.push((index, node, service));
+        let host = |nth: usize| {
+            services
+                .get(nth)
+                .map_or("", |(_, _, service)| &service.host)
+        };
         let last = services.len().saturating_sub(1);
-        if !index::insert(&mut order, last, host) {
+        if !beside && !index::insert(&mut order, last, host) {
             let host = host(last);
-            return Err(at.fault(format!(
-                "host {host} is there twice; merge the two services"
-            )));
+            report.fault(
+                path,
+                format_args!("host {host} is there twice; merge the two services"),
+            );
+            services.pop();
         }
-        Ok(())
-    })?;
-    if services.is_empty() {
-        return Err(at.fault("is empty; add a service, or remove the plugin"));
     }
-    if services.len() > 1 && services.iter().any(|service| service.host == "*") {
-        return Err(at.fault("has \"*\" beside other services; \"*\" may only stand alone"));
+    if !beside {
+        hosts::apart(&services, path, report);
     }
-    if more > 0 {
-        warnings.push(format!(
-            "and {more} more fields that are not acted on as written"
-        ));
-    }
-    hosts::apart(&services)?;
-    Ok(services)
+    services
+        .into_iter()
+        .map(|(_, _, service)| service)
+        .collect()
 }
 
+/// Nothing where it is wrong in itself, which is told already: what follows from that would be no news.
 #[inline(never)]
 fn read_service(
-    at: At<'_>,
-    role: Role,
-    inherited: Mode,
-    warnings: &mut Vec<String>,
-) -> Result<Service, Fault> {
-    let server = role == Role::Server;
-    let known = if server { SERVER_SERVICE } else { SERVICE };
-    let (mut host, mut mode, mut evacuate) = (None, inherited, false);
-    let (mut routing, mut reject_when_full, mut peer) = (None, false, None);
-    let (mut eject, mut min_percent, mut policy) = (false, None, TrafficPolicy::default());
-    at.fields(known, |name, at| {
-        match name {
-            _ if server && SERVICE.contains(&name) && !known.contains(&name) => {
-                return Err(at.fault("is not for role: server; remove it"));
-            }
-            "host" if at.text()? == "*" => host = Some("*".to_owned()),
-            "host" => host = Some(at.host()?),
-            "mode" if server => mode = at.word(&MODES)?,
-            "mode" => {
-                (mode, evacuate) = at.word(&[
-                    ("enforce", (Mode::Enforce, false)),
-                    ("observe", (Mode::Observe, false)),
-                    ("off", (Mode::Off, false)),
-                    ("evacuate", (Mode::Enforce, true)),
-                ])?;
-            }
-            "routing" => {
-                routing = Some(at.word(&[
-                    ("authority", Routing::Authority),
-                    ("header", Routing::Header),
-                ])?);
-            }
-            "overflow" => eject = at.word(&[("surplus", false), ("eject", true)])?,
-            "minErrorPercent" => min_percent = Some(at.integer(0, 100)?),
-            "whenFull" => reject_when_full = at.word(&[("home", false), ("reject", true)])?,
-            "trafficPolicy" => policy = traffic_policy::read(at, warnings)?,
-            "peers" => peer = Some(read_peers(at)?),
-            _ => return Ok(false),
+    node: &Node<'_>,
+    path: &Path<'_>,
+    plugin: (&str, Mode),
+    report: &mut Report<'_>,
+) -> Option<Service> {
+    let role = report.role;
+    if report.faults.count() > 0 {
+        let mut alone = Report::new(report.source, role);
+        alone.object(node, &service::OBJECT, path);
+        if alone.faults.count() > 0 {
+            return None;
         }
-        Ok(true)
-    })?;
-    let missing = |name: &str, fix: &str| at.fault_in(name, &format!("is missing; add {fix}"));
-    let host = host.ok_or_else(|| missing("host", "the service's host, or \"*\""))?;
-    if server {
-        return Ok(Service {
+    }
+    let fields = Fields::of(Some(node), &service::OBJECT);
+    let host = fields.written(service::host)?.to_ascii_lowercase();
+    let (cluster, inherited) = plugin;
+    if role == Role::Server {
+        return Some(Service {
             host,
-            mode,
+            mode: fields.written(service::receiving).unwrap_or(inherited),
             routing: None,
             rule: Rule::SERVER,
             detection: None,
             peer: None,
         });
     }
-    if eject && (policy.limit.is_none() || policy.detection.is_none()) {
-        return Err(at.fault_in("overflow", "eject wants a limit to overflow and errors that eject; add trafficPolicy.connectionPool and trafficPolicy.outlierDetection, or use surplus"));
+    let (mode, evacuate) = match fields.written(service::mode) {
+        None => (inherited, false),
+        Some(ServiceMode::Enforce) => (Mode::Enforce, false),
+        Some(ServiceMode::Observe) => (Mode::Observe, false),
+        Some(ServiceMode::Off) => (Mode::Off, false),
+        Some(ServiceMode::Evacuate) => (Mode::Enforce, true),
+    };
+    let whole = fields.path(path, service::trafficPolicy);
+    let policy = traffic_policy::read(fields.written(service::trafficPolicy), &whole, report);
+    let TrafficPolicy { limit, detection } = policy;
+    if limit.is_none() && detection.is_none() && !evacuate && mode != Mode::Off {
+        report.warn(&whole, format_args!("says no limit and no errors that eject, so nothing is ever spilled; add connectionPool or outlierDetection, or use mode: evacuate"));
     }
-    if min_percent.is_some() && policy.detection.is_none() {
+    let eject = fields.get(service::overflow) == Some(Overflow::Eject);
+    if eject && (limit.is_none() || detection.is_none()) {
+        let problem = "eject wants a limit to overflow and errors that eject; add trafficPolicy.connectionPool and trafficPolicy.outlierDetection, or use surplus";
+        report.fault(
+            &fields.path(path, service::overflow),
+            format_args!("{problem}"),
+        );
+    }
+    let min_percent = fields.written(service::minErrorPercent);
+    if min_percent.is_some() && detection.is_none() {
         let problem = "wants errors that eject; add trafficPolicy.outlierDetection, or remove it";
-        return Err(at.fault_in("minErrorPercent", problem));
+        report.fault(
+            &fields.path(path, service::minErrorPercent),
+            format_args!("{problem}"),
+        );
     }
-    let (peer, peer_open) = peer.ok_or_else(|| missing("peers", "a list with one peer"))?;
+    let Some(Node::List(peers)) = fields.written(service::peers) else {
+        return None;
+    };
+    let (peer, peer_open) = read_peer(peers.first()?)?;
     if peer.host == host {
-        let problem = "must be the host of the peer's ServiceEntry, not the home service's own";
-        return Err(at.fault_in("peers[0].host", problem));
+        let problem =
+            format_args!("must be the host of the peer's ServiceEntry, not the home service's own");
+        hosts::at_peer(node, path, peer::host.nth, problem, report);
+        return None;
     }
-    Ok(Service {
+    if peer.name == cluster {
+        let problem = format_args!("must be another cluster's name, not our own, {cluster}");
+        hosts::at_peer(node, path, peer::name.nth, problem, report);
+    }
+    Some(Service {
         host,
         mode,
-        routing,
+        routing: fields.written(service::routing),
         rule: Rule {
-            limit: policy.limit,
+            limit,
             evacuate,
             peer_open,
-            reject_when_full,
+            reject_when_full: fields.get(service::whenFull) == Some(WhenFull::Reject),
         },
-        detection: policy.detection.map(|detection| Detection {
+        detection: detection.map(|detection| Detection {
             overflow: eject,
             min_percent,
             ..detection
@@ -297,54 +257,13 @@ fn read_service(
     })
 }
 
-#[inline(never)]
-fn read_peers(at: At<'_>) -> Result<(Peer, bool), Fault> {
-    let mut peers = Vec::new();
-    at.elements(|at| {
-        if !peers.is_empty() {
-            return Err(at.fault("is one too many; this version takes exactly one peer"));
-        }
-        peers.push(read_peer(at)?);
-        Ok(())
-    })?;
-    peers
-        .pop()
-        .ok_or_else(|| at.fault("is empty; add the peer that takes the surplus"))
-}
-
-#[inline(never)]
-fn read_peer(at: At<'_>) -> Result<(Peer, bool), Fault> {
-    let (mut name, mut host, mut open) = (None, None, true);
-    at.fields(PEER, |field, at| {
-        match field {
-            "name" => {
-                let text = at.name()?;
-                if text == names::HOME || text == names::REJECTED {
-                    return Err(at.fault(format!(
-                        "{text} is a word of the metrics; give the peer another name"
-                    )));
-                }
-                name = Some(text);
-            }
-            "host" => host = Some(at.host()?),
-            "mode" => open = at.word(&[("enforce", true), ("drain", false)])?,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    })?;
-    let missing = |field: &str, fix: &str| at.fault_in(field, &format!("is missing; add {fix}"));
-    Ok((
-        Peer {
-            name: name.ok_or_else(|| missing("name", "the peer cluster's name"))?,
-            host: host.ok_or_else(|| {
-                missing(
-                    "host",
-                    "the ServiceEntry host whose endpoint is the peer's gateway",
-                )
-            })?,
-        },
-        open,
-    ))
+fn read_peer(node: &Node<'_>) -> Option<(Peer, bool)> {
+    let fields = Fields::of(Some(node), &peer::OBJECT);
+    let peer = Peer {
+        name: fields.written(peer::name)?.to_owned(),
+        host: fields.written(peer::host)?.to_ascii_lowercase(),
+    };
+    Some((peer, fields.get(peer::mode) == Some(PeerMode::Enforce)))
 }
 
 #[cfg(test)]

@@ -1,252 +1,344 @@
-//! Reads fields out of a tree, so that every complaint names its path and what to write instead.
+//! Reads a tree by a declaration: every mistake is a fault, and what is not acted on a warning.
 
 use core::fmt;
 
-use super::line::line;
+use super::declaration::{Field, Kind, List, Object};
+use super::duration;
+use super::fault::{Fault, Faults, MOST_TOLD, Path};
+use super::fields::{Millis, Value};
+use super::nearest::{self, Known};
 use super::node::Node;
+use super::types::Role;
 
-/// Why a configuration is refused: where, what is wrong, what to do. Displays as one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Where: `services[0].peers[0].host`; empty for the whole.
-    pub path: String,
-    /// What is wrong, and the fix.
-    pub problem: String,
+/// Fields of any name that an object may have.
+const MOST_IN_MAP: usize = 100;
+
+/// What was found so far.
+pub struct Report<'a> {
+    /// The text, for the places of faults in it.
+    pub source: &'a [u8],
+    /// Whose fields there are.
+    pub role: Role,
+    /// What is wrong.
+    pub faults: Faults,
+    /// What was accepted and does something else than one might expect.
+    pub surprises: Warnings,
+    /// What was accepted and is not acted on.
+    pub ignored: Warnings,
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = if self.path.is_empty() {
-            "configuration"
-        } else {
-            &self.path
-        };
-        // What a user wrote is quoted in both.
-        f.write_str(&line(&format!("{path}: {}", self.problem)))
-    }
+/// Warnings, of which so many are kept as are told.
+#[derive(Default)]
+pub struct Warnings {
+    kept: Vec<String>,
+    count: usize,
 }
 
-impl std::error::Error for Fault {}
-
-/// A value and its path.
-#[derive(Clone, Copy)]
-pub struct At<'a> {
-    node: &'a Node<'a>,
-    path: &'a Path<'a>,
-}
-
-/// A path, as a chain down the stack of the reader.
-pub enum Path<'a> {
-    /// The whole configuration.
-    Root,
-    /// A field.
-    Field(&'a Path<'a>, &'a str),
-    /// An element of a list.
-    Index(&'a Path<'a>, usize),
-}
-
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Path::Root => Ok(()),
-            Path::Field(Path::Root, name) => write!(f, "{name:.60}"),
-            Path::Field(up, name) => write!(f, "{up}.{name:.60}"),
-            Path::Index(up, index) => write!(f, "{up}[{index}]"),
+impl Warnings {
+    #[cold]
+    #[inline(never)]
+    fn add(&mut self, path: &Path<'_>, problem: fmt::Arguments<'_>) {
+        self.count = self.count.saturating_add(1);
+        if self.kept.len() < MOST_TOLD {
+            let (path, problem) = (path.to_string(), problem.to_string());
+            self.kept.push(Fault { path, problem }.to_string());
         }
     }
 }
 
-impl<'a> At<'a> {
-    /// The value `node` at `path`.
-    pub fn new(node: &'a Node<'a>, path: &'a Path<'a>) -> Self {
-        At { node, path }
-    }
-
-    /// A complaint about this value.
-    #[cold]
-    pub fn fault(&self, problem: impl Into<String>) -> Fault {
-        self.complain(problem.into())
-    }
-
-    #[inline(never)]
-    fn complain(&self, problem: String) -> Fault {
-        Fault {
-            path: self.path.to_string(),
-            problem,
+impl<'a> Report<'a> {
+    /// Nothing yet of `source`, which is for this role.
+    pub fn new(source: &'a [u8], role: Role) -> Self {
+        Report {
+            source,
+            role,
+            faults: Faults::default(),
+            surprises: Warnings::default(),
+            ignored: Warnings::default(),
         }
     }
 
-    /// A complaint about the field of this name in this object.
+    /// Something is wrong at `path`.
     #[cold]
-    pub fn fault_in(&self, field: &str, problem: &str) -> Fault {
-        let mut fault = self.fault(problem);
-        fault.path.push('.');
-        fault.path.push_str(field);
-        fault
+    pub fn fault(&mut self, path: &Path<'_>, problem: fmt::Arguments<'_>) {
+        self.faults.add(self.source, path, problem);
     }
 
+    /// What is at `path` does something else than one might expect.
     #[cold]
-    fn wrong_kind(&self, wanted: &str) -> Fault {
-        self.fault(format!("must be {wanted}, not {}", self.node.kind()))
+    pub fn warn(&mut self, path: &Path<'_>, problem: fmt::Arguments<'_>) {
+        self.surprises.add(path, problem);
     }
 
-    /// Visits each field of an object; `visit` answers false for a name that it does not know.
-    /// # Errors
-    /// Not an object; the first field not known; what `visit` complains of.
-    pub fn fields(
-        &self,
-        known: &[&str],
-        mut visit: impl FnMut(&str, At<'_>) -> Result<bool, Fault>,
-    ) -> Result<(), Fault> {
-        self.each_field(known, &mut visit)
+    /// What is at `path` is not acted on.
+    #[cold]
+    pub fn ignored(&mut self, path: &Path<'_>) {
+        let problem = format_args!("accepted, and not acted on by this filter");
+        self.ignored.add(path, problem);
     }
 
-    // Not compiled anew for each object of the schema: that would be a fortieth of the module.
+    /// The warnings as lines, those that matter more first, and one that counts those that are not told.
+    pub fn warnings(self) -> Vec<String> {
+        let count = self.surprises.count.saturating_add(self.ignored.count);
+        let mut lines = self.surprises.kept;
+        lines.extend(self.ignored.kept);
+        lines.truncate(MOST_TOLD);
+        let more = count.saturating_sub(lines.len());
+        if more > 0 {
+            lines.push(format!("configuration: and {more} more warnings"));
+        }
+        lines
+    }
+
+    /// Checks an object and all that is in it.
     #[inline(never)]
-    fn each_field(
-        &self,
-        known: &[&str],
-        visit: &mut dyn FnMut(&str, At<'_>) -> Result<bool, Fault>,
-    ) -> Result<(), Fault> {
-        let Node::Map(fields) = self.node else {
-            return Err(self.wrong_kind("an object"));
+    pub fn object(&mut self, node: &Node<'_>, object: &'static Object, path: &Path<'_>) {
+        let Node::Map(fields) = node else {
+            return self.wrong_kind(node, path, format_args!("an object"));
         };
-        for (name, node) in fields {
-            let path = Path::Field(self.path, name);
-            let at = At::new(node, &path);
-            if !visit(name, at)? {
-                return Err(at.fault(format!(
-                    "unknown field; remove it, or use one of: {}",
-                    known.join(", ")
-                )));
+        let (mut a_rule, mut seen) = (false, 0u32);
+        for (nth, (name, node)) in fields.iter().enumerate() {
+            let path = &Path::Field(path, name, Some(nth));
+            let Some((nth, field)) = object.find(name, self.role) else {
+                // One line for a whole DestinationRule.
+                let whole = self.unknown(name, object, path, a_rule);
+                a_rule = a_rule || whole;
+                continue;
+            };
+            let bit = 1u32.wrapping_shl(nth);
+            if seen & bit != 0 {
+                self.fault(path, format_args!("is there twice; remove one of them"));
+            }
+            seen |= bit;
+            if matches!(node, Node::Null) && field.is_nullable() {
+                continue;
+            }
+            let before = self.faults.count();
+            // Of what is missing it says what to add.
+            let hint = if field.is_required() { "" } else { field.fix };
+            self.value(node, &field.kind, hint, path);
+            if field.is_checked() && before == self.faults.count() && says(node, Some(field)) {
+                self.ignored(path);
             }
         }
-        Ok(())
+        for (nth, field) in (0..).zip(object.fields) {
+            let there = seen & 1u32.wrapping_shl(nth) != 0;
+            if field.is_required() && field.is_for(self.role) && !there {
+                let missing = Path::Field(path, field.name, None);
+                self.fault(&missing, format_args!("is missing; add {}", field.fix));
+            }
+        }
     }
 
-    /// Visits each element of a list.
-    /// # Errors
-    /// Not a list; what `visit` complains of.
-    pub fn elements(
-        &self,
-        mut visit: impl FnMut(At<'_>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        self.each_element(&mut visit)
+    #[cold]
+    #[inline(never)]
+    fn unknown(
+        &mut self,
+        name: &str,
+        object: &'static Object,
+        path: &Path<'_>,
+        a_rule: bool,
+    ) -> bool {
+        let role = self.role;
+        if self.faults.is_full() {
+            // It is only counted, and to look for what was meant takes its time.
+            self.fault(path, format_args!(""));
+            return false;
+        }
+        if object.fields.iter().any(|field| field.name == name) {
+            let problem = format_args!("is not for role: {}; remove it", role.word());
+            self.fault(path, problem);
+            return false;
+        }
+        if object.takes_a_policy() && nearest::is_of_a_rule(name) {
+            if !a_rule {
+                self.fault(path, format_args!("is of a whole DestinationRule; paste only what is in its spec.trafficPolicy, and of a subset's own trafficPolicy what is to hold for the service"));
+            }
+            return true;
+        }
+        let fields = object.fields.iter().filter(|field| field.is_for(role));
+        let fields: Vec<&str> = fields.map(|field| field.name).collect();
+        let or = format!("remove it, or use one of: {}", fields.join(", "));
+        match nearest::nearest(name, object, role) {
+            Known::Nothing => self.fault(path, format_args!("unknown field; {or}")),
+            Known::Advice(advice) => self.fault(path, format_args!("unknown field; {advice}")),
+            Known::Near(near) => {
+                self.fault(
+                    path,
+                    format_args!("unknown field; did you mean {near}? If not, {or}"),
+                );
+            }
+        }
+        false
     }
 
     #[inline(never)]
-    fn each_element(
-        &self,
-        visit: &mut dyn FnMut(At<'_>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        let Node::List(list) = self.node else {
-            return Err(self.wrong_kind("a list"));
+    fn value(&mut self, node: &Node<'_>, kind: &Kind, fix: &str, path: &Path<'_>) {
+        match (*kind, node) {
+            (Kind::Object(object), _) => self.object(node, object, path),
+            (Kind::List(list), Node::List(nodes)) => self.list(nodes, list, path),
+            (Kind::Map(kind), Node::Map(fields)) => {
+                if fields.len() > MOST_IN_MAP {
+                    let problem = format_args!("has more than {MOST_IN_MAP} fields");
+                    return self.fault(path, problem);
+                }
+                for (nth, (name, node)) in fields.iter().enumerate() {
+                    self.value(node, kind, fix, &Path::Field(path, name, Some(nth)));
+                }
+            }
+            (Kind::Whole(range), Node::Number(number)) => {
+                self.whole(*number, *range, fix, path);
+            }
+            (Kind::Number(most), Node::Number(number)) => {
+                if !(0.0..=f64::from(most)).contains(number) {
+                    self.fault(path, format_args!("must be a number from 0 to {most}"));
+                }
+            }
+            (Kind::Duration(least), Node::Text(text)) => {
+                if let Err(problem) = duration::check(text, least) {
+                    self.fault(path, format_args!("{problem}"));
+                }
+            }
+            (Kind::Words(words), Node::Text(text)) => {
+                if !words.contains(&&**text) {
+                    let words = words.join(" or ");
+                    self.fault(path, format_args!("must be {words}, not {text:.60}"));
+                }
+            }
+            (Kind::Name(not), Node::Text(text)) => {
+                if !is_name(text, 63) {
+                    self.fault(
+                        path,
+                        format_args!(
+                            "must be 1 to 63 letters, digits, '-', '.' or '_', not {text:.60}"
+                        ),
+                    );
+                } else if not.contains(&&**text) {
+                    self.fault(
+                        path,
+                        format_args!("{text} is a word of the metrics; give the peer another name"),
+                    );
+                }
+            }
+            (Kind::Host | Kind::HostOrStar, Node::Text(text)) => {
+                let star = matches!(kind, Kind::HostOrStar) && text == "*";
+                if !star && (!is_name(text, 253) || text.starts_with('.')) {
+                    self.fault(
+                        path,
+                        format_args!("must be a host name without a port, not {text:.60}"),
+                    );
+                }
+            }
+            (Kind::Boolean, Node::Bool(_)) | (Kind::Text, Node::Text(_)) => {}
+            (Kind::Refused, _) => self.fault(path, format_args!("{fix}")),
+            (Kind::Whole((min, max)), _) => {
+                self.wrong_kind(
+                    node,
+                    path,
+                    format_args!("a whole number from {min} to {max}"),
+                );
+            }
+            (Kind::Number(most), _) => {
+                self.wrong_kind(node, path, format_args!("a number from 0 to {most}"));
+            }
+            (Kind::List(_), _) => self.wrong_kind(node, path, format_args!("a list")),
+            (Kind::Map(_), _) => self.wrong_kind(node, path, format_args!("an object")),
+            (Kind::Boolean, _) => self.wrong_kind(node, path, format_args!("true or false")),
+            _ => self.wrong_kind(node, path, format_args!("a string")),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wrong_kind(&mut self, node: &Node<'_>, path: &Path<'_>, wanted: fmt::Arguments<'_>) {
+        self.fault(path, format_args!("must be {wanted}, not {}", node.kind()));
+    }
+
+    fn list(&mut self, nodes: &[Node<'_>], list: &'static List, path: &Path<'_>) {
+        if nodes.is_empty() && !list.empty.is_empty() {
+            self.fault(path, format_args!("is empty; {}", list.empty));
+        }
+        for (index, node) in nodes.iter().take(list.most).enumerate() {
+            self.value(node, &list.of, "", &Path::Index(path, index));
+        }
+        if nodes.len() > list.most {
+            let path = Path::Index(path, list.most);
+            let (most, noun) = (list.most, list.noun);
+            if most == 1 {
+                let problem = "is one too many; this version takes exactly one";
+                self.fault(&path, format_args!("{problem} {noun}"));
+            } else {
+                self.fault(
+                    &path,
+                    format_args!("is one too many; at most {most} {noun}"),
+                );
+            }
+        }
+    }
+
+    fn whole(&mut self, number: f64, (min, max): (u32, u32), fix: &str, path: &Path<'_>) {
+        if number.fract() == 0.0 && number >= f64::from(min) && number <= f64::from(max) {
+            return;
+        }
+        let (open, close) = if fix.is_empty() {
+            ("", "")
+        } else {
+            (" (", ")")
         };
-        for (index, node) in list.iter().enumerate() {
-            visit(At::new(node, &Path::Index(self.path, index)))?;
-        }
-        Ok(())
-    }
-
-    /// A whole number from `min` to `max`.
-    /// # Errors
-    /// Anything else.
-    #[inline(never)]
-    pub fn integer(&self, min: u32, max: u32) -> Result<u32, Fault> {
-        let Node::Number(number) = *self.node else {
-            return Err(self.wrong_kind(&format!("a whole number from {min} to {max}")));
-        };
-        if number.fract() != 0.0 || number < f64::from(min) || number > f64::from(max) {
-            // Only whole numbers are quoted: to print any double would add a tenth to the module.
-            let got = match number as i64 {
-                whole if whole as f64 == number => format!("not {whole}"),
-                _ => "without a fraction".to_owned(),
-            };
-            return Err(self.fault(format!("must be a whole number from {min} to {max}, {got}")));
-        }
-        // In range and whole, so the cast changes nothing.
-        Ok(number as u32)
-    }
-
-    /// A boolean.
-    /// # Errors
-    /// Anything else.
-    #[inline(never)]
-    pub fn boolean(&self) -> Result<bool, Fault> {
-        match self.node {
-            Node::Bool(value) => Ok(*value),
-            _ => Err(self.wrong_kind("true or false")),
+        let wanted = format_args!("must be a whole number from {min} to {max}");
+        // Only whole numbers are quoted: to print any double would add a tenth to the module.
+        match number as i64 {
+            whole if whole as f64 == number => {
+                self.fault(
+                    path,
+                    format_args!("{wanted}, not {whole}{open}{fix}{close}"),
+                );
+            }
+            _ => self.fault(
+                path,
+                format_args!("{wanted}, without a fraction{open}{fix}{close}"),
+            ),
         }
     }
+}
 
-    /// A string.
-    /// # Errors
-    /// Anything else.
-    #[inline(never)]
-    pub fn text(&self) -> Result<&'a str, Fault> {
-        match self.node {
-            Node::Text(text) => Ok(text),
-            _ => Err(self.wrong_kind("a string")),
-        }
-    }
+fn is_name(text: &str, most: usize) -> bool {
+    let fits = |c: u8| c.is_ascii_alphanumeric() || b"-._".contains(&c);
+    !text.is_empty() && text.len() <= most && text.bytes().all(fits)
+}
 
-    /// An object or a list, whatever is in it.
-    /// # Errors
-    /// Anything else.
-    pub fn composite(&self) -> Result<(), Fault> {
-        match self.node {
-            Node::Map(_) | Node::List(_) => Ok(()),
-            _ => Err(self.wrong_kind("an object or a list")),
-        }
-    }
-
-    /// One of these words.
-    /// # Errors
-    /// Anything else.
-    pub fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, Fault> {
-        let text = self.text()?;
-        words
-            .iter()
-            .find(|(word, _)| *word == text)
-            .map(|(_, value)| *value)
-            .ok_or_else(|| {
-                let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                self.no_such_word(&known, text)
+/// Whether what is checked says more than the default does.
+fn says(node: &Node<'_>, field: Option<&Field>) -> bool {
+    let default = field.and_then(Field::value_if_absent).unwrap_or(0);
+    match node {
+        Node::Null => false,
+        Node::Bool(value) => *value != (default > 0),
+        Node::Number(number) => *number != f64::from(default),
+        Node::Text(text) => match field.map(|field| field.kind) {
+            Some(Kind::Words(words)) => words.get(usize::from(default)) != Some(&&**text),
+            Some(Kind::Duration(_)) => duration::millis(text) != Millis::default(default),
+            _ => !text.is_empty(),
+        },
+        Node::List(nodes) => nodes.iter().any(|node| says(node, None)),
+        Node::Map(fields) => {
+            let object = field.and_then(nearest::inner);
+            fields.iter().any(|(name, node)| {
+                let field =
+                    object.and_then(|object| object.fields.iter().find(|f| f.name == *name));
+                says(node, field)
             })
-    }
-
-    #[inline(never)]
-    fn no_such_word(&self, known: &[&str], text: &str) -> Fault {
-        self.fault(format!("must be {}, not {text:.60}", known.join(" or ")))
-    }
-
-    /// A name that goes into headers and metric labels: 1 to 63 letters, digits, `-`, `.` or `_`.
-    /// # Errors
-    /// Anything else.
-    #[inline(never)]
-    pub fn name(&self) -> Result<String, Fault> {
-        let text = self.text()?;
-        let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        if text.is_empty() || text.len() > 63 || !text.chars().all(fits) {
-            return Err(self.fault(format!(
-                "must be 1 to 63 letters, digits, '-', '.' or '_', not {text:.60}"
-            )));
         }
-        Ok(text.to_owned())
+    }
+}
+
+impl Object {
+    /// The field of this name that the role has, and its place.
+    fn find(&self, name: &str, role: Role) -> Option<(u32, &'static Field)> {
+        let mut fields = (0..).zip(self.fields);
+        fields.find(|(_, field)| field.name == name && field.is_for(role))
     }
 
-    /// A host name as in a ServiceEntry, in lower case: at most 253 letters, digits, `-`, `.` or `_`, no port.
-    /// # Errors
-    /// Anything else.
-    #[inline(never)]
-    pub fn host(&self) -> Result<String, Fault> {
-        let text = self.text()?;
-        let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        if text.is_empty() || text.len() > 253 || !text.chars().all(fits) || text.starts_with('.') {
-            return Err(self.fault(format!(
-                "must be a host name without a port, not {text:.60}"
-            )));
-        }
-        Ok(text.to_ascii_lowercase())
+    fn takes_a_policy(&self) -> bool {
+        core::ptr::eq(self, &super::declared::policy::policy::OBJECT)
     }
 }

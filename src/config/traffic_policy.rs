@@ -1,95 +1,13 @@
-//! `trafficPolicy`, in the vocabulary of a DestinationRule, so that one can be pasted.
-//!
-//! A word that is in no DestinationRule is refused: it is a typo, and a typo in a limit is an outage. A word that is in
-//! one, but that this filter does not act on, is checked for its type and named in a warning.
-//! Source of the vocabulary: istio.io/api `networking/v1/destination_rule.proto`.
+//! What a service's `trafficPolicy` says to this filter, and where it says something else than it does in Istio.
 
-use core::time::Duration;
-
-use super::duration;
-use super::reader::{At, Fault};
+use super::declared::checked::port_policy;
+use super::declared::policy::{http, outlier, policy, pool, tcp};
+use super::fault::Path;
+use super::fields::{Fields, Millis};
+use super::node::Node;
+use super::reader::Report;
 use crate::policy::Detection;
 use crate::policy::answer::Codes;
-
-/// The largest value of a DestinationRule's int32 fields.
-const INT32_MAX: u32 = i32::MAX as u32;
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Integer,
-    Duration,
-    Boolean,
-    Text,
-    Composite,
-}
-
-const POLICY: &[&str] = &[
-    "connectionPool",
-    "outlierDetection",
-    "loadBalancer",
-    "tls",
-    "portLevelSettings",
-    "tunnel",
-    "proxyProtocol",
-    "retryBudget",
-];
-const IGNORED_POLICY: &[(&str, Kind)] = &[
-    ("loadBalancer", Kind::Composite),
-    ("tls", Kind::Composite),
-    ("portLevelSettings", Kind::Composite),
-    ("tunnel", Kind::Composite),
-    ("proxyProtocol", Kind::Composite),
-    ("retryBudget", Kind::Composite),
-];
-const TCP: &[&str] = &[
-    "maxConnections",
-    "connectTimeout",
-    "tcpKeepalive",
-    "maxConnectionDuration",
-    "idleTimeout",
-];
-const IGNORED_TCP: &[(&str, Kind)] = &[
-    ("connectTimeout", Kind::Duration),
-    ("tcpKeepalive", Kind::Composite),
-    ("maxConnectionDuration", Kind::Duration),
-    ("idleTimeout", Kind::Duration),
-];
-const HTTP: &[&str] = &[
-    "http2MaxRequests",
-    "http1MaxPendingRequests",
-    "maxRequestsPerConnection",
-    "maxRetries",
-    "idleTimeout",
-    "h2UpgradePolicy",
-    "useClientProtocol",
-    "maxConcurrentStreams",
-];
-const IGNORED_HTTP: &[(&str, Kind)] = &[
-    ("http1MaxPendingRequests", Kind::Integer),
-    ("maxRequestsPerConnection", Kind::Integer),
-    ("maxRetries", Kind::Integer),
-    ("idleTimeout", Kind::Duration),
-    ("h2UpgradePolicy", Kind::Text),
-    ("useClientProtocol", Kind::Boolean),
-    ("maxConcurrentStreams", Kind::Integer),
-];
-const OUTLIER: &[&str] = &[
-    "consecutive5xxErrors",
-    "consecutiveGatewayErrors",
-    "consecutiveErrors",
-    "interval",
-    "baseEjectionTime",
-    "maxEjectionPercent",
-    "consecutiveLocalOriginFailures",
-    "splitExternalLocalOriginErrors",
-    "minHealthPercent",
-    "outlierDetectionHttpErrorCodes",
-];
-const IGNORED_OUTLIER: &[(&str, Kind)] = &[
-    ("consecutiveLocalOriginFailures", Kind::Integer),
-    ("splitExternalLocalOriginErrors", Kind::Boolean),
-    ("minHealthPercent", Kind::Integer),
-];
 
 /// What a `trafficPolicy` says to this filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,138 +18,122 @@ pub struct TrafficPolicy {
     pub detection: Option<Detection>,
 }
 
-/// Reads a service's `trafficPolicy`. `warnings` gets a line for each field that is accepted and not acted on as written.
-/// # Errors
-/// A word of no DestinationRule, a wrong type, an impossible value.
-pub fn read(at: At<'_>, warnings: &mut Vec<String>) -> Result<TrafficPolicy, Fault> {
-    let mut limit: Option<u32> = None;
-    let mut detection = None;
-    let mut lower = |value: u32| limit = Some(limit.map_or(value, |l| l.min(value)));
-    at.fields(POLICY, |name, at| match name {
-        "connectionPool" => {
-            at.fields(&["tcp", "http"], |name, at| match name {
-                "tcp" => {
-                    at.fields(TCP, |name, at| match name {
-                        "maxConnections" => one_or_more(at).map(&mut lower).map(|()| true),
-                        _ => ignore(IGNORED_TCP, name, at, warnings),
-                    })?;
-                    Ok(true)
-                }
-                "http" => {
-                    at.fields(HTTP, |name, at| match name {
-                        "http2MaxRequests" => one_or_more(at).map(&mut lower).map(|()| true),
-                        _ => ignore(IGNORED_HTTP, name, at, warnings),
-                    })?;
-                    Ok(true)
-                }
-                _ => Ok(false),
-            })?;
-            Ok(true)
-        }
-        "outlierDetection" => {
-            detection = read_detection(at, warnings)?;
-            Ok(true)
-        }
-        _ => ignore(IGNORED_POLICY, name, at, warnings),
-    })?;
-    Ok(TrafficPolicy { limit, detection })
+/// Reads a service's `trafficPolicy`, which is checked.
+#[inline(never)]
+pub(super) fn read(
+    node: Option<&Node<'_>>,
+    path: &Path<'_>,
+    report: &mut Report<'_>,
+) -> TrafficPolicy {
+    let fields = Fields::of(node, &policy::OBJECT);
+    let policy = TrafficPolicy {
+        limit: limit(&fields, path, report),
+        detection: detection(&fields, path, report),
+    };
+    ports(&fields, policy, path, report);
+    policy
 }
 
-/// Defaults are Istio's (`networking/v1/destination_rule.proto`), but for `maxEjectionPercent`: its 10 would hardly divert.
-fn read_detection(at: At<'_>, warnings: &mut Vec<String>) -> Result<Option<Detection>, Fault> {
-    let (mut errors, mut as_the_origin_wrote_it) = (None, None);
-    let mut detection = Detection {
-        consecutive_5xx: 5,
-        consecutive_gateway: 0,
-        interval: 10_000,
-        base_ejection: 30_000,
-        max_percent: 100,
+fn limit(policy: &Fields<'_>, path: &Path<'_>, report: &mut Report<'_>) -> Option<u32> {
+    let pool = Fields::of(policy.written(policy::connectionPool), &pool::OBJECT);
+    let tcp = Fields::of(pool.written(pool::tcp), &tcp::OBJECT).written(tcp::maxConnections);
+    let http = Fields::of(pool.written(pool::http), &http::OBJECT).written(http::http2MaxRequests);
+    let (Some(connections), Some(requests)) = (tcp, http) else {
+        return tcp.or(http);
+    };
+    if connections != requests {
+        let least = connections.min(requests);
+        let path = &policy.path(path, policy::connectionPool);
+        report.warn(path, format_args!("the limit is {least}, the smaller of maxConnections {connections} and http2MaxRequests {requests}: here both count requests in flight, of any protocol; in Istio one is for HTTP/1.1 and the other for HTTP/2"));
+    }
+    Some(connections.min(requests))
+}
+
+/// Defaults are Istio's, but for `maxEjectionPercent`: its 10 would hardly divert.
+fn detection(policy: &Fields<'_>, path: &Path<'_>, report: &mut Report<'_>) -> Option<Detection> {
+    let node = policy.written(policy::outlierDetection)?;
+    let path = &policy.path(path, policy::outlierDetection);
+    let fields = Fields::of(Some(node), &outlier::OBJECT);
+    let consecutive_5xx = errors(&fields, path, report)?;
+    let detection = Detection {
+        consecutive_5xx,
+        consecutive_gateway: fields.get(outlier::consecutiveGatewayErrors)?,
+        interval: fields.get::<Millis>(outlier::interval)?,
+        base_ejection: fields.get::<Millis>(outlier::baseEjectionTime)?,
+        max_percent: fields.get(outlier::maxEjectionPercent)?,
         overflow: false,
-        codes: None,
+        codes: codes(fields.written(outlier::outlierDetectionHttpErrorCodes)),
         min_percent: None,
     };
-    at.fields(OUTLIER, |name, at| {
-        match name {
-            "consecutive5xxErrors" => errors = Some(at.integer(0, INT32_MAX)?),
-            "consecutiveErrors" => {
-                as_the_origin_wrote_it = Some(at.integer(0, INT32_MAX)?);
-                warnings.push(
-                    at.fault("taken as consecutive5xxErrors, its name since Istio 1.7")
-                        .to_string(),
-                );
-            }
-            "consecutiveGatewayErrors" => {
-                detection.consecutive_gateway = at.integer(0, INT32_MAX)?;
-            }
-            "interval" => detection.interval = a_while(at)?,
-            "baseEjectionTime" => detection.base_ejection = a_while(at)?,
-            "maxEjectionPercent" => detection.max_percent = at.integer(0, 100)?,
-            "outlierDetectionHttpErrorCodes" => detection.codes = codes(at)?,
-            _ => return ignore(IGNORED_OUTLIER, name, at, warnings),
-        }
-        Ok(true)
-    })?;
-    if let Some(n) = errors.or(as_the_origin_wrote_it) {
-        detection.consecutive_5xx = n;
+    let percent = detection.max_percent;
+    if percent < 100 {
+        let path = &fields.path(path, outlier::maxEjectionPercent);
+        report.warn(path, format_args!("here {percent} is a share of the requests (in Istio of the hosts), so the others still go to a home that fails; 100, the default, diverts all"));
     }
-    let ejects = detection.consecutive_5xx > 0 || detection.consecutive_gateway > 0;
-    Ok(ejects.then_some(detection))
+    let gateway = detection.consecutive_gateway;
+    if consecutive_5xx > 0 && gateway >= consecutive_5xx {
+        let path = &fields.path(path, outlier::consecutiveGatewayErrors);
+        report.warn(path, format_args!("{gateway} has no effect: these errors are among those of consecutive5xxErrors, {consecutive_5xx}, which come to that number first"));
+    }
+    if consecutive_5xx == 0 && gateway == 0 {
+        let local = fields.written(outlier::consecutiveLocalOriginFailures);
+        if local.is_some_and(|failures| failures > 0) {
+            let path = &fields.path(path, outlier::consecutive5xxErrors);
+            report.warn(path, format_args!("with 0 nothing ejects home: here failures to connect are among these errors, and consecutiveLocalOriginFailures is not acted on"));
+        }
+        return None;
+    }
+    Some(detection)
+}
+
+/// `consecutive5xxErrors`, or what the origin wrote in its place.
+fn errors(fields: &Fields<'_>, path: &Path<'_>, report: &mut Report<'_>) -> Option<u32> {
+    let errors = fields.written(outlier::consecutive5xxErrors);
+    if let Some(old @ 1..) = fields.written(outlier::consecutiveErrors) {
+        let path = &fields.path(path, outlier::consecutiveErrors);
+        if errors.is_none() {
+            report.warn(path, format_args!("taken as consecutive5xxErrors: {old}; Istio ignores it since 1.7, and took it for gateway errors alone from 1.1 to 1.6"));
+            return Some(old);
+        }
+        report.warn(
+            path,
+            format_args!("ignored, as by Istio since 1.7; consecutive5xxErrors holds"),
+        );
+    }
+    errors.or_else(|| fields.get(outlier::consecutive5xxErrors))
 }
 
 /// `None` where the list is empty, as Istio has it.
-#[inline(never)]
-fn codes(at: At<'_>) -> Result<Option<Codes>, Fault> {
-    let mut codes = None;
-    at.elements(|at| {
-        let all: Codes = codes.unwrap_or_default();
-        codes = Some(all.with(at.integer(100, 599)?));
-        Ok(())
-    })?;
-    Ok(codes)
-}
-
-fn duration(at: At<'_>) -> Result<Duration, Fault> {
-    duration::parse(at.text()?).map_err(|problem| at.fault(problem))
-}
-
-/// Milliseconds, at least 1, which is Istio's least too.
-fn a_while(at: At<'_>) -> Result<u64, Fault> {
-    match u64::try_from(duration(at)?.as_millis()) {
-        Ok(millis @ 1..) => Ok(millis),
-        _ => Err(at.fault("must be at least 1ms")),
-    }
-}
-
-fn one_or_more(at: At<'_>) -> Result<u32, Fault> {
-    at.integer(1, INT32_MAX).map_err(|mut fault| {
-        fault
-            .problem
-            .push_str(" (to send everything to the peer, use mode: evacuate)");
-        fault
-    })
-}
-
-fn ignore(
-    table: &[(&str, Kind)],
-    name: &str,
-    at: At<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<bool, Fault> {
-    let Some((_, kind)) = table.iter().find(|(known, _)| *known == name) else {
-        return Ok(false);
+fn codes(node: Option<&Node<'_>>) -> Option<Codes> {
+    let Some(Node::List(nodes)) = node else {
+        return None;
     };
-    match kind {
-        Kind::Integer => at.integer(0, INT32_MAX).map(|_| ())?,
-        Kind::Duration => duration(at).map(|_| ())?,
-        Kind::Boolean => at.boolean().map(|_| ())?,
-        Kind::Text => at.text().map(|_| ())?,
-        Kind::Composite => at.composite()?,
+    let mut codes: Option<Codes> = None;
+    for node in nodes {
+        if let Node::Number(code) = node {
+            codes = Some(codes.unwrap_or_default().with(*code as u32));
+        }
     }
-    warnings.push(
-        at.fault("accepted, and not acted on by this filter")
-            .to_string(),
-    );
-    Ok(true)
+    codes
+}
+
+/// In Istio a port with settings of its own has nothing of what is on top; here what is on top holds for it too.
+fn ports(fields: &Fields<'_>, policy: TrafficPolicy, path: &Path<'_>, report: &mut Report<'_>) {
+    let Some(Node::List(nodes)) = fields.written(policy::portLevelSettings) else {
+        return;
+    };
+    let path = &fields.path(path, policy::portLevelSettings);
+    for (index, node) in nodes.iter().enumerate() {
+        let path = &Path::Index(path, index);
+        let entry = Fields::of(Some(node), &port_policy::OBJECT);
+        let says = entry.written(port_policy::tls).is_some()
+            || entry.written(port_policy::loadBalancer).is_some();
+        if policy.limit.is_some() || policy.detection.is_some() {
+            report.warn(path, format_args!("not acted on: what trafficPolicy says on top holds for this port too; in Istio a port that is listed here inherits nothing of it"));
+        } else if says {
+            report.ignored(path);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -46,27 +46,28 @@ fn defaults_are_istios_but_for_the_percentage() {
 
 #[test]
 fn without_the_field_nothing_is_detected() {
-    assert_eq!(whole(json!({})), Ok((None, vec![])));
-    assert_eq!(whole(json!({"trafficPolicy": {}})), Ok((None, vec![])));
+    for service in [json!({}), json!({"trafficPolicy": {}})] {
+        assert_eq!(whole(service).map(|(detection, _)| detection), Ok(None));
+    }
 }
 
 #[test]
 fn each_field_is_read() {
     let detection = read(json!({
         "consecutive5xxErrors": 7, "consecutiveGatewayErrors": 2, "interval": "1m30s",
-        "baseEjectionTime": "250ms", "maxEjectionPercent": 0,
+        "baseEjectionTime": "250ms", "maxEjectionPercent": 1,
     }));
     let expected = Detection {
         consecutive_5xx: 7,
         consecutive_gateway: 2,
         interval: 90_000,
         base_ejection: 250,
-        max_percent: 0,
+        max_percent: 1,
         overflow: false,
         codes: None,
         min_percent: None,
     };
-    assert_eq!(detection, Ok((Some(expected), vec![])));
+    assert_eq!(detection.map(|(read, _)| read), Ok(Some(expected)));
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn zero_disables_one_threshold_and_two_disable_detection() {
 #[test]
 fn the_old_name_is_taken_with_a_warning_and_the_new_one_wins() {
     let warning = format!(
-        "{PATH}.consecutiveErrors: taken as consecutive5xxErrors, its name since Istio 1.7"
+        "{PATH}.consecutiveErrors: taken as consecutive5xxErrors: 1; Istio ignores it since 1.7, and took it for gateway errors alone from 1.1 to 1.6"
     );
     let one = Detection {
         consecutive_5xx: 1,
@@ -101,10 +102,14 @@ fn the_old_name_is_taken_with_a_warning_and_the_new_one_wins() {
         json!({"consecutiveErrors": 9, "consecutive5xxErrors": 1}),
         json!({"consecutive5xxErrors": 1, "consecutiveErrors": 9}),
     ] {
-        assert_eq!(read(both), Ok((Some(one), vec![warning.clone()])));
+        let ignored = format!(
+            "{PATH}.consecutiveErrors: ignored, as by Istio since 1.7; consecutive5xxErrors holds"
+        );
+        assert_eq!(read(both), Ok((Some(one), vec![ignored])));
     }
-    let off = read(json!({"consecutiveErrors": 0}));
-    assert_eq!(off, Ok((None, vec![warning])));
+    // To Istio, which does not look, as to us: as if it were absent.
+    let zero = read(json!({"consecutiveErrors": 0}));
+    assert_eq!(zero, Ok((Some(DEFAULT), vec![])));
 }
 
 #[test]
@@ -128,7 +133,7 @@ fn what_is_not_acted_on_is_checked_and_named() {
 
 #[test]
 fn bad_values_are_refused_with_their_path() {
-    let number = "must be a whole number from 0 to 2147483647";
+    let number = "must be a whole number from 0 to 4294967295";
     for (field, value, problem) in [
         (
             "consecutive5xxErrors",
@@ -143,17 +148,17 @@ fn bad_values_are_refused_with_their_path() {
         (
             "consecutiveErrors",
             json!(1.5),
-            &*format!("{number}, without a fraction"),
+            "must be a whole number from 0 to 2147483647, without a fraction",
         ),
         (
             "consecutiveGatewayErrors",
-            json!(2_147_483_648u64),
-            &*format!("{number}, not 2147483648"),
+            json!(4_294_967_296u64),
+            &*format!("{number}, not 4294967296"),
         ),
         (
             "maxEjectionPercent",
             json!(101),
-            "must be a whole number from 0 to 100, not 101",
+            "must be a whole number from 1 to 100, not 101 (Istio reads 0 as not set, which is Envoy's 10; to divert nothing, use mode: observe)",
         ),
         ("interval", json!("0s"), "must be at least 1ms"),
         ("interval", json!("999us"), "must be at least 1ms"),
@@ -174,7 +179,9 @@ fn bad_values_are_refused_with_their_path() {
         );
     }
     let refused = read(json!({"consecutive5xxErorrs": 5})).expect_err("must be refused");
-    let unknown = format!("{PATH}.consecutive5xxErorrs: unknown field; remove it, or use one of: ");
+    let unknown = format!(
+        "{PATH}.consecutive5xxErorrs: unknown field; did you mean consecutive5xxErrors? If not, "
+    );
     assert!(refused.starts_with(&unknown), "{refused}");
     assert!(read(json!([])).is_err() && read(json!(null)).is_err());
 }

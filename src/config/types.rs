@@ -1,5 +1,6 @@
 //! What a configuration says, once it is read.
 
+use super::declaration::words;
 use crate::policy::{Detection, Rule};
 
 /// The configuration of one plugin in one proxy.
@@ -17,64 +18,96 @@ pub struct Config {
     pub trust_domains: Vec<String>,
     /// The services looked after: at least one, but none where the role is edge.
     pub services: Vec<Service>,
-    /// What was accepted and is not acted on: a line each, for the log.
+    /// What was accepted and does not do what one might expect of it: a line each, for the log.
     pub warnings: Vec<String>,
 }
 
-/// Which side of a request the plugin is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It sends: the surplus goes to the peer.
-    Client,
-    /// It receives: it tells guests from home's own requests, and counts both.
-    Server,
-    /// It guards an entrance to the mesh: it removes the filter's headers from what nobody of the mesh sent.
-    Edge,
+words! {
+    /// Which side of a request the plugin is on.
+    pub enum Role {
+        /// It sends: the surplus goes to the peer.
+        Client = "client",
+        /// It receives: it tells guests from home's own requests, and counts both.
+        Server = "server",
+        /// It guards an entrance to the mesh: it removes the filter's headers from what nobody of the mesh sent.
+        Edge = "edge",
+    }
 }
 
 impl Role {
     /// All roles.
     pub const ALL: [Role; 3] = [Role::Client, Role::Server, Role::Edge];
 
-    /// The word that users write and see.
-    pub fn word(self) -> &'static str {
-        match self {
-            Role::Client => "client",
-            Role::Server => "server",
-            Role::Edge => "edge",
-        }
+    /// Its bit in a set of roles.
+    pub const fn bit(self) -> u8 {
+        1 << self as u8
     }
 }
 
-/// What happens to decisions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// They are carried out.
-    Enforce,
-    /// They are counted, and change nothing.
-    Observe,
-    /// There are none.
-    Off,
-}
-
-impl Mode {
-    /// The word that users write and see.
-    pub fn word(self) -> &'static str {
-        match self {
-            Mode::Enforce => "enforce",
-            Mode::Observe => "observe",
-            Mode::Off => "off",
-        }
+words! {
+    /// What happens to decisions.
+    pub enum Mode {
+        /// They are carried out.
+        Enforce = "enforce",
+        /// They are counted, and change nothing.
+        Observe = "observe",
+        /// There are none.
+        Off = "off",
     }
 }
 
-/// How a spilled request is led to its peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Routing {
-    /// `:authority` becomes the peer's host.
-    Authority,
-    /// `x-peer-spillover-to` names the peer, for a route to match.
-    Header,
+words! {
+    /// What happens to a service's decisions.
+    pub enum ServiceMode {
+        /// As [`Mode::Enforce`].
+        Enforce = "enforce",
+        /// As [`Mode::Observe`].
+        Observe = "observe",
+        /// As [`Mode::Off`].
+        Off = "off",
+        /// Everything that may spill goes to the peer.
+        Evacuate = "evacuate",
+    }
+}
+
+words! {
+    /// How a spilled request is led to its peer.
+    pub enum Routing {
+        /// `:authority` becomes the peer's host.
+        Authority = "authority",
+        /// `x-peer-spillover-to` names the peer, for a route to match.
+        Header = "header",
+    }
+}
+
+words! {
+    /// What a request that finds no room is.
+    pub enum Overflow {
+        /// It leaves, and that is all.
+        Surplus = "surplus",
+        /// It is an error of home's besides.
+        Eject = "eject",
+    }
+}
+
+words! {
+    /// What happens to a request that no peer may take.
+    pub enum WhenFull {
+        /// It goes home all the same.
+        Home = "home",
+        /// It is answered 503.
+        Reject = "reject",
+    }
+}
+
+words! {
+    /// Whether a peer is sent anything new.
+    pub enum PeerMode {
+        /// It is.
+        Enforce = "enforce",
+        /// It is not.
+        Drain = "drain",
+    }
 }
 
 /// One service.

@@ -18,7 +18,7 @@ use super::slot;
 use super::tick::TICK;
 use super::trap;
 use super::worker;
-use crate::config::{self, Fault, Role, Routing};
+use crate::config::{self, Faults, Role, Routing};
 use crate::names::{self, metric};
 
 /// Until the first tick, at which a configuration is known to run.
@@ -64,21 +64,22 @@ impl Root {
         }
     }
 
-    fn load(&mut self, bytes: &[u8], name: &str) -> Result<(), Fault> {
-        let config = config::parse(bytes)?;
-        let gateway = host::property(host::NODE_ID)
-            .is_some_and(|id| !id.starts_with("sidecar~") && id.contains('~'));
+    fn load(&mut self, bytes: &[u8], name: &str) -> Result<(), Faults> {
+        let mut config = config::parse(bytes)?;
+        let node = host::property(host::NODE_ID).unwrap_or_default();
+        let gateway = !node.starts_with("sidecar~") && node.contains('~');
         // On a gateway or a waypoint a peer's authority would have to be public.
         let default_routing = if gateway {
             Routing::Header
         } else {
             Routing::Authority
         };
-        let warnings = config.warnings.join("; ");
+        let mut warnings = core::mem::take(&mut config.warnings);
+        warnings.extend(config::hosts::short(&config.services, &node));
         let digest = running::digest(bytes);
         let plugin = Plugin::new(config, digest, name, default_routing)?;
-        if !warnings.is_empty() {
-            notice::once(name, Level::Warn, &warnings);
+        for warning in warnings {
+            notice::once(name, Level::Warn, &warning);
         }
         if let Some(before) = running::current(name, plugin.role) {
             plugin.go_on(&before);
@@ -98,7 +99,7 @@ impl Root {
     ///
     /// **Invariant: it goes on with nothing but what ran in the same role on the same side of the proxy.** Another role, or
     /// the other side's configuration, would do to its requests what nobody asked for.
-    fn refuse(&mut self, fault: &Fault, name: &str, role: Option<Role>) -> bool {
+    fn refuse(&mut self, faults: &Faults, name: &str, role: Option<Role>) -> bool {
         if let Some(counter) = host::metric(
             Kind::Counter,
             &metric(&[("plugin", name)], "config_rejected"),
@@ -114,8 +115,10 @@ impl Root {
         } else {
             "every request passes untouched"
         };
-        let line = format!("configuration rejected, {then}: {fault}");
-        notice::once(name, Level::Error, &line);
+        for fault in faults.lines() {
+            let line = format!("configuration rejected, {then}: {fault}");
+            notice::once(name, Level::Error, &line);
+        }
         goes_on || !runs || running::same_module(name)
     }
 
@@ -210,7 +213,7 @@ impl RootContext for Root {
         let bytes = host::configuration(size);
         let accepted = match self.load(&bytes, &name) {
             Ok(()) => true,
-            Err(fault) => self.refuse(&fault, &name, config::role(&bytes)),
+            Err(faults) => self.refuse(&faults, &name, config::role(&bytes)),
         };
         callback::ends();
         accepted
