@@ -11,7 +11,7 @@ use super::node::Node;
 use super::types::Role;
 
 /// Fields of any name that an object may have.
-const MOST_IN_MAP: usize = 100;
+pub(super) const MOST_IN_MAP: usize = 100;
 
 /// What was found so far.
 pub struct Report<'a> {

@@ -21,6 +21,8 @@ enum Task {
     Image(xtask::image::ImageTask),
     /// Run the tests of policy and configuration on bare WebAssembly, under Node.
     PolicyWasm,
+    /// Write docs/configuration.md and docs/configuration.schema.json, from the declaration of the configuration.
+    Config,
     /// Check the format and the lints.
     Lint,
     /// Fetch Envoy, and print where it is.
@@ -41,6 +43,7 @@ fn main() -> Result<()> {
         }
         Task::Image(task) => xtask::image::run(&task)?,
         Task::PolicyWasm => xtask::policy::test_on_bare_wasm()?,
+        Task::Config => xtask::config::write()?,
         Task::Lint => xtask::lint::lint()?,
         Task::Envoy => println!("{}", xtask::tools::envoy()?.display()),
     }
