@@ -273,3 +273,7 @@ mod tests;
 #[cfg(test)]
 #[path = "bounds_test.rs"]
 mod bounds;
+
+#[cfg(test)]
+#[path = "rules_test.rs"]
+mod rules;
