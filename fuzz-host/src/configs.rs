@@ -110,7 +110,7 @@ fn detection(rng: &mut Rng) -> Value {
         detection["consecutiveGatewayErrors"] = json!(rng.pick(&[0, 1, 2]));
     }
     if rng.chance(200) {
-        detection["maxEjectionPercent"] = json!(rng.pick(&[0, 1, 50, 100]));
+        detection["maxEjectionPercent"] = json!(rng.pick(&[1, 50, 99, 100]));
     }
     detection
 }
