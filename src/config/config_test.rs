@@ -355,3 +355,31 @@ fn a_word_of_no_destination_rule_is_refused() {
         );
     }
 }
+
+/// Which of the two would hold is nobody's guess.
+#[test]
+fn a_field_that_is_there_twice_is_refused_wherever_it_is() {
+    for (once, path) in [
+        ("\"cluster\":", "cluster"),
+        (
+            "\"host\":\"a.istio.gke.global\",",
+            "services[0].peers[0].host",
+        ),
+        (
+            "\"maxConnections\":1",
+            "services[0].trafficPolicy.connectionPool.tcp.maxConnections",
+        ),
+    ] {
+        let again = match once.ends_with(':') {
+            true => format!("{once}\"again\",{once}"),
+            false => format!("{once},{once}").replace(",,", ","),
+        };
+        let text = good().to_string();
+        assert_eq!(text.matches(once).count(), 1, "{text}");
+        let faults = parse(text.replace(once, &again).as_bytes()).expect_err("must be refused");
+        assert_eq!(
+            faults.to_string(),
+            format!("{path}: is there twice; remove one of them")
+        );
+    }
+}

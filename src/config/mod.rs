@@ -277,3 +277,7 @@ mod bounds;
 #[cfg(test)]
 #[path = "rules_test.rs"]
 mod rules;
+
+#[cfg(test)]
+#[path = "told_test.rs"]
+mod told;

@@ -250,7 +250,7 @@ fn change(value: &mut Value, nth: &[prop::sample::Index], how: u8, mistake: &Val
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     /// Nothing but the rules between fields refuses what the declaration gives.
     #[test]

@@ -1,0 +1,222 @@
+//! What is told of a configuration: a warning where it helps and nowhere else, all mistakes at once, and the nearest word.
+
+use super::rules::{POLICY, accepted, beside, refused, silent, tcp, warned};
+use super::tests::{good, with};
+use super::*;
+use serde_json::json;
+
+/// A policy with neither limit nor detection never spills.
+#[test]
+fn a_policy_with_neither_limit_nor_detection_is_told_that_it_never_spills() {
+    let never = ": says no limit and no errors that eject, so nothing is ever spilled; add connectionPool or outlierDetection, or use mode: evacuate";
+    assert_eq!(warned(json!({})), never);
+    assert_eq!(
+        warned(json!({"outlierDetection": {"consecutive5xxErrors": 0}})),
+        never
+    );
+    for mode in ["evacuate", "off"] {
+        let mut whole = with("/services/0/trafficPolicy", json!({}));
+        whole["services"][0]["mode"] = json!(mode);
+        let config = parse(whole.to_string().as_bytes()).expect("good");
+        assert_eq!(config.warnings, [""; 0], "{mode}");
+    }
+    silent(json!({"outlierDetection": {}}));
+}
+
+/// `consecutiveGatewayErrors` at or above `consecutive5xxErrors` (default 5) has no effect.
+#[test]
+fn gateway_errors_that_cannot_eject_are_told_of() {
+    for (errors, gateway) in [(json!(null), 5), (json!(null), 9), (json!(3), 3)] {
+        let policy = json!({"outlierDetection": {"consecutive5xxErrors": errors, "consecutiveGatewayErrors": gateway}});
+        let warning = warned(policy);
+        let expected = format!(
+            "outlierDetection.consecutiveGatewayErrors: {gateway} has no effect: these errors are among those of consecutive5xxErrors, "
+        );
+        assert!(warning.starts_with(&expected), "{warning}");
+    }
+    for (errors, gateway) in [(5, 4), (0, 9), (5, 0)] {
+        silent(
+            json!({"outlierDetection": {"consecutive5xxErrors": errors, "consecutiveGatewayErrors": gateway}}),
+        );
+    }
+}
+
+/// `consecutive5xxErrors: 0` with local-origin failures alone leaves nothing that ejects.
+#[test]
+fn local_origin_failures_alone_are_told_that_they_eject_nothing() {
+    let policy = beside(
+        "outlierDetection",
+        json!({
+            "consecutive5xxErrors": 0, "consecutiveLocalOriginFailures": 3, "splitExternalLocalOriginErrors": true,
+        }),
+    );
+    let (service, warnings) = accepted(policy);
+    assert_eq!(service.detection, None);
+    let told = "with 0 nothing ejects home: here failures to connect are among these errors, and consecutiveLocalOriginFailures is not acted on";
+    assert_eq!(
+        warnings[0],
+        format!("{POLICY}.outlierDetection.consecutive5xxErrors: {told}")
+    );
+}
+
+/// `keepAlive` → `tcpKeepalive`; `circuitBreaker` is in no DestinationRule → connectionPool and outlierDetection.
+#[test]
+fn a_field_of_no_rule_is_told_the_nearest_word() {
+    let near = |policy, near: &str| {
+        let fault = refused(policy);
+        assert!(
+            fault.contains(&format!(": unknown field; {near}")),
+            "{fault}"
+        );
+    };
+    near(tcp("keepAlive", json!({})), "did you mean tcpKeepalive?");
+    near(
+        beside("circuitBreaker", json!({})),
+        "no DestinationRule has it; use connectionPool and outlierDetection",
+    );
+    near(
+        beside("circuit_breakers", json!({})),
+        "no DestinationRule has it; use connectionPool and outlierDetection",
+    );
+    // In its wrong place.
+    near(
+        beside("maxConnections", json!(1)),
+        "did you mean services.trafficPolicy.connectionPool.tcp.maxConnections?",
+    );
+    // A word that is near to none is guessed at by nobody.
+    near(beside("weight", json!(1)), "remove it, or use one of: ");
+}
+
+/// No warning for a field that has its default value.
+#[test]
+fn a_field_at_its_default_is_not_warned_of() {
+    silent(json!({
+        "connectionPool": {
+            "tcp": {"maxConnections": 1, "connectTimeout": "10s", "idleTimeout": "1h", "tcpKeepalive": {}},
+            "http": {
+                "http2MaxRequests": 1, "http1MaxPendingRequests": 0, "maxRequestsPerConnection": 0, "maxRetries": 0,
+                "idleTimeout": "60m", "h2UpgradePolicy": "DEFAULT", "useClientProtocol": false, "maxConcurrentStreams": 0,
+            },
+        },
+        "outlierDetection": {
+            "consecutive5xxErrors": 5, "consecutiveGatewayErrors": 0, "interval": "10s", "baseEjectionTime": "30s",
+            "maxEjectionPercent": 100, "outlierDetectionHttpErrorCodes": [], "consecutiveLocalOriginFailures": 0,
+            "splitExternalLocalOriginErrors": false, "minHealthPercent": 0,
+        },
+        "loadBalancer": {"simple": "UNSPECIFIED", "localityLbSetting": {"enabled": null}},
+        "tls": {"mode": "DISABLE", "subjectAltNames": []}, "portLevelSettings": [], "proxyProtocol": {"version": "V1"},
+    }));
+}
+
+/// All mistakes at once, not one a round, each with its line and column where the text has several.
+#[test]
+fn all_mistakes_are_told_at_once_with_line_and_column() {
+    let text = r#"
+{
+  "version": 2, "cluster": "a b",
+  "services": [
+    {"host": "a.x", "whenful": "reject",
+     "peers": [{"name": "g:\"[,", "host": "a.y"}, {}]},
+    {"host": "b.x"}
+  ]
+}"#;
+    let lines: Vec<String> = parse(text.as_bytes())
+        .expect_err("refused")
+        .lines()
+        .collect();
+    let begin = [
+        "version (line 3, column 3): must be a whole number from 1 to 1, not 2",
+        "cluster (line 3, column 17): must be 1 to 63 letters, ",
+        "services[0].whenful (line 5, column 21): unknown field; did you mean whenFull?",
+        "services[0].peers[0].name (line 6, column 17): must be 1 to 63 letters, ",
+        "services[0].peers[1] (line 6, column 51): is one too many; ",
+        // Of the object that lacks it.
+        "services[1].peers (line 7, column 5): is missing; add a list with one peer",
+    ];
+    assert_eq!(lines.len(), begin.len(), "{lines:#?}");
+    for (line, begin) in lines.iter().zip(begin) {
+        assert!(line.starts_with(begin), "{line}");
+    }
+    // Of a single line, as Istio gives it, the path says all.
+    let single = text.replace('\n', " ");
+    let first = parse(single.as_bytes())
+        .expect_err("refused")
+        .lines()
+        .next();
+    assert_eq!(
+        first.as_deref(),
+        Some("version: must be a whole number from 1 to 1, not 2")
+    );
+}
+
+#[test]
+fn of_many_mistakes_twenty_are_told_and_the_others_counted() {
+    let mut whole = good();
+    let service = whole["services"][0].clone();
+    whole["services"] = (0..50)
+        .map(|n| {
+            let mut service = service.clone();
+            service["whenFull"] = json!(n);
+            service
+        })
+        .collect();
+    let faults = parse(whole.to_string().as_bytes()).expect_err("refused");
+    let lines: Vec<String> = faults.lines().collect();
+    assert_eq!(lines.len(), fault::MOST_TOLD + 1);
+    assert_eq!(
+        lines[19],
+        "services[19].whenFull: must be a string, not a number"
+    );
+    assert_eq!(lines[20], "configuration: and 30 more mistakes");
+}
+
+/// What follows from a mistake is none of its own: the service without a limit has one, once its name is right.
+#[test]
+fn what_follows_from_a_mistake_is_not_told() {
+    let mut whole = good();
+    whole["services"][0]["overflow"] = json!("eject");
+    whole["services"][0]["trafficPolicy"] = json!({"conectionPool": {}, "outlierDetection": {}});
+    let faults = parse(whole.to_string().as_bytes()).expect_err("refused");
+    assert_eq!(faults.count(), 1, "{faults}");
+}
+
+/// A warning is a line of its own.
+#[test]
+fn each_warning_is_an_entry_of_its_own() {
+    let policy = json!({
+        "connectionPool": {"tcp": {"maxConnections": 1}, "http": {"maxRetries": 1}},
+        "outlierDetection": {"consecutiveErrors": 1, "maxEjectionPercent": 50}, "tls": {"mode": "SIMPLE"},
+    });
+    let (_, warnings) = accepted(policy);
+    let paths: Vec<&str> = warnings
+        .iter()
+        .filter_map(|line| line.split(": ").next())
+        .collect();
+    let expected = [
+        "outlierDetection.consecutiveErrors",
+        "outlierDetection.maxEjectionPercent",
+        "connectionPool.http.maxRetries",
+        "tls",
+    ];
+    assert_eq!(paths, expected.map(|path| format!("{POLICY}.{path}")));
+}
+
+/// | a whole `spec` pasted (`subsets`, `exportTo`, `workloadSelector`) | – | the refusal says what to paste |
+#[test]
+fn of_a_whole_rule_it_is_told_once_what_to_paste() {
+    let advice = "is of a whole DestinationRule; paste only what is in its spec.trafficPolicy, and of a subset's own trafficPolicy what is to hold for the service";
+    let spec = json!({
+        "host": "a", "exportTo": ["."], "workloadSelector": {}, "trafficPolicy": {},
+        // A limit in a subset too.
+        "subsets": [{"name": "v1", "trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": 1}}}}],
+    });
+    assert!(refused(spec.clone()).ends_with(advice));
+    let whole = json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {}, "spec": spec});
+    assert!(refused(whole).ends_with(advice));
+    for field in ["subsets", "exportTo", "workloadSelector"] {
+        assert_eq!(
+            refused(beside(field, json!([]))),
+            format!("{field}: {advice}")
+        );
+    }
+}
