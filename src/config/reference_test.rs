@@ -273,6 +273,68 @@ proptest! {
     }
 }
 
+/// A value of this kind.
+fn sample(kind: &Kind, role: Role) -> Value {
+    match *kind {
+        Kind::Boolean => json!(true),
+        Kind::Text => json!("x"),
+        Kind::Whole((min, _)) => json!(min),
+        Kind::Number(_) => json!(0.5),
+        Kind::Duration(_) => json!("1s"),
+        Kind::Name(_) => json!("n"),
+        Kind::Host => json!("a.b"),
+        Kind::HostOrStar => json!("a.c"),
+        Kind::Words(words) => json!(words[0]),
+        Kind::Object(object) => {
+            let fields = object.fields.iter().filter(|field| field.is_for(role));
+            let fields = fields.filter(|field| !matches!(field.kind, Kind::Refused));
+            let value = |field: &Field| match field.name {
+                "role" => json!(role.word()),
+                _ => sample(&field.kind, role),
+            };
+            fields
+                .map(|field| (field.name.to_owned(), value(field)))
+                .collect()
+        }
+        Kind::List(list) => json!([sample(&list.of, role)]),
+        Kind::Map(kind) => json!({"x": sample(kind, role)}),
+        Kind::Refused => json!(null),
+    }
+}
+
+/// Every mistake that is listed, at every place where a configuration can have one.
+#[test]
+fn the_two_agree_on_every_mistake_at_every_place() {
+    for role in Role::ALL {
+        let whole = sample(&Kind::Object(&plugin::OBJECT), role);
+        assert!(VALIDATOR.is_valid(&whole), "{whole}");
+        let mut places = vec![String::new()];
+        let mut next = 0;
+        while let Some(at) = places.get(next).cloned() {
+            match &whole.pointer(&at) {
+                Some(Value::Object(map)) => {
+                    places.extend(map.keys().map(|key| format!("{at}/{key}")))
+                }
+                Some(Value::Array(_)) => places.push(format!("{at}/0")),
+                _ => {}
+            }
+            next += 1;
+        }
+        assert!(
+            role != Role::Client || places.len() > 100,
+            "{}",
+            places.len()
+        );
+        for place in places {
+            for mistake in mistakes() {
+                let mut wrong = whole.clone();
+                *wrong.pointer_mut(&place).expect("a place") = mistake.clone();
+                agree(&wrong).unwrap_or_else(|error| panic!("{place}: {mistake}: {error}"));
+            }
+        }
+    }
+}
+
 /// Each rule that the schema does not know refuses something that the schema takes.
 #[test]
 fn each_rule_outside_of_the_schema_is_one() {
