@@ -1,7 +1,7 @@
 //! What a declaration is made of: objects, their fields, and what each field may be.
 //!
 //! **Invariant: what a configuration may say is said once, in [`super::declared`].** The reader, the JSON Schema and the
-//! reference page are made from it. Its prose is not in the module: there it would be a twentieth of the bytes.
+//! reference page are made from it. Its prose is not in the module, where nobody would read it.
 
 use core::marker::PhantomData;
 

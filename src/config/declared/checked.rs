@@ -5,7 +5,7 @@ use crate::config::declaration::{Field, Key, Kind, Least, List, Object, Words, o
 use crate::config::fields::{Any, Millis};
 
 const TEXT: Field = Field::new(Kind::Text);
-/// The largest whole number that a double holds exactly is larger, and so is Istio's: nobody's ring is.
+/// Istio's are uint64, without a bound. Envoy refuses far smaller ones.
 const UINT64: Field = Field::new(UINT32);
 const PERCENT: Field = Field::new(Kind::Number(100)).nullable();
 const ONE_LIMIT: Field = Field::new(Kind::Refused).hint(&"is not taken for one port: here a service has one limit and one detection for all its ports; put it in trafficPolicy itself",
