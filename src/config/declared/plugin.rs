@@ -83,7 +83,7 @@ object! {
     /// The same service in another cluster.
     peer = "services[].peers[]" {
         /// The peer's name, in metrics and in `x-peer-spillover-to`; not this cluster's own.
-        name: Text = Field::new(Kind::Name(&(&[names::HOME, names::REJECTED] as Words))).required(&"the peer cluster's name");
+        name: Text = Field::new(Kind::Name(&(&[names::HOME, names::REJECTED, names::RETURNED] as Words))).required(&"the peer cluster's name");
         /// The host whose route leads to the peer; no other service's host, and no other peer's.
         host: Text = Field::new(Kind::Host)
             .required(&"the ServiceEntry host whose endpoint is the peer's gateway");
