@@ -191,15 +191,11 @@ async fn a_host_that_is_no_full_name_is_told_with_the_one_to_write() -> Result<(
             client.get("b.istio.svc.cluster.local", &[]).await?;
         }
         world.wait_ticks(3).await?;
-        assert_eq!(
-            warnings(&world, "peer-spillover: ").len(),
-            0,
-            "another service"
-        );
+        let text = format!("service {short}: host must be the full name");
+        assert_eq!(warnings(&world, &text).len(), 0, "another service");
         for client in &mut clients {
             client.get(HOST, &[]).await?;
         }
-        let text = format!("service {short}: host must be the full name");
         until_some("it is said", async || {
             (!warnings(&world, &text).is_empty()).then_some(())
         })
