@@ -213,6 +213,44 @@ async fn a_peer_that_answers_nothing_is_told_of_and_when_it_answers_again() -> R
     Ok(())
 }
 
+/// A client chose its deadline, which says nothing of the peer.
+#[tokio::test]
+async fn what_a_client_gave_up_blames_no_peer() -> Result<()> {
+    let world = builder()
+        .upstream(Upstream::AsClient)
+        .peer_route_yaml("timeout: 0s\nmax_grpc_timeout: 0s")
+        .start()
+        .await?;
+    let headers = [
+        ("grpc-timeout", "20m"),
+        ("x-hold", "never"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    let mut client = world.client(true).await?;
+    for _ in 0..6 {
+        client.get(HOST, &headers).await?;
+    }
+    assert_eq!(wait_outcomes(&world, 6).await?, are(&[(PEER, "none", 6)]));
+    world.wait_ticks(2).await?;
+    assert!(!world.envoy.log().contains("answered none"));
+    Ok(())
+}
+
+/// Envoy follows a redirect itself: the answer went to another request.
+#[tokio::test]
+async fn a_redirect_that_envoy_follows_is_an_answer() -> Result<()> {
+    let route = "timeout: 0s\ninternal_redirect_policy: {max_internal_redirects: 2}";
+    let world = builder().peer_route_yaml(route).start().await?;
+    let answer = world.get(&[("x-redirect", "/other")]).await?;
+    assert_eq!((answer.status, answer.served_by()), (200, PEER));
+    assert_eq!(
+        wait_outcomes(&world, 2).await?,
+        are(&[(PEER, "2xx", 1), (PEER, "3xx", 1)])
+    );
+    Ok(())
+}
+
 /// Without a way back nobody answers, and the line has what Envoy says of that.
 #[tokio::test]
 async fn a_peer_that_cannot_be_reached_is_told_of_with_the_cause() -> Result<()> {
@@ -237,9 +275,12 @@ async fn what_no_route_led_away_is_returned() -> Result<()> {
         .start()
         .await?;
     assert_eq!(world.get(&[]).await?.served_by(), HOME);
+    // A client's own header changes nothing.
+    let own = [("x-peer-spillover-to", "nobody")];
+    assert_eq!(world.get(&own).await?.served_by(), HOME);
     assert_eq!(
-        wait_outcomes(&world, 1).await?,
-        are(&[("returned", "2xx", 1)])
+        wait_outcomes(&world, 2).await?,
+        are(&[("returned", "2xx", 2)])
     );
     Ok(())
 }

@@ -69,6 +69,9 @@ impl Class {
     }
 }
 
+/// What Envoy says of an answer that it follows itself (`internal_redirect_policy`).
+const INTERNAL_REDIRECT: &str = "internal_redirect";
+
 /// What became of a spilled request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -103,6 +106,17 @@ impl Outcome {
             class: Class::of(answer::grpc_to_http(grpc)),
             ..self
         }
+    }
+
+    /// The outcome at the end of a request that has seen no answer, by how Envoy describes where that came from: of a redirect
+    /// that Envoy followed itself, the answer went to another request.
+    pub fn left(self, details: &str) -> Outcome {
+        let class = if details == INTERNAL_REDIRECT {
+            Class::Redirection
+        } else {
+            self.class
+        };
+        Outcome { class, ..self }
     }
 
     /// The outcome at the end of the request, by Envoy's response flags.
@@ -162,16 +176,18 @@ impl Evidence {
     }
 }
 
-/// What Envoy says where a cluster has no host to choose: that is told as a misroute.
-const NO_HOST: &str = "no_healthy_upstream";
+/// UH: the cluster had no host to choose, which is told as a misroute.
+const NO_HOST: u64 = 1 << 1;
 
 /// Whether the peer answered; `None` if the answer does not tell: no route led the request to the peer, another filter answered
-/// it, or it found the peer's cluster without a host, each of which is seen elsewhere.
-pub fn reached(evidence: Evidence, outcome: Outcome, flags: u64, details: &str) -> Option<bool> {
+/// it, or it found the peer's cluster without a host, each of which is seen elsewhere; or a timeout ended it, which the client
+/// may have chosen.
+pub fn reached(evidence: Evidence, outcome: Outcome, flags: u64) -> Option<bool> {
     match outcome {
         Outcome {
             class: Class::None, ..
-        } => (answer::broke_off(flags) && details != NO_HOST).then_some(false),
+        } => (answer::broke_off(flags) && flags & NO_HOST == 0 && !answer::timed_out(flags))
+            .then_some(false),
         Outcome {
             who: Answerer::Peer,
             ..
@@ -266,6 +282,13 @@ mod tests {
     }
 
     #[test]
+    fn a_redirect_that_envoy_followed_is_one() {
+        let left = |details| Outcome::UNANSWERED.left(details).class;
+        assert_eq!(left("internal_redirect"), Class::Redirection);
+        assert_eq!(left("downstream_remote_disconnect"), Class::None);
+    }
+
+    #[test]
     fn an_answer_that_was_broken_off_is_none() {
         let begun = Outcome::begun(Answerer::Home, 200, None, "via_upstream");
         assert_eq!(begun.ended(0), begun);
@@ -282,21 +305,20 @@ mod tests {
             who,
             class: Class::Success,
         };
-        let reached_of = |evidence, outcome| reached(evidence, outcome, 0, "via_upstream");
+        let reached_of = |evidence, outcome| reached(evidence, outcome, 0);
         for evidence in [Evidence::Region, Evidence::Workload] {
             assert_eq!(reached_of(evidence, ok(Answerer::Peer)), Some(true));
             assert_eq!(reached_of(evidence, ok(Answerer::Home)), Some(false));
         }
         assert_eq!(reached_of(Evidence::Back, ok(Answerer::Home)), None);
-        let none = |flags, details| reached(Evidence::Region, Outcome::UNANSWERED, flags, details);
-        // UF, and UH.
-        assert_eq!(
-            none(1 << 5, "upstream_reset_before_response_started"),
-            Some(false)
-        );
-        assert_eq!(none(1 << 1, "no_healthy_upstream"), None);
-        assert_eq!(none(0, "fault_filter_abort"), None);
-        assert_eq!(none(1 << 9, "downstream_remote_disconnect"), None);
+        let none = |flags| reached(Evidence::Region, Outcome::UNANSWERED, flags);
+        // UF and UC.
+        assert_eq!(none(1 << 5), Some(false));
+        assert_eq!(none(1 << 6), Some(false));
+        // UH, UT, DC; none at all: a fault that was injected.
+        for flags in [1 << 1, 1 << 2, 1 << 9, 0] {
+            assert_eq!(none(flags), None, "{flags}");
+        }
     }
 
     #[test]

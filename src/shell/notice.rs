@@ -9,7 +9,7 @@ use crate::policy::notice::{self, Change, Line, Notice};
 
 /// Lines that a VM keeps for later, at the most.
 const MOST_LATER: usize = 64;
-/// Texts of a plugin that are remembered for a minute. Two whose hashes are the same here push each other out.
+/// Configurations of a plugin of which what was written is remembered. Two whose hashes are the same here push each other out.
 const TEXTS: u64 = 64;
 
 /// The text of a line, and what stands in it for `%0`, `%1` and so on.
@@ -124,7 +124,7 @@ fn write_later() {
                 Some(after.to_bytes())
             });
             if due {
-                write(Level::Warn, ("%0", &[&one.text]));
+                host::log(Level::Warn, &one.text);
             }
             false
         });
@@ -135,6 +135,9 @@ fn write_later() {
 #[cold]
 #[inline(never)]
 fn keep(one: Later) {
+    if one.text.is_empty() {
+        return;
+    }
     let _ = LATER.try_with(|later| {
         let Ok(mut later) = later.try_borrow_mut() else {
             return;
@@ -172,16 +175,28 @@ fn fill((text, with): Text) -> String {
     out
 }
 
-/// Writes a line of `plugin`, if no VM of the proxy has written the same within a minute.
+/// Writes these lines about a configuration of `plugin`, if no VM of the proxy has written the same within a minute, and since
+/// the last refused one ended.
 #[inline(never)]
-pub fn once(plugin: &str, level: Level, text: &str) {
-    let (now, hash) = (host::monotonic(), notice::hash(text.as_bytes()));
+pub fn once(plugin: &str, level: Level, lines: &[String]) {
+    let mut whole = host::recall_bytes(&since_key(plugin)).unwrap_or_default();
+    lines.iter().for_each(|line| whole.extend(line.as_bytes()));
+    let (now, hash) = (host::monotonic(), notice::hash(&whole));
     let first = host::exchange_bytes(&hashed_key(plugin, "text", hash), &mut |last| {
         notice::once(last, hash, now)
     });
-    if first {
-        write(level, ("%0", &[text]));
+    for line in lines.iter().filter(|_| first) {
+        write(level, ("%0", &[line]));
     }
+}
+
+/// What was written of configurations of `plugin` is written again if it comes again.
+pub fn anew(plugin: &str) {
+    host::remember_bytes(&since_key(plugin), &host::monotonic().to_le_bytes());
+}
+
+fn since_key(plugin: &str) -> String {
+    key(&[("plugin", plugin)], "texts")
 }
 
 /// The key of something that has this hash, of which a plugin has many.

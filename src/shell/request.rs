@@ -28,6 +28,16 @@ use crate::policy::{Decision, Intent, Origin, Outcome, Ticket, origin};
 const AUTHORITY: &str = ":authority";
 const GRPC_STATUS: &str = "grpc-status";
 
+/// Whether a client sent `x-peer-spillover-to`, which is the filter's own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum To {
+    Absent,
+    /// It did.
+    There,
+    /// It did, and its route led to a peer.
+    LedAway,
+}
+
 /// The context of a request.
 pub struct Request {
     id: u32,
@@ -37,6 +47,8 @@ pub struct Request {
     said: Option<(usize, Decision)>,
     /// Where the request was sent to the peer: from where.
     left: Option<Left>,
+    /// Its client's own header had named a peer, so its answer tells nothing of the way there.
+    had_to: bool,
     /// Where the request was sent to the peer: what is known of its answer.
     outcome: Option<Outcome>,
     /// Its answer is known to be complete.
@@ -59,6 +71,7 @@ impl Request {
             ticket: None,
             said: None,
             left: None,
+            had_to: false,
             outcome: None,
             complete: false,
             probe: false,
@@ -164,6 +177,11 @@ impl Request {
         match service {
             // What is only observed is left on its way to the peer, and is not home's.
             Some(service) if mode == Mode::Enforce || (mode == Mode::Observe && !led_away) => {
+                let to = match (to, led_away) {
+                    (false, _) => To::Absent,
+                    (true, false) => To::There,
+                    (true, true) => To::LedAway,
+                };
                 self.carry_out(plugin, service, origin, cluster, to)
             }
             _ => Action::Continue,
@@ -176,7 +194,7 @@ impl Request {
         service: &Service,
         origin: Origin,
         cluster: Option<String>,
-        had_to: bool,
+        to: To,
     ) -> Action {
         let mut decision = self.decide(plugin, service, origin);
         let enforce = service.mode == Mode::Enforce;
@@ -185,8 +203,12 @@ impl Request {
             let way = service.way(home, plugin.now(), why, self.whole);
             if way.is_some() && rewrite(plugin, service) {
                 self.outcome = Some(Outcome::UNANSWERED);
-                // The header had named the peer's cluster, so its answer tells nothing of the way there.
-                self.left = way.filter(|_| !had_to);
+                self.left = way;
+                if let Some(left) = self.left.as_mut().filter(|_| to == To::LedAway) {
+                    // It is the peer's.
+                    left.home.clear();
+                }
+                self.had_to = to != To::Absent;
             } else {
                 decision = self.home_uninvited(plugin, service, Decision::Home(Reason::Misroute));
             }

@@ -78,8 +78,8 @@ impl Root {
         warnings.extend(config::hosts::short(&config.services, &node));
         let digest = running::digest(bytes);
         let plugin = Plugin::new(config, digest, name, default_routing)?;
-        for warning in warnings {
-            notice::once(name, Level::Warn, &warning);
+        if !warnings.is_empty() {
+            notice::once(name, Level::Warn, &warnings);
         }
         if let Some(before) = running::current(name, plugin.role) {
             plugin.go_on(&before);
@@ -115,10 +115,9 @@ impl Root {
         } else {
             "every request passes untouched"
         };
-        for fault in faults.lines() {
-            let line = format!("configuration rejected, {then}: {fault}");
-            notice::once(name, Level::Error, &line);
-        }
+        let line = |fault: String| ["configuration rejected, ", then, ": ", &fault].concat();
+        let lines: Vec<String> = faults.lines().map(line).collect();
+        notice::once(name, Level::Error, &lines);
         goes_on || !runs || running::same_module(name)
     }
 

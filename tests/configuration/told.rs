@@ -74,10 +74,43 @@ async fn each_mistake_and_each_warning_is_a_line_of_its_own() -> Result<()> {
         format!("services[0].host: a.istio is a short name, which no request is for: Istio names a service in full; use {HOST}, or"),
     ]
     .map(|says| ours.iter().filter(|line| line.contains(&says)).count());
-    assert!(
-        counts[0] > 0 && counts[0] == counts[1],
-        "{counts:?}: {warnings:#?}"
-    );
+    assert_eq!(counts, [1, 1], "{warnings:#?}");
     assert_eq!(counts[0] + counts[1], ours.len(), "{ours:#?}");
+    Ok(())
+}
+
+/// However many workers there are and whatever the mistakes are, each is told once; and again after a good configuration.
+#[tokio::test]
+async fn twenty_mistakes_are_told_once_each() -> Result<()> {
+    let wrong = |mode: &str| {
+        with(|c| {
+            c["mode"] = json!(mode);
+            for nth in 0..20u32 {
+                // Names that have nothing to do with one another.
+                c[format!("m{:x}", nth.wrapping_mul(0x9e37_79b9))] = json!(1);
+            }
+        })
+    };
+    let world = World::builder()
+        .filter(wrong("observe"))
+        .workers(4)
+        .start()
+        .await?;
+    let all = async |vms: usize| {
+        until_some("each VM has been given it", async || {
+            (rejected(&world).await.ok()? == vms as i64).then_some(())
+        })
+        .await
+    };
+    all(vms(4)).await?;
+    assert_eq!(rejections(&world).len(), 20);
+    assert_eq!(
+        world.set_filter_config(with(|_| {})).await?,
+        Update::Accepted
+    );
+    // Another, since Envoy goes back to one that it still has without a word.
+    world.set_filter_config(wrong("enforce")).await?;
+    all(2 * vms(4)).await?;
+    assert_eq!(rejections(&world).len(), 40);
     Ok(())
 }

@@ -14,7 +14,7 @@ impl Request {
     pub(super) fn spilled_begun(&mut self, plugin: &Plugin, service: &Service, complete: bool) {
         let left = self.left.take();
         let cluster = host::property(host::CLUSTER).unwrap_or_default();
-        if let Some(left) = &left {
+        if let Some(left) = left.as_ref().filter(|_| !self.had_to) {
             service.answered(left, &cluster, plugin.now());
         }
         let home = left.as_ref().map_or("", |left| &left.home);
@@ -36,7 +36,7 @@ impl Request {
             Class::None => host::number(host::RESPONSE_FLAGS),
             _ => 0,
         };
-        match outcome::reached(evidence, outcome, flags, &details) {
+        match outcome::reached(evidence, outcome, flags) {
             Some(true) => service.reached(),
             Some(false) => service.not_reached(&details),
             None => {}
@@ -55,14 +55,14 @@ impl Request {
     }
 
     /// A spilled request ends.
-    pub(super) fn spilled_ended(&self, outcome: Outcome) {
-        let service = self.service();
-        if let Some(service) = service {
-            service.came_of_it(if self.complete {
-                outcome
-            } else {
-                outcome.ended(host::number(host::RESPONSE_FLAGS))
-            });
+    pub(super) fn spilled_ended(&self, mut outcome: Outcome) {
+        if outcome == Outcome::UNANSWERED {
+            outcome = outcome.left(&host::property(host::CODE_DETAILS).unwrap_or_default());
+        } else if !self.complete {
+            outcome = outcome.ended(host::number(host::RESPONSE_FLAGS));
+        }
+        if let Some(service) = self.service() {
+            service.came_of_it(outcome);
         }
     }
 }

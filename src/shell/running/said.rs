@@ -88,6 +88,9 @@ pub(super) fn announce(plugin: &Plugin) {
     if !refused && !came {
         return;
     }
+    if refused {
+        notice::anew(&plugin.name);
+    }
     let (level, after) = if refused {
         (Level::Warn, " in place of the refused one")
     } else {
@@ -101,6 +104,14 @@ pub(super) fn announce(plugin: &Plugin) {
             .limit
             .map_or("none".to_owned(), |limit| limit.to_string());
         named.push_str(&[", ", service.host(), " with limit ", &limit].concat());
+        let mode = if service.rule.evacuate {
+            "evacuate"
+        } else {
+            service.mode.word()
+        };
+        if mode != plugin.mode.word() {
+            named.push_str(&[", mode ", mode].concat());
+        }
     }
     let (build, n) = (build(), services.len().to_string());
     let build = build.get(..12).unwrap_or_default();
