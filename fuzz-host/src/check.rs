@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::fault::Family;
 use crate::metrics::{GAUGE, Metric};
-use crate::world::{Root, Standing, World};
+use crate::world::{Root, Standing, Vm, World};
 
 /// When all streams are gone, and ticks have come after that: nothing is in flight. What is wrong, if anything is.
 pub fn when_idle(world: &World) -> Option<String> {
@@ -58,14 +58,14 @@ fn unhealed(world: &World) -> Option<String> {
         return None;
     };
     let ticks = |root: &Root| root.standing == Standing::Good && root.ticks;
-    let alive = world.vms.iter().any(|vm| vm.roots.iter().any(ticks));
+    let alive = |vm: &&Vm| vm.roots.iter().any(ticks);
     let told = [
         Family::Clock,
         Family::Property,
         Family::Other,
         Family::Shared,
     ];
-    if !alive || !told.iter().all(|family| world.faults.spares(*family)) {
+    if !told.iter().all(|family| world.faults.spares(*family)) {
         return None;
     }
     let config: Value = serde_json::from_slice(config).ok()?;
@@ -84,7 +84,16 @@ fn unhealed(world: &World) -> Option<String> {
             ("service", service["host"].as_str()?),
         ];
         let name = |name: &str| peer_spillover::names::metric(&labels, name);
-        let gauge = gauges(world).find(|gauge| gauge.name == name("ejected") && !gauge.dropped)?;
+        let all = &world.metrics.all;
+        let at = all
+            .iter()
+            .position(|m| m.name == name("ejected") && !m.dropped)?;
+        // The one that used the service may have died: the others look after it from their own first request on.
+        let mut vms = world.vms.iter().filter(alive);
+        if !vms.any(|vm| vm.metrics.contains(&at)) {
+            continue;
+        }
+        let gauge = &all[at];
         let bytes = world.shared.get(name("errors").as_bytes());
         let record = Record::from_bytes(&bytes.map(|(bytes, _)| bytes).unwrap_or_default());
         let (says, shows) = (record.phase.shown(), gauge.value.cast_signed());

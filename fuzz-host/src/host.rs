@@ -323,6 +323,11 @@ impl World {
         if text.len() > line::MOST || text.chars().any(line::is_hidden) {
             self.fail(format!("{} bytes are no line: {text:.60?}", text.len()));
         }
+        // Its head, once, and something behind it.
+        let said = text.strip_prefix("peer-spillover: ").unwrap_or_default();
+        if said.is_empty() || said.starts_with("peer-spillover: ") {
+            self.fail(format!("{text:.80?} is no line of ours"));
+        }
         self.tell(|| format!("       | {}", String::from_utf8_lossy(line)));
         self.may(Family::Other)
     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::host::Metric;
 use super::kept;
+use super::running;
 use super::service::{self, Labels, Service};
 use super::strangers::Strangers;
 use crate::config::{Config, Fault, Mode, Role, Routing};
@@ -183,6 +184,15 @@ impl Plugin {
             if used.len() >= self.services.len() {
                 self.strangers.close();
             }
+        }
+        // A request of a listener that drains: the root context that took over ticks for this one.
+        if let (Some(current), Some(service)) =
+            (running::current(&self.name, self.role), self.service(index))
+            && !core::ptr::eq(&raw const *current, self)
+            && let Some(now) = current.by_name(service.host())
+            && now.is_counted()
+        {
+            current.uses(now);
         }
     }
 
