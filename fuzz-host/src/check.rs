@@ -65,7 +65,9 @@ fn unhealed(world: &World) -> Option<String> {
         Family::Other,
         Family::Shared,
     ];
-    if !told.iter().all(|family| world.faults.spares(*family)) {
+    // A service is not looked after if Envoy keeps not all that it counts with.
+    let kept = world.metrics.all.iter().all(|metric| !metric.dropped);
+    if !kept || !told.iter().all(|family| world.faults.spares(*family)) {
         return None;
     }
     let config: Value = serde_json::from_slice(config).ok()?;

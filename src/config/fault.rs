@@ -56,6 +56,8 @@ pub struct Place {
 pub struct Faults {
     told: Vec<(Fault, Option<Place>)>,
     more: usize,
+    /// None is told.
+    counts: bool,
 }
 
 impl Faults {
@@ -84,9 +86,17 @@ impl Faults {
         self.told.len().saturating_add(self.more)
     }
 
+    /// Of which none is told: it is only to be known whether there are any, which costs no look at the text.
+    pub(super) fn counted() -> Faults {
+        Faults {
+            counts: true,
+            ..Faults::default()
+        }
+    }
+
     /// Whether one more is only counted.
     pub(super) fn is_full(&self) -> bool {
-        self.told.len() >= MOST_TOLD
+        self.counts || self.told.len() >= MOST_TOLD
     }
 
     /// Adds one that was found at `path` of the configuration `source`.
@@ -110,6 +120,7 @@ impl From<Fault> for Faults {
         Faults {
             told: vec![(fault, None)],
             more: 0,
+            counts: false,
         }
     }
 }

@@ -179,6 +179,7 @@ fn read_service(
     let role = report.role;
     if report.faults.count() > 0 {
         let mut alone = Report::new(report.source, role);
+        alone.faults = Faults::counted();
         alone.object(node, &service::OBJECT, path);
         if alone.faults.count() > 0 {
             return None;
