@@ -173,6 +173,58 @@ async fn where_the_vm_comes_back_a_trap_in_any_callback_leaks_nothing_again_and_
     tokio::try_join!(case(1), case(2), case(4)).map(|_| ())
 }
 
+/// Requests that come all the time, on so many connections, until it is dropped.
+struct Load(Vec<JoinHandle<()>>);
+
+impl Load {
+    fn new(world: &World, n: usize) -> Load {
+        let addr = world.addr();
+        let requests = move || async move {
+            loop {
+                let Ok(mut client) = Client::http1(addr).await else {
+                    continue;
+                };
+                while client.get(HOST, &[]).await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        };
+        Load((0..n).map(|_| tokio::spawn(requests())).collect())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Another VM comes at once, long before the death is noticed: it is in the place of the dead one all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_too_it_is_said_that_all_live_again() -> Result<()> {
+    let case = async |workers: u32, callback: &str| -> Result<()> {
+        let world = world(workers, "FAIL_RELOAD").await?;
+        // A VM younger than a second does not come back with the next request.
+        world.wait_ticks(10).await?;
+        let _load = Load::new(&world, 4 * workers as usize);
+        trap(&world, callback).await?;
+        noticed(&world, 0, 1).await?;
+        until_some("it is said that all live again", async || {
+            (said(&world, ALL_AGAIN) == 1).then_some(())
+        })
+        .await?;
+        assert_eq!((warned(&world, DEAD), said(&world, DEAD)), (1, 1));
+        Ok(())
+    };
+    let cases = tokio::try_join!(
+        case(1, "request-headers"),
+        case(1, "delete"),
+        case(2, "response-headers"),
+        case(2, "request-headers"),
+    );
+    cases.map(|_| ())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_vm_does_not_come_back_the_others_go_on_and_it_is_seen() -> Result<()> {
     let case = async |workers: u32, callback: &str| -> Result<()> {
@@ -238,6 +290,11 @@ async fn a_stalled_workers_requests_are_counted() -> Result<()> {
         if buried {
             until_some("it is counted again", async || {
                 (said(&world, COUNTED_AGAIN) == 1).then_some(())
+            })
+            .await?;
+            // It came once more, as often as it was taken for dead.
+            until_some("it is said that all live again", async || {
+                (said(&world, ALL_AGAIN) == 1).then_some(())
             })
             .await?;
         }

@@ -150,20 +150,82 @@ pub fn once(last: &[u8], text: u64, now: u64) -> Option<Vec<u8>> {
 }
 
 /// VMs that died, and how many had come before the first of them did, as what a notice is of.
+///
+/// All VMs of a proxy are numbered as they come, so those that came since are told by their number. Which of them is in whose
+/// place, nobody knows: that there are as many has to do. **Invariant: one that came in the place of a dead VM came after as
+/// many as are said to have come before its death.** Otherwise one more is waited for that never comes.
 pub mod deaths {
     /// With one more, where `joined` VMs had come before it died.
     pub fn another(of: u64, stands: bool, joined: u32) -> u64 {
-        if stands {
-            of.saturating_add(1)
+        let (before, died) = parts(of);
+        let (before, died) = if stands {
+            // They are not found in the order in which they died.
+            (before.min(joined.into()), died.saturating_add(1))
         } else {
-            u64::from(joined) << 32 | 1
-        }
+            // Those that came for deaths that are over do not count for this one.
+            (before.saturating_add(died).max(joined.into()), 1)
+        };
+        before << 32 | died
     }
 
     /// What the notice is of, if as many VMs came since the first died as died.
     pub fn all_replaced(of: u64, joined: u32) -> Option<u64> {
-        let (before, died) = (of >> 32, of & u64::from(u32::MAX));
+        let (before, died) = parts(of);
         (u64::from(joined) >= before.saturating_add(died)).then_some(of)
+    }
+
+    fn parts(of: u64) -> (u64, u64) {
+        (of >> 32, of & u64::from(u32::MAX))
+    }
+
+    /// What one VM has seen of the beats of others, and how many VMs had come before the last beat of each.
+    #[derive(Clone, Debug, Default)]
+    pub struct Beaten {
+        /// How many had come when it looked before, and when it looks now.
+        looks: [u32; 2],
+        slots: Vec<Beat>,
+    }
+
+    /// The last beat of a slot's owner, and how many had come before it.
+    #[derive(Clone, Copy, Debug, Default)]
+    struct Beat {
+        owner: u32,
+        beat: u64,
+        before: u32,
+    }
+
+    impl Beaten {
+        /// It looks at all of them, when `joined` have come.
+        pub fn tick(&mut self, joined: u32) {
+            let [_, before] = self.looks;
+            self.looks = [before, joined];
+        }
+
+        /// How many had come before the owner of `slot` beat last. One that beat since the last look may have died since, and
+        /// have another in its place: that came after the look before. One that is seen for the first time is taken for one
+        /// that has none yet: all come at once when the proxy starts, and Envoy puts none in the place of one that is younger
+        /// than a second.
+        #[inline(never)]
+        pub fn before(&mut self, slot: usize, owner: u32, beat: u64) -> u32 {
+            if self.slots.len() <= slot {
+                self.slots.resize(slot.saturating_add(1), Beat::default());
+            }
+            let [last, joined] = self.looks;
+            let Some(seen) = self.slots.get_mut(slot) else {
+                return last;
+            };
+            let before = match (seen.owner == owner, seen.beat == beat) {
+                (false, _) => joined,
+                (true, false) => last,
+                (true, true) => seen.before,
+            };
+            *seen = Beat {
+                owner,
+                beat,
+                before,
+            };
+            before
+        }
     }
 }
 

@@ -77,10 +77,49 @@ fn a_text_is_written_once_a_minute() {
 #[test]
 fn all_are_replaced_when_as_many_came_as_died() {
     // Three had come, and one of them died; then another, and one came.
-    let one = deaths::another(9, false, 3);
+    let one = deaths::another(1, false, 3);
     assert_eq!(deaths::all_replaced(one, 3), None);
     assert_eq!(deaths::all_replaced(one, 4), Some(one));
     let two = deaths::another(one, true, 4);
     assert_eq!(deaths::all_replaced(two, 4), None);
     assert_eq!(deaths::all_replaced(two, 5), Some(two));
+}
+
+#[test]
+fn deaths_that_are_found_in_another_order_wait_for_no_more_than_died() {
+    // One died after three had come, and another came; one more died then, and was found first.
+    let one = deaths::another(0, false, 4);
+    let two = deaths::another(one, true, 3);
+    assert_eq!(deaths::all_replaced(two, 4), None);
+    assert_eq!(deaths::all_replaced(two, 5), Some(two));
+}
+
+#[test]
+fn one_that_came_for_a_death_that_is_over_does_not_count_for_the_next() {
+    let over = deaths::another(0, false, 3);
+    assert_eq!(deaths::all_replaced(over, 4), Some(over));
+    let next = deaths::another(over, false, 3);
+    assert_eq!(deaths::all_replaced(next, 4), None);
+    assert_eq!(deaths::all_replaced(next, 5), Some(next));
+    assert_eq!(
+        deaths::another(over, false, 9) >> 32,
+        9,
+        "it died long after"
+    );
+}
+
+#[test]
+fn one_that_came_between_two_looks_came_after_the_last_beat_that_was_seen_at_the_second() {
+    let mut beaten = deaths::Beaten::default();
+    beaten.tick(3);
+    assert_eq!(beaten.before(2, 1, 10), 3, "all came at once");
+    // It beats, dies, and another comes, all before the next look.
+    beaten.tick(4);
+    assert_eq!(beaten.before(2, 1, 12), 3);
+    beaten.tick(5);
+    assert_eq!(beaten.before(2, 1, 12), 3, "it beats no more");
+    assert_eq!(beaten.before(2, 4, 12), 5, "another, which has not beaten");
+    // Where one goes on, those that came meanwhile came before it died.
+    beaten.tick(5);
+    assert_eq!(beaten.before(2, 4, 14), 5);
 }

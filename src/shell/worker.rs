@@ -12,6 +12,7 @@ use super::callback;
 use super::host::{self, Kind, Level, Metric};
 use super::slot::{self, INDEX, Place, ROSTER, change, share_of};
 use crate::policy::index::{self, Index};
+use crate::policy::notice::deaths::Beaten;
 use crate::policy::roster::{IN_TIME, Roster, Vm, Watch, owner_of};
 
 /// Shares that are looked at in a tick, of those that nothing is known to have happened to.
@@ -46,11 +47,8 @@ struct Worker {
     /// When the last tick was, by the clock of [`host::monotonic`].
     ticked: u64,
     next: usize,
-    /// The last beat of each slot, and how many VMs had come when it was first seen.
-    beaten: Vec<(u64, Vm)>,
-    /// Of the VM that was looked at last, how many had come at its last beat, and have; and of the last that was found dead.
-    joined: (Vm, Vm),
-    died: (Vm, Vm),
+    /// How many VMs had come before the others beat last.
+    beaten: Beaten,
 }
 
 thread_local! {

@@ -1,14 +1,16 @@
 //! What a VM sees of the others: which are dead, and what they have left.
 
 use core::mem;
+use std::rc::Rc;
 
 use super::Worker;
 use crate::policy::mark;
 use crate::policy::notice::{Line, deaths};
 use crate::policy::roster::{Roster, Vm, owner_of};
+use crate::shell::account::Account;
 use crate::shell::host::{self, Level};
 use crate::shell::notice;
-use crate::shell::slot::{self, change, share_of};
+use crate::shell::slot::{self, ROSTER, change, share_of};
 
 /// The key of the condition that a VM is dead and no other has come in its place.
 fn key() -> String {
@@ -24,10 +26,10 @@ pub(super) fn joined(joined: Vm) {
     });
 }
 
-/// A dead VM was found, which had so many in the counts; so many had come before it died, and have now.
+/// A dead VM was found, which had so many in the counts; so many VMs had come before it died.
 #[cold]
 #[inline(never)]
-fn died(count: i64, (before, now): (Vm, Vm)) {
+fn died(count: i64, before: Vm) {
     let text = "a VM of this proxy is dead; what it counted is taken off the counts: %0 in all. Report the line before it that names the function that failed; with FAIL_OPEN, restart the pod";
     let text: notice::Text = (text, &[&count.to_string()]);
     let told = notice::change(&key(), text, &|notice, at| {
@@ -39,7 +41,19 @@ fn died(count: i64, (before, now): (Vm, Vm)) {
     if !told.written {
         notice::write(Level::Debug, text);
     }
-    joined(now);
+    // One that came before this death was known has ended nothing. It is in the roster by now.
+    if let Some(roster) = host::recall_bytes(ROSTER).and_then(|bytes| Roster::from_bytes(&bytes)) {
+        joined(roster.joined());
+    }
+}
+
+/// Drives the shares in a slot to 0, and says by how much the counts moved.
+fn empty(accounts: &[Rc<Account>], process: u32, slot: usize) -> i64 {
+    let moves = accounts.iter().map(|account| {
+        let share = share_of(account, process, slot);
+        share.map_or(0, |share| account.drive(share, 0))
+    });
+    moves.fold(0, i64::saturating_add)
 }
 
 impl Worker {
@@ -47,75 +61,70 @@ impl Worker {
     pub(super) fn observe(&mut self, roster: &Roster, in_time: bool) {
         let Some(place) = &self.place else { return };
         let (vm, process) = (place.vm, place.process);
+        if in_time {
+            self.beaten.tick(roster.joined());
+        }
         for (slot, word) in roster.owners().iter().copied().enumerate() {
             let (owner, free) = owner_of(word);
             if owner == vm {
                 continue;
             }
+            let mut before = None;
             let dead = if free {
                 // It has no beat, and lives as long as the VM that keeps it does.
                 !roster.has(owner)
+            } else if in_time && roster.slots(owner).next() == Some(slot) {
+                before = self.death(process, owner, roster);
+                before.is_some()
             } else {
-                let first = roster.slots(owner).next() == Some(slot);
-                in_time && first && self.is_dead(process, owner, roster)
+                false
             };
-            let before = self.joined;
             if dead && let Some(taken) = change(|roster| roster.take(owner, vm)) {
-                self.died = before;
+                self.took_over = true;
+                self.read_index = self.open_all();
+                let slots = taken.iter();
+                let gone = slots.map(|slot| empty(&self.accounts, process, *slot));
+                let gone = gone.fold(0, i64::saturating_add);
                 self.inherited
                     .extend(taken.into_iter().map(|slot| (slot, false)));
-                self.took_over = true;
-                self.read_index = false;
+                // One that ended in order has left nothing. Whatever comes late into its slots is of no other death.
+                if let Some(before) = before
+                    && gone != 0
+                {
+                    died(gone.saturating_neg(), before);
+                }
             }
         }
     }
 
-    /// A VM beats, and shows that it is inside, in its own slot; which of several that is, nobody else knows.
-    fn is_dead(&mut self, process: u32, owner: Vm, roster: &Roster) -> bool {
+    /// Whether a VM is dead: how many had come before it died. A VM beats, and shows that it is inside, in its own slot; which
+    /// of several that is, nobody else knows.
+    fn death(&mut self, process: u32, owner: Vm, roster: &Roster) -> Option<Vm> {
         let slots: Vec<usize> = roster.slots(owner).collect();
         let beats: Option<Vec<u64>> = slots
             .iter()
             .map(|slot| self.beat_of(process, *slot))
             .collect();
-        let (Some(first), Some(beats)) = (slots.first(), beats) else {
-            return false;
-        };
+        let (first, beats) = (slots.first()?, beats?);
         let beat = beats
             .iter()
             .fold(0, |sum: u64, beat| sum.wrapping_add(*beat));
-        // One that comes in its place joins after its last beat.
-        if self.beaten.len() <= *first {
-            self.beaten.resize(first.saturating_add(1), (0, 0));
-        }
-        let joined = roster.joined();
-        if let Some(seen) = self.beaten.get_mut(*first) {
-            if seen.0 != beat {
-                *seen = (beat, joined);
-            }
-            self.joined = (seen.1, joined);
-        }
+        let before = self.beaten.before(*first, owner, beat);
         let mut watch = mem::take(&mut self.watch);
         let dead = watch.dead(*first, owner, beat, || {
             beats.iter().any(|beat| mark::marks(*beat) != 0) || self.inside(process, &slots)
         });
         self.watch = watch;
-        dead
+        dead.then_some(before)
     }
 
-    /// Drives the shares in the slots of dead VMs to 0, and sets those slots free in which they are.
+    /// Drives what came late into the slots of dead VMs to 0, and sets those free in which all is at 0.
     pub(super) fn drain(&mut self) {
         let Some(place) = &self.place else { return };
         let (process, vm) = (place.process, place.vm);
         for (slot, free) in self.inherited.iter_mut().filter(|(_, free)| !free) {
-            let mut gone: i64 = 0;
-            for account in &self.accounts {
-                let share = share_of(account, process, *slot);
-                gone = gone.saturating_add(share.map_or(0, |share| account.drive(share, 0)));
-            }
-            if gone == 0 && self.read_index {
+            if empty(&self.accounts, process, *slot) == 0 && self.read_index {
                 *free = change(|roster| Some((roster.free(*slot, vm)?, ()))).is_some();
-            } else if gone != 0 {
-                died(gone.saturating_neg(), self.died);
             }
         }
     }
