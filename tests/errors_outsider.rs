@@ -2,13 +2,14 @@
 //! requests again where it answers well, and its errors eject it again.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use common::{Service, builder, detecting, host};
 use envoy_test::envoy::temp_dir;
 use envoy_test::wait::until_some_by;
-use envoy_test::world::{HOME, Update, service_metric};
+use envoy_test::world::{HOME, PEER, Update, service_metric};
 use serde_json::json;
 
 #[path = "errors/common.rs"]
@@ -64,6 +65,58 @@ fn outsider(records: &[(String, Vec<u8>)], gauges: &[(String, u64)]) -> String {
     )
 }
 
+/// A module that writes these, as a file in this folder.
+fn built(dir: &Path, records: &[(String, Vec<u8>)], gauges: &[(String, u64)]) -> Result<PathBuf> {
+    let (text, module) = (dir.join("o.wat"), dir.join("o.wasm"));
+    std::fs::write(&text, outsider(records, gauges))?;
+    let mut wasm_opt = xtask::tools::wasm_opt()?;
+    let made = wasm_opt.arg(&text).arg("-o").arg(&module).status()?;
+    anyhow::ensure!(made.success(), "wasm-opt");
+    Ok(module)
+}
+
+/// What stands and the gauge beside it are changed one after the other, so a VM may die between.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gauge_of_misroutes_heals() -> Result<()> {
+    // Bits of what stands, what the gauge is set to, and what is right.
+    let poisons = [(0, 77, 0), (2, 0, 2), (2, 4, 2), (0, u64::MAX, 0)];
+    let world = builder(&vec![json!({"consecutive5xxErrors": 1}); poisons.len()])
+        .another_filter("outsider", detecting(&[]))
+        .workers(2)
+        .start()
+        .await?;
+    let (mut records, mut gauges) = (Vec::new(), Vec::new());
+    for (n, (stands, gauge, _)) in poisons.iter().enumerate() {
+        let service = Service::new(&world, n);
+        assert_eq!(service.get(&[]).await?.served_by(), HOME);
+        let name = |name: &str| service_metric(&host(n), name).replace("wasmcustom.", "");
+        gauges.push((name("misrouted"), *gauge));
+        if *stands == 2 {
+            // It stands, and that was told; no times.
+            let flags = [3u64, 0, 0, 0, 0].map(u64::to_le_bytes);
+            records.push((
+                name("no route") + ".notice.1",
+                flags.as_flattened().to_vec(),
+            ));
+        }
+    }
+    let dir = temp_dir("outsider")?;
+    let module = built(dir.path(), &records, &gauges)?;
+    assert_eq!(world.set_filter(1, &module, "{}").await?, Update::Accepted);
+    for (n, (_, _, right)) in poisons.iter().enumerate() {
+        let service = Service::new(&world, n);
+        service.wait("misrouted", *right).await?;
+        // A condition of which only its record was left ends as any other.
+        if *right != 0 {
+            service.get(&[("x-status", "500")]).await?;
+            service.wait("ejected", 1).await?;
+            assert_eq!(service.get(&[]).await?.served_by(), PEER);
+            service.wait("misrouted", 0).await?;
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poisoned_record_heals_and_detection_works_on() -> Result<()> {
     let far = u64::MAX / 2;
@@ -98,14 +151,7 @@ async fn a_poisoned_record_heals_and_detection_works_on() -> Result<()> {
         gauges.extend(gauge.map(|gauge| (name("ejected"), gauge)));
     }
     let dir = temp_dir("outsider")?;
-    let (text, module) = (dir.path().join("o.wat"), dir.path().join("o.wasm"));
-    std::fs::write(&text, outsider(&records, &gauges))?;
-    let made = xtask::tools::wasm_opt()?
-        .arg(&text)
-        .arg("-o")
-        .arg(&module)
-        .status()?;
-    assert!(made.success());
+    let module = built(dir.path(), &records, &gauges)?;
     assert_eq!(world.set_filter(1, &module, "{}").await?, Update::Accepted);
 
     // Each is sent errors until one of them ejects it, and then good requests until it is back.

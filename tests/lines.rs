@@ -1,10 +1,11 @@
 //! What the log says of a condition: one line when it begins, one when it ends, at most one of each kind a minute, for all
 //! workers together.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use envoy_test::World;
+use envoy_test::client::Client;
 use envoy_test::wait::{until_some, until_some_by};
 use envoy_test::world::{CatchAll, HOST, PeerRoute, plugin_config};
 use serde_json::json;
@@ -36,8 +37,11 @@ fn only(world: &World, text: &str, parts: &[&str]) {
 /// Peers' routes, of which some lead nowhere. Two requests for the same may differ in a header, so that what was lost of it can
 /// arrive.
 const ROUTES: &str = "- {match: {prefix: /black-hole}, route: {cluster: BlackHoleCluster}}
+- {match: {prefix: /rewritten, headers: [{name: x-odd, present_match: false}]}, route: {cluster: PEER_CLUSTER, prefix_rewrite: /other}}
 - {match: {prefix: /, headers: [{name: x-odd, present_match: false}]}, route: {cluster: PEER_CLUSTER, host_rewrite_literal: SERVICE}}
 ";
+
+const OVER: &str = "a route leads to peer gke at s0.istio.gke.global again";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_misroute_is_told_by_kind_when_it_begins_and_when_it_ends() -> Result<()> {
@@ -71,18 +75,18 @@ async fn a_misroute_is_told_by_kind_when_it_begins_and_when_it_ends() -> Result<
     service.wait("misrouted", 2).await?;
     // Another kind is told too, and does not end the first.
     for client in &mut clients {
-        let request = envoy_test::client::request(
-            "GET",
-            &service.host,
-            "/black-hole",
-            &[],
-            envoy_test::client::empty(),
-        )?;
-        client.send(request).await?;
+        get(client, &service, "/black-hole", &[]).await?;
     }
     service.wait("misrouted", 10).await?;
     assert_eq!(warnings(&world, nothing).len(), 2);
     only(&world, "gke.global (BlackHoleCluster)", &[port]);
+    // What is stopped since another was lost is not taken for one of the kind that was lost last.
+    let stopped = Instant::now();
+    while stopped.elapsed() < Duration::from_secs(3) {
+        for client in &mut clients {
+            client.get(&service.host, &[("x-odd", "1")]).await?;
+        }
+    }
 
     // What was lost of the first arrives now; of the second nothing does.
     until_some_by("the first is over", Duration::from_secs(60), async || {
@@ -94,12 +98,18 @@ async fn a_misroute_is_told_by_kind_when_it_begins_and_when_it_ends() -> Result<
         (service.stat("misrouted").await.ok()? == 8).then_some(())
     })
     .await?;
-    only(
-        &world,
-        "requests arrive at peer gke at s0.istio.gke.global again",
-        &["it was: no route"],
-    );
+    only(&world, OVER, &["it was: no route"]);
     assert_eq!(warnings(&world, nothing).len(), 2);
+    // Longer than a condition stands that is not seen any more.
+    let over = Instant::now();
+    while over.elapsed() < Duration::from_secs(20) {
+        for client in &mut clients {
+            client.get(&service.host, &[]).await?;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(service.stat("misrouted").await?, 8);
+    }
+    only(&world, OVER, &[]);
     // It begins again within the minute, and stands without a line.
     for client in &mut clients {
         client.get(&service.host, &[("x-odd", "1")]).await?;
@@ -110,6 +120,48 @@ async fn a_misroute_is_told_by_kind_when_it_begins_and_when_it_ends() -> Result<
     other["services"][0]["peers"][0]["host"] = json!("s0.other.global");
     world.set_filter_config(other).await?;
     service.wait("misrouted", 0).await
+}
+
+async fn get(
+    client: &mut Client,
+    service: &Service<'_>,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<()> {
+    let empty = envoy_test::client::empty();
+    let request = envoy_test::client::request("GET", &service.host, path, headers, empty)?;
+    client.send(request).await?;
+    Ok(())
+}
+
+/// A worker that has lost nothing knows what arrived by what the request was before its route rewrote it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_route_rewrites_ends_a_misroute_of_another_worker() -> Result<()> {
+    let world = builder(&[after(1)])
+        .peer_route(PeerRoute::OnlySome)
+        .peer_routes(ROUTES)
+        .catch_all(CatchAll::Absent)
+        .workers(2)
+        .start()
+        .await?;
+    let service = Service::new(&world, 0);
+    service.get(&[("x-status", "500")]).await?;
+    service.wait("ejected", 1).await?;
+    let mut clients = on_each_worker(&world, 2).await?;
+    let [well, loses] = clients.as_mut_slice() else {
+        unreachable!("two workers")
+    };
+    get(well, &service, "/rewritten", &[]).await?;
+    get(loses, &service, "/rewritten", &[("x-odd", "1")]).await?;
+    service.wait("misrouted", 2).await?;
+    until_some_by("it is over", Duration::from_secs(60), async || {
+        get(well, &service, "/rewritten", &[]).await.ok()?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        (service.stat("misrouted").await.ok()? == 0).then_some(())
+    })
+    .await?;
+    only(&world, OVER, &["it was: no route"]);
+    Ok(())
 }
 
 /// By header nothing is wrong with the ServiceEntry: the line has the match that is missing.

@@ -261,6 +261,8 @@ async fn a_peer_that_cannot_be_reached_is_told_of_with_the_cause() -> Result<()>
     }
     let line = world.envoy.wait_log("answered none of the last 5").await?;
     assert!(line.contains("remote_connection_failure"), "{line}");
+    let rule = "the DestinationRule of outbound|80||a.istio.gke.global is missing";
+    assert!(line.contains(rule), "{line}");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! What is said of spilled requests that nothing leads to the peer: what is wrong, what to do about it, and when it is over.
 //!
-//! The gauge `misrouted` tells all workers which kinds of misroute stand, and is read where an answer arrived from the peer,
-//! on no other way.
+//! The gauge `misrouted` tells all workers which kinds of misroute stand, and is read where a request is sent to the peer, on no
+//! other way.
 
 use core::hint::black_box;
 
@@ -11,11 +11,11 @@ use super::service::{Labels, Service, count};
 use crate::config::{Peer, Routing};
 use crate::names::metric;
 use crate::policy::answer;
-use crate::policy::notice::hash;
+use crate::policy::notice::{Notice, hash};
 
-/// Milliseconds without a misroute of a kind after which one that arrives ends it. Whatever is stopped is tried again at the
-/// latest after so long ([`crate::policy::route`]), so all workers know by then.
-const SETTLE: u64 = 10_000;
+/// Milliseconds without a misroute of a kind after which one that arrives ends it. Only what was sent is seen to be lost, and
+/// whatever is stopped is tried again at the latest after ten seconds ([`crate::policy::route`]), so all workers know by then.
+const SETTLE: u64 = 15_000;
 
 /// Kinds of misroute. Each has a bit of the gauge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,23 +32,27 @@ pub enum Misroute {
     Unreached = 16,
 }
 
+/// The bits of all kinds.
+const ALL: u64 = 31;
+
 /// All kinds. Not a constant, of which the compiler would write each loop out.
 #[inline(never)]
 fn all() -> impl Iterator<Item = Misroute> {
-    const ALL: [Misroute; 5] = [
+    const KINDS: [Misroute; 5] = [
         Misroute::NoCluster,
         Misroute::NoRoute,
         Misroute::Empty,
         Misroute::Elsewhere,
         Misroute::Unreached,
     ];
-    black_box(&ALL[..]).iter().copied()
+    black_box(&KINDS[..]).iter().copied()
 }
 
-/// What is said of each: `%0` is the service, `%1` its peer, `%2` the peer's host, `%3` what is wrong, `%4` home's cluster.
+/// What is said of each: `%0` is the service, `%1` its peer, `%2` the peer's host, `%3` what is wrong, `%4` home's cluster, `%5`
+/// the one where the request ended.
 const NO_CLUSTER: &str = "service %0: nothing leads to peer %1 at %2 (%3); its requests stay home. This proxy sees no ServiceEntry for %2 on the port of %4: apply one, or let it be seen here (exportTo, Sidecar)";
-const UNREACHED: &str = "service %0: peer %1 at %2 answered none of the last 5 requests that were sent to it: %3. Its gateway cannot be reached, receiver is not applied there, the sni of the DestinationRule of %2 is not the service's, or the clusters trust different roots. In /clusters of this proxy, see cx_connect_fail and health_flags of %2; and the metric outcomes";
-const EMPTY: &str = "service %0: nothing leads to peer %1 at %2 (%3); its requests stay home. The ServiceEntry for %2 has no healthy endpoint: it has none, or outlierDetection of its DestinationRule has ejected all. See istioctl proxy-config endpoint";
+const UNREACHED: &str = "service %0: peer %1 at %2 answered none of the last 5 requests that were sent to it: %3. Its gateway cannot be reached, receiver is not applied there, the clusters trust different roots, or the DestinationRule of %5 is missing, not exported to this proxy, or has another sni than the service's. In /clusters of this proxy, see cx_connect_fail and health_flags of %5; and the metric outcomes";
+const EMPTY: &str = "service %0: nothing leads to peer %1 at %2 (%3); its requests stay home. Cluster %5 has no healthy endpoint: it has none, or outlierDetection of its DestinationRule has ejected all. See istioctl proxy-config endpoint";
 const NO_ROUTE: &str = "service %0: nothing leads to peer %1 at %2 (%3); such requests from %4 stay home. The VirtualService of %2 has no route for them, or the ServiceEntry lacks that port";
 const NO_ROUTE_BY_HEADER: &str = "service %0: nothing leads to peer %1 at %2 (%3); such requests from %4 stay home. The route that matches x-peer-spillover-to: %1 in the VirtualService of %0 must have the destination %2, and that a ServiceEntry with this port";
 const NO_MATCH: &str = "service %0: nothing leads to peer %1 at %2 (%3); such requests stay home. The VirtualService of %0 has no match on x-peer-spillover-to before the route of home. Add there: {match: [{headers: {x-peer-spillover-to: {exact: %1}}}], headers: {request: {remove: [x-peer-spillover-to]}}, route: [{destination: {host: %2}}]}";
@@ -79,12 +83,13 @@ impl Misroute {
 }
 
 impl Service {
-    /// Counts a spill from the cluster `home` that leads nowhere, or to `cluster`, and says so where it is news.
+    /// Counts a spill from the cluster `home` that leads nowhere, or to `cluster`, and says so where it is news. Of what was
+    /// stopped because others were lost no kind is known: how it would have ended nobody saw.
     #[inline(never)]
     pub(super) fn misrouted(
         &self,
         peer: &Peer,
-        kind: Misroute,
+        kind: Option<Misroute>,
         (home, selector): (&str, u64),
         cluster: &str,
     ) {
@@ -94,7 +99,7 @@ impl Service {
             labels.push(("peer", &peer.name));
             metric(&labels, "misroutes")
         });
-        self.lost.set(kind);
+        let Some(kind) = kind else { return };
         let by_header = self.routing == Routing::Header;
         let text = match kind {
             Misroute::NoCluster => NO_CLUSTER,
@@ -103,39 +108,32 @@ impl Service {
             _ if by_header => NO_ROUTE_BY_HEADER,
             _ => NO_ROUTE,
         };
-        let end = if cluster.is_empty() {
-            kind.word()
-        } else {
-            cluster
+        let end = match kind {
+            Misroute::Elsewhere => cluster,
+            _ => kind.word(),
         };
-        let with = [self.host(), &peer.name, &peer.host, end, home];
+        let with = [self.host(), &peer.name, &peer.host, end, home, cluster];
         let key = kind.key(&self.labels);
         let outcome = notice::begins(&key, kind.of(home, selector), (text, &with));
         self.stands(kind, outcome.moved);
     }
 
-    /// A spilled request from the cluster `home` arrived at the peer: what ends by that.
-    pub(super) fn arrived(&self, peer: &Peer, home: &str, selector: u64) {
+    /// The kinds that stand.
+    pub(super) fn misroutes(&self) -> u64 {
         let gauge = self.misroutes_standing();
-        let stands = gauge.and_then(host::read).unwrap_or(0);
-        if stands != 0 {
-            self.recovered(peer, home, selector, stands);
-        }
+        gauge.and_then(host::read).unwrap_or(0)
     }
 
+    /// A spilled request from the cluster `home` arrived in the peer's: what ends by that.
     #[cold]
     #[inline(never)]
-    fn recovered(&self, peer: &Peer, home: &str, selector: u64, stands: u64) {
-        let selector = if selector == 0 {
-            self.selector()
-        } else {
-            selector
-        };
+    pub(super) fn arrived(&self, peer: &Peer, home: &str, selector: u64) {
+        let stands = self.misroutes();
         for kind in all() {
             if kind == Misroute::Unreached || stands & kind as u64 == 0 {
                 continue;
             }
-            let text = "service %0: requests arrive at peer %1 at %2 again; it was: %3";
+            let text = "service %0: a route leads to peer %1 at %2 again; it was: %3";
             let with = [self.host(), &peer.name, &peer.host, kind.word()];
             let (key, of) = (kind.key(&self.labels), kind.of(home, selector));
             let outcome = notice::ends(&key, of, SETTLE, (text, &with));
@@ -156,7 +154,8 @@ impl Service {
         } else {
             details
         };
-        let with = [self.host(), &peer.name, &peer.host, what];
+        let cluster = host::property(host::CLUSTER).unwrap_or_default();
+        let with = [self.host(), &peer.name, &peer.host, what, "", &cluster];
         let kind = Misroute::Unreached;
         let outcome = notice::begins(&kind.key(&self.labels), 0, (UNREACHED, &with));
         self.stands(kind, outcome.moved);
@@ -167,15 +166,43 @@ impl Service {
         let (row, _) = self.unreached.get().and(true);
         self.unreached.set(row);
         let kind = Misroute::Unreached;
-        let stands = self.misroutes_standing().and_then(host::read);
         if let Some(peer) = &self.peer
-            && stands.is_some_and(|stands| stands & kind as u64 != 0)
+            && self.misroutes() & kind as u64 != 0
         {
             let text = "service %0: peer %1 at %2 answers again";
             let with = [self.host(), &peer.name, &peer.host];
             let outcome = notice::ends(&kind.key(&self.labels), 0, SETTLE, (text, &with));
             self.stands(kind, outcome.moved);
         }
+    }
+
+    /// Mends the gauge, one kind in a tick: a VM may die between its changes of a notice and of the gauge, and any module of
+    /// the proxy can write both. Two looks at a kind in a row must see the same fault, since another VM may just be between
+    /// the two changes. To set the gauge does the same however many VMs do it.
+    #[inline(never)]
+    pub(super) fn look_after_misroutes(&self) {
+        let Some(gauge) = self.misroutes_standing() else {
+            return;
+        };
+        let (turn, wrong) = self.looks.get();
+        let Some(kind) = all().nth(turn) else {
+            self.looks.set((0, wrong));
+            return;
+        };
+        let (bit, shown) = (kind as u64, self.misroutes());
+        let notice = host::recall_bytes(&kind.key(&self.labels)).unwrap_or_default();
+        let others = shown & (ALL & !bit);
+        let right = if Notice::from_bytes(&notice).stands {
+            others | bit
+        } else {
+            others
+        };
+        let wrong_now = if right == shown { 0 } else { bit };
+        if wrong & wrong_now != 0 {
+            host::record(gauge, right);
+        }
+        let next = turn.saturating_add(1);
+        self.looks.set((next, wrong & !bit | wrong_now & !wrong));
     }
 
     fn stands(&self, kind: Misroute, moved: i64) {

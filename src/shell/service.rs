@@ -10,7 +10,6 @@ use super::account::Account;
 use super::errors::Errors;
 use super::host::{self, Kind, Metric};
 use super::kept::{counts, dropped};
-use super::misroute::Misroute;
 use super::notice;
 use super::strangers;
 use super::worker;
@@ -40,8 +39,8 @@ pub struct Service {
     /// The last request of this worker found room: the next need not look before it adds itself.
     expect_room: Cell<bool>,
     pub(super) routes: RefCell<Routes>,
-    /// How the last request of this worker was lost.
-    pub(super) lost: Cell<Misroute>,
+    /// The kind of misroute that the next tick looks at, and those that the last looks saw the gauge wrong about.
+    pub(super) looks: Cell<(usize, u64)>,
     /// Of what this worker spilled.
     pub(super) unreached: Cell<Unreached>,
 }
@@ -95,7 +94,7 @@ impl Service {
             used: OnceCell::new(),
             expect_room: Cell::new(true),
             routes: RefCell::default(),
-            lost: Cell::new(Misroute::NoRoute),
+            looks: Cell::default(),
             unreached: Cell::default(),
         }
     }
@@ -202,6 +201,7 @@ impl Service {
         if let Some(errors) = self.errors() {
             errors.tick();
         }
+        self.look_after_misroutes();
     }
 
     fn in_flight(&self) -> Option<&Account> {

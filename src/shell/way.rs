@@ -12,7 +12,7 @@ use crate::policy::route::{self, End, Trial};
 pub struct Left {
     /// Its cluster before.
     pub(super) home: String,
-    /// What selects its route; 0 where that was not asked for.
+    /// What selects its route; 0 where that was not asked for, since all was well.
     selector: u64,
     /// No cluster of the peer was known.
     at_risk: bool,
@@ -37,17 +37,17 @@ impl Service {
             trial = routes.trial(&home, selector, now);
         }
         if trial == Trial::Go || at_risk {
+            // The route may rewrite what it is made of.
+            if selector == 0 && self.misroutes() != 0 {
+                selector = self.selector();
+            }
             return Some(Left {
                 home,
                 selector,
                 at_risk,
             });
         }
-        let kind = match trial {
-            Trial::Empty => Misroute::Empty,
-            Trial::NoRoute => self.lost.get(),
-            _ => Misroute::NoCluster,
-        };
+        let kind = (trial == Trial::NoCluster).then_some(Misroute::NoCluster);
         self.misrouted(peer, kind, (&home, selector), "");
         None
     }
@@ -83,7 +83,9 @@ impl Service {
             if *at_risk {
                 host::remember(&self.way_key(home, peer, "cluster"), cluster);
             }
-            self.arrived(peer, home, selector);
+            if selector != 0 {
+                self.arrived(peer, home, selector);
+            }
             return;
         }
         let kind = match end {
@@ -93,12 +95,7 @@ impl Service {
             _ if cluster.is_empty() => Misroute::NoRoute,
             _ => Misroute::Elsewhere,
         };
-        let cluster = if kind == Misroute::Elsewhere {
-            cluster
-        } else {
-            ""
-        };
-        self.misrouted(peer, kind, (home, selector), cluster);
+        self.misrouted(peer, Some(kind), (home, selector), cluster);
     }
 
     /// What selects this request's route.

@@ -45,6 +45,8 @@ async fn an_empty_peer_costs_few_requests_and_is_found_when_it_is_back() -> Resu
     let empty = log.iter().filter(|line| line["flags"] == "UH").count();
     assert_eq!(empty, lost);
     assert!(lost >= 2);
+    let named = "Cluster outbound|80||s0.istio.gke.global has no healthy endpoint";
+    world.envoy.wait_log(named).await?;
     // And it stays the peer's: nothing of this undid the ejection.
     for _ in 0..20 {
         assert_eq!(service.get(&[]).await?.served_by(), PEER);
