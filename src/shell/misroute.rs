@@ -6,7 +6,7 @@
 use core::hint::black_box;
 
 use super::host;
-use super::notice;
+use super::notice::{self, Outcome, Text};
 use super::service::{Labels, Service, count};
 use crate::config::{Peer, Routing};
 use crate::names::metric;
@@ -50,12 +50,13 @@ fn all() -> impl Iterator<Item = Misroute> {
 
 /// What is said of each: `%0` is the service, `%1` its peer, `%2` the peer's host, `%3` what is wrong, `%4` home's cluster, `%5`
 /// the one where the request ended.
-const NO_CLUSTER: &str = "service %0: nothing leads to peer %1 at %2 (%3); its requests stay home. This proxy sees no ServiceEntry for %2 on the port of %4: apply one, or let it be seen here (exportTo, Sidecar)";
+const NOTHING: &str = "service %0: nothing leads to peer %1 at %2 (%3); ";
+const NO_CLUSTER: &str = "its requests stay home. This proxy sees no ServiceEntry for %2 on the port of %4: apply one, or let it be seen here (exportTo, Sidecar)";
 const UNREACHED: &str = "service %0: peer %1 at %2 answered none of the last 5 requests that were sent to it: %3. Its gateway cannot be reached, receiver is not applied there, the clusters trust different roots, or the DestinationRule of %5 is missing, not exported to this proxy, or has another sni than the service's. In /clusters of this proxy, see cx_connect_fail and health_flags of %5; and the metric outcomes";
-const EMPTY: &str = "service %0: nothing leads to peer %1 at %2 (%3); its requests stay home. Cluster %5 has no healthy endpoint: it has none, or outlierDetection of its DestinationRule has ejected all. See istioctl proxy-config endpoint";
-const NO_ROUTE: &str = "service %0: nothing leads to peer %1 at %2 (%3); such requests from %4 stay home. The VirtualService of %2 has no route for them, or the ServiceEntry lacks that port";
-const NO_ROUTE_BY_HEADER: &str = "service %0: nothing leads to peer %1 at %2 (%3); such requests from %4 stay home. The route that matches x-peer-spillover-to: %1 in the VirtualService of %0 must have the destination %2, and that a ServiceEntry with this port";
-const NO_MATCH: &str = "service %0: nothing leads to peer %1 at %2 (%3); such requests stay home. The VirtualService of %0 has no match on x-peer-spillover-to before the route of home. Add there: {match: [{headers: {x-peer-spillover-to: {exact: %1}}}], headers: {request: {remove: [x-peer-spillover-to]}}, route: [{destination: {host: %2}}]}";
+const EMPTY: &str = "its requests stay home. Cluster %5 has no healthy endpoint: it has none, or outlierDetection of its DestinationRule has ejected all. See istioctl proxy-config endpoint";
+const NO_ROUTE: &str = "such requests from %4 stay home. The VirtualService of %2 has no route for them, or the ServiceEntry lacks that port";
+const NO_ROUTE_BY_HEADER: &str = "such requests from %4 stay home. The route that matches x-peer-spillover-to: %1 in the VirtualService of %0 must have the destination %2, and that a ServiceEntry with this port";
+const NO_MATCH: &str = "such requests stay home. The VirtualService of %0 has no match on x-peer-spillover-to before the route of home. Add there: {match: [{headers: {x-peer-spillover-to: {exact: %1}}}], headers: {request: {remove: [x-peer-spillover-to]}}, route: [{destination: {host: %2}}]}";
 
 impl Misroute {
     fn word(self) -> &'static str {
@@ -68,6 +69,7 @@ impl Misroute {
         }
     }
 
+    #[inline(never)]
     fn key(self, labels: &Labels) -> String {
         notice::key(&labels.pairs(), self.word())
     }
@@ -113,12 +115,12 @@ impl Service {
             _ => kind.word(),
         };
         let with = [self.host(), &peer.name, &peer.host, end, home, cluster];
-        let key = kind.key(&self.labels);
-        let outcome = notice::begins(&key, kind.of(home, selector), (text, &with));
-        self.stands(kind, outcome.moved);
+        let text = [NOTHING, text].concat();
+        self.begins(kind, kind.of(home, selector), (&text, &with));
     }
 
     /// The kinds that stand.
+    #[inline(never)]
     pub(super) fn misroutes(&self) -> u64 {
         let gauge = self.misroutes_standing();
         gauge.and_then(host::read).unwrap_or(0)
@@ -135,9 +137,7 @@ impl Service {
             }
             let text = "service %0: a route leads to peer %1 at %2 again; it was: %3";
             let with = [self.host(), &peer.name, &peer.host, kind.word()];
-            let (key, of) = (kind.key(&self.labels), kind.of(home, selector));
-            let outcome = notice::ends(&key, of, SETTLE, (text, &with));
-            self.stands(kind, outcome.moved);
+            self.ends(kind, kind.of(home, selector), (text, &with));
         }
     }
 
@@ -157,8 +157,7 @@ impl Service {
         let cluster = host::property(host::CLUSTER).unwrap_or_default();
         let with = [self.host(), &peer.name, &peer.host, what, "", &cluster];
         let kind = Misroute::Unreached;
-        let outcome = notice::begins(&kind.key(&self.labels), 0, (UNREACHED, &with));
-        self.stands(kind, outcome.moved);
+        self.begins(kind, 0, (UNREACHED, &with));
     }
 
     /// The peer answered a request that was spilled.
@@ -171,8 +170,7 @@ impl Service {
         {
             let text = "service %0: peer %1 at %2 answers again";
             let with = [self.host(), &peer.name, &peer.host];
-            let outcome = notice::ends(&kind.key(&self.labels), 0, SETTLE, (text, &with));
-            self.stands(kind, outcome.moved);
+            self.ends(kind, 0, (text, &with));
         }
     }
 
@@ -205,7 +203,21 @@ impl Service {
         self.looks.set((next, wrong & !bit | wrong_now & !wrong));
     }
 
-    fn stands(&self, kind: Misroute, moved: i64) {
+    #[inline(never)]
+    fn begins(&self, kind: Misroute, of: u64, text: Text) {
+        self.stands(kind, notice::begins(&kind.key(&self.labels), of, text));
+    }
+
+    #[inline(never)]
+    fn ends(&self, kind: Misroute, of: u64, text: Text) {
+        self.stands(
+            kind,
+            notice::ends(&kind.key(&self.labels), of, SETTLE, text),
+        );
+    }
+
+    #[inline(never)]
+    fn stands(&self, kind: Misroute, Outcome { moved, .. }: Outcome) {
         if let Some(gauge) = self.misroutes_standing()
             && moved != 0
         {
