@@ -228,46 +228,6 @@ async fn a_missing_service_entry_is_named() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_is_no_full_name_is_told_with_the_one_to_write() -> Result<()> {
-    for short in ["a", "a.istio"] {
-        let mut config = plugin_config(1);
-        config["services"][0]["host"] = json!(short);
-        let world = World::builder()
-            .filter(config)
-            .hosts([HOST, "b.istio.svc.cluster.local"])
-            .workers(2)
-            .start()
-            .await?;
-        let mut clients = on_each_worker(&world, 2).await?;
-        for client in &mut clients {
-            client.get("b.istio.svc.cluster.local", &[]).await?;
-        }
-        world.wait_ticks(3).await?;
-        let text = format!("service {short}: host must be the full name");
-        assert_eq!(warnings(&world, &text).len(), 0, "another service");
-        for client in &mut clients {
-            client.get(HOST, &[]).await?;
-        }
-        until_some("it is said", async || {
-            (!warnings(&world, &text).is_empty()).then_some(())
-        })
-        .await?;
-        world.wait_ticks(3).await?;
-        only(&world, &text, &[&format!("write host: {HOST}")]);
-        world.set_filter_config(plugin_config(1)).await?;
-        for client in &mut on_each_worker(&world, 2).await? {
-            client.get(HOST, &[]).await?;
-        }
-        only(
-            &world,
-            "has its first request",
-            &[&format!("service {HOST} ")],
-        );
-    }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_ejection_and_its_end_are_told_once_a_minute() -> Result<()> {
     let often =
         json!({"consecutive5xxErrors": 1, "interval": "100ms", "baseEjectionTime": "200ms"});

@@ -14,6 +14,46 @@ const EDITS: u8 = 2;
 /// Letters of a first label from which on different ones are taken for a slip.
 const LONG_ENOUGH: usize = 4;
 
+/// Ticks in a minute.
+const MINUTE: u32 = 300;
+
+/// What there is to look at in one tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Which services are written so near to the host of this place.
+    At(usize, Near),
+    /// That no service is used at all.
+    Whole,
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Looks {
+    short: usize,
+    alike: usize,
+    whole: bool,
+}
+
+impl Looks {
+    /// What is next, at tick `now`, where requests came for so many other hosts, at least one: a short form of each at once, and
+    /// after a minute one that is alike, and in the end all services together.
+    pub fn next(&mut self, hosts: usize, now: u32) -> Option<Look> {
+        let (kind, at) = if self.short < hosts {
+            (Near::Short, &mut self.short)
+        } else if now < MINUTE {
+            return None;
+        } else if self.alike < hosts {
+            (Near::Alike, &mut self.alike)
+        } else {
+            let first = !core::mem::replace(&mut self.whole, true);
+            return first.then_some(Look::Whole);
+        };
+        let n = *at;
+        *at = n.saturating_add(1);
+        Some(Look::At(n, kind))
+    }
+}
+
 /// How `written` is like `came`; `None` if it is not, or the same.
 #[inline(never)]
 pub fn near(written: &str, came: &str) -> Option<Near> {
@@ -21,11 +61,19 @@ pub fn near(written: &str, came: &str) -> Option<Near> {
     if rest.is_some_and(|rest| rest.starts_with('.')) {
         return Some(Near::Short);
     }
+    // Not those that are numbered.
+    if letters(written).eq(letters(came)) {
+        return None;
+    }
     let (first, other) = (label(written), label(came));
     let like = first == other
         || (first.len().min(other.len()) >= LONG_ENOUGH
             && within(written.as_bytes(), came.as_bytes(), EDITS));
-    (like && written != came).then_some(Near::Alike)
+    like.then_some(Near::Alike)
+}
+
+fn letters(host: &str) -> impl Iterator<Item = u8> {
+    host.bytes().filter(|byte| !byte.is_ascii_digit())
 }
 
 fn label(host: &str) -> &[u8] {
@@ -95,6 +143,61 @@ mod tests {
         }
         let short = |name: &str| format!("{name}.istio.svc.cluster.local");
         assert_eq!(near(&short("a"), &short("b")), None, "names of one letter");
+    }
+
+    #[test]
+    fn numbered_names_are_not_alike() {
+        let full = |name: &str| format!("{name}.shop.svc.cluster.local");
+        for (a, b) in [
+            ("orders-1", "orders-2"),
+            ("orders", "orders2"),
+            ("v9-orders", "v10-orders"),
+        ] {
+            assert_eq!(near(&full(a), &full(b)), None, "{a} {b}");
+            assert_eq!(near(&full(b), &full(a)), None, "{a} {b}");
+        }
+        let tenants = ["a.t1.svc.cluster.local", "a.t2.svc.cluster.local"];
+        assert_eq!(near(tenants[0], tenants[1]), None);
+        // A letter is another one.
+        let slip = near(&full("order-1"), &full("orders-2"));
+        assert_eq!(slip, Some(Near::Alike));
+    }
+
+    /// What there is to look at in each tick that has something, for so many hosts in each tick.
+    fn looks(ticks: u32, hosts: impl Fn(u32) -> usize) -> Vec<(u32, Look)> {
+        let mut looks = Looks::default();
+        let with = (0..ticks).filter(|now| hosts(*now) > 0);
+        with.filter_map(|now| Some((now, looks.next(hosts(now), now)?)))
+            .collect()
+    }
+
+    #[test]
+    fn that_nothing_comes_is_said_once_after_a_minute() {
+        use Near::{Alike, Short};
+        let all = [
+            (0, Look::At(0, Short)),
+            (1, Look::At(1, Short)),
+            (MINUTE, Look::At(0, Alike)),
+            (MINUTE + 1, Look::At(1, Alike)),
+            (MINUTE + 2, Look::Whole),
+        ];
+        assert_eq!(looks(5 * MINUTE, |_| 2), all);
+        assert_eq!(looks(MINUTE, |_| 2), all[..2]);
+        // The first request comes later than that.
+        let late = [
+            (700, Look::At(0, Short)),
+            (701, Look::At(0, Alike)),
+            (702, Look::Whole),
+        ];
+        assert_eq!(looks(5 * MINUTE, |now| usize::from(now >= 700)), late);
+    }
+
+    #[test]
+    fn what_comes_later_is_looked_at_too() {
+        use Near::{Alike, Short};
+        let seen = looks(5 * MINUTE, |now| if now < 400 { 1 } else { 2 });
+        let after = [(400, Look::At(1, Short)), (401, Look::At(1, Alike))];
+        assert_eq!(seen[3..], after);
     }
 
     #[test]

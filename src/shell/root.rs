@@ -83,6 +83,7 @@ impl Root {
         }
         if let Some(before) = running::current(name, plugin.role) {
             plugin.go_on(&before);
+            before.forget_strangers(Some(&plugin));
         }
         let plugin = Rc::new(plugin);
         running::start(self.id, &self.standing, &plugin);
@@ -190,6 +191,7 @@ impl Drop for Root {
             && !running::is_said(&plugin.name, plugin.role)
         {
             left::end(plugin);
+            plugin.forget_strangers(None);
         }
         // A VM without a root context is never called again: it stays inside, and the others find it.
         if worker::left(self.id) {

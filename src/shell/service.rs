@@ -34,6 +34,10 @@ pub struct Service {
     pub detection: Option<Detection>,
     /// The plugin visits it in its ticks.
     pub visited: Cell<bool>,
+    /// Some VM of the proxy has had a request for it, as far as this one has looked.
+    pub(super) requested: Cell<bool>,
+    /// Its host was told to be like one that requests come for.
+    pub(super) suspected: Cell<bool>,
     pub(super) labels: Labels,
     used: OnceCell<Box<Used>>,
     /// The last request of this worker found room: the next need not look before it adds itself.
@@ -86,6 +90,8 @@ impl Service {
             index,
             detection,
             visited: Cell::default(),
+            requested: Cell::default(),
+            suspected: Cell::default(),
             labels: Labels {
                 plugin: Rc::clone(plugin),
                 role,

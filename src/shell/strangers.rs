@@ -3,25 +3,24 @@
 //!
 //! **Invariant: it costs no hostcall of a request, and nothing at all once every service was used.** A request of no service
 //! leaves its host, of which some are remembered; a tick compares one of them at the most.
+//!
+//! **Invariant: clients add no lines.** What is told is a condition of the service as it was written, whatever comes instead of
+//! it. It ends with the first request for that service, and is forgotten once the service is not configured any more.
 
 use core::cell::{Cell, RefCell};
 
-use super::host;
+use super::host::{self, Level};
 use super::notice;
 use super::plugin::Plugin;
-use super::service::Labels;
+use super::service::{Labels, Service};
 use super::slot::INDEX;
-use crate::config::Role;
 use crate::names::metric;
 use crate::policy::index;
-use crate::policy::near::{Near, near};
+use crate::policy::near::{Look, Looks, Near, near};
+use crate::policy::notice::once;
 
 /// Hosts that are remembered.
 const MOST: usize = 32;
-/// Ticks in a minute.
-const MINUTE: u32 = 300;
-/// What stands for all services together in the key of a condition.
-const ANY: &str = "*";
 
 /// What a configuration sees of them in one VM.
 #[derive(Default)]
@@ -31,9 +30,7 @@ pub struct Strangers {
     full: Cell<bool>,
     /// Requests came to all services.
     closed: Cell<bool>,
-    /// How many were compared: for a short form, and after a minute for one that is alike.
-    compared: [Cell<usize>; 2],
-    told: Cell<bool>,
+    looks: Cell<Looks>,
 }
 
 impl Strangers {
@@ -66,38 +63,47 @@ impl Plugin {
         if hosts.is_empty() || self.strangers.closed.get() {
             return;
         }
-        let minutes = self.now().checked_rem(MINUTE) == Some(0);
-        for (kind, compared) in [Near::Short, Near::Alike]
-            .into_iter()
-            .zip(&self.strangers.compared)
-        {
-            if kind == Near::Alike && self.now() < MINUTE {
-                return;
-            }
-            let n = compared.get();
-            if let Some(host) = hosts.get(n) {
-                compared.set(n.saturating_add(1));
-                self.compare(host, kind);
-                return;
-            }
-        }
-        if minutes && !self.strangers.told.get() {
-            self.say_none(hosts.first().map_or("", String::as_str));
+        let mut looks = self.strangers.looks.get();
+        if let Some(look) = looks.next(hosts.len(), self.now()) {
+            self.strangers.looks.set(looks);
+            self.look(look, &hosts);
         }
     }
 
     #[cold]
+    #[inline(never)]
+    fn look(&self, look: Look, hosts: &[String]) {
+        // What any VM of the proxy has had a request for.
+        let listed = host::recall_bytes(INDEX).unwrap_or_default();
+        let of = [("plugin", &*self.name), ("role", self.role.word())];
+        let prefix = metric(&of, "service=.=");
+        for name in index::names(&listed) {
+            let host = name.strip_prefix(&prefix);
+            let host = host.and_then(|rest| rest.strip_suffix(";.;in_flight"));
+            if let Some(service) = host.and_then(|host| self.by_name(host)) {
+                service.requested.set(true);
+            }
+        }
+        match look {
+            Look::At(n, kind) => {
+                if let Some(came) = hosts.get(n) {
+                    self.compare(came, kind);
+                }
+            }
+            Look::Whole => self.say_none(hosts.first().map_or("", String::as_str)),
+        }
+    }
+
     fn compare(&self, came: &str, kind: Near) {
         if self.by_peer_host(came).is_some() {
             return;
         }
         for service in &self.services {
             let written = service.host();
-            if service.visited.get() || near(written, came) != Some(kind) || self.was_used(written)
-            {
+            if service.requested.get() || near(written, came) != Some(kind) {
                 continue;
             }
-            self.strangers.told.set(true);
+            service.suspected.set(true);
             let text = match kind {
                 Near::Short => {
                     "service %0: host must be the full name. Requests for %1 come: if that is the service, write host: %1"
@@ -106,37 +112,35 @@ impl Plugin {
                     "service %0: no request for it has come in a minute, but for %1: if that is the service, write host: %1"
                 }
             };
-            notice::begins(
-                &key(&self.name, self.role, came),
-                0,
-                (text, &[written, came]),
-            );
+            notice::begins(&key(&service.labels), 0, (text, &[written, came]));
         }
     }
 
-    /// No service is used, and no host is like any.
-    #[cold]
-    #[inline(never)]
+    /// No service is used, and no host is like any: so it is too where a pod only calls other services.
     fn say_none(&self, came: &str) {
-        if self
-            .services
-            .iter()
-            .any(|service| self.was_used(service.host()))
-        {
+        let known = |service: &Service| service.requested.get() || service.suspected.get();
+        if self.services.iter().any(known) {
             return;
         }
-        self.strangers.told.set(true);
-        let text = "no request for any service has come in a minute, but some for %0. A service's host is its full name, NAME.NAMESPACE.svc.cluster.local";
-        notice::begins(&key(&self.name, self.role, ANY), 0, (text, &[came]));
+        let key = notice::key(&self.labels("*").pairs(), "none");
+        let now = host::monotonic();
+        if host::exchange_bytes(&key, &mut |last| once(last, 0, now)) {
+            let text = "no request for any service has come in a minute, but some for %0. A service's host is its full name, NAME.NAMESPACE.svc.cluster.local";
+            notice::write(Level::Info, (text, &[came]));
+        }
     }
 
-    /// Whether any VM of the proxy has had a request for this service.
-    #[cold]
-    #[inline(never)]
-    fn was_used(&self, host: &str) -> bool {
-        let listed = host::recall_bytes(INDEX).unwrap_or_default();
-        let count = metric(&labels(&self.name, self.role, host), "in_flight");
-        index::names(&listed).any(|name| name == count)
+    /// Takes over what was told of the services that this configuration has too, and forgets the others; all of them, where
+    /// `now` there is none.
+    pub(super) fn forget_strangers(&self, now: Option<&Plugin>) {
+        for service in self.services.iter().filter(|s| s.suspected.take()) {
+            match now.and_then(|now| now.by_name(service.host())) {
+                Some(now) => now.suspected.set(true),
+                None => {
+                    notice::forget(&key(&service.labels));
+                }
+            }
+        }
     }
 }
 
@@ -144,16 +148,9 @@ impl Plugin {
 #[inline(never)]
 pub fn found(of: &Labels) {
     let text: notice::Text = ("service %0 has its first request", &[&of.host]);
-    for host in [&of.host, ANY] {
-        notice::ends(&key(&of.plugin, of.role, host), 0, 0, text);
-    }
+    notice::ends(&key(of), 0, 0, text);
 }
 
-#[inline(never)]
-fn key(plugin: &str, role: Role, host: &str) -> String {
-    notice::key(&labels(plugin, role, host), "host")
-}
-
-fn labels<'a>(plugin: &'a str, role: Role, host: &'a str) -> [(&'static str, &'a str); 3] {
-    [("plugin", plugin), ("role", role.word()), ("service", host)]
+fn key(of: &Labels) -> String {
+    notice::key(&of.pairs(), "host")
 }
