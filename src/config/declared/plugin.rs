@@ -34,7 +34,9 @@ object! {
     plugin = "" {
         /// The version of this format.
         version: u32 = Field::new(Kind::Whole(&(1, 1))).required(&"version: 1");
-        /// This cluster's name in the federation: what the marker of a spilled request says.
+        /// This cluster's name in the federation: what the marker of a spilled request says. Where the way to the peer may lead to
+        /// home's own endpoints, it must be equal to the name that those have: the region in the ServiceEntry's `locality`, or
+        /// Istio's cluster ID on a multi-primary mesh. With another name, `outcomes` never says `returned`.
         cluster: Text = Field::new(Kind::Name(&(&[] as Words))).required(&"this cluster's name in the federation");
         /// Which side of a request the plugin is on: `client` sends, `server` receives, `edge` guards an entrance to the mesh.
         role: Role = Field::words::<Role>().default(Role::Client as u16);
