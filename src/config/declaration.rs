@@ -186,7 +186,7 @@ impl Field {
         self
     }
 
-    /// What is said beside of a number that is out of range, or of what is not taken at all.
+    /// What is said beside of a 0 that is out of range, or of what is not taken at all.
     pub const fn hint(mut self, fix: &'static &'static str) -> Field {
         self.fix = fix;
         self

@@ -61,11 +61,12 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Faults> {
     }
     let root = Node::parse(bytes)
         .map_err(|error| whole(format!("is not the JSON that is expected: {error}")))?;
-    // A role that is none is a fault of its own.
-    let role = role_of(&root).unwrap_or(Role::Client);
-    let mut report = Report::new(bytes, role);
+    // A role that is none is a fault of its own, and what depends on it is not looked at.
+    let role = role_of(&root);
+    let mut report = Report::new(bytes, role.unwrap_or(Role::Client));
+    report.any_role = role.is_none();
     report.object(&root, &plugin::OBJECT, &Path::Root);
-    let config = read_plugin(&root, role, &mut report);
+    let config = role.and_then(|role| read_plugin(&root, role, &mut report));
     if report.faults.count() > 0 {
         return Err(report.faults);
     }

@@ -61,14 +61,16 @@ pub fn nearest(name: &str, object: &'static Object, role: Role) -> Known {
         role,
         // Where more than a third of the letters is another, it is another word.
         distance: (plain.len() / 3).saturating_add(1),
+        depth: 0,
         known: Known::Nothing,
     };
-    best.look_in(&plugin::OBJECT, &Path::Root);
+    best.look_in(&plugin::OBJECT, &Path::Root, 0);
     // A word of the same object is more likely than one of another that is as near.
     if !matches!(best.known, Known::Nothing) {
         best.distance = best.distance.saturating_add(1);
     }
-    best.look_at(object, &Path::Root);
+    best.depth = 0;
+    best.look_at(object, &Path::Root, 0);
     best.known
 }
 
@@ -77,24 +79,27 @@ struct Best<'a> {
     role: Role,
     /// What is nearer than this is better.
     distance: usize,
+    /// Of what is as near, what has fewer words before it.
+    depth: usize,
     known: Known,
 }
 
 impl Best<'_> {
-    fn look_in(&mut self, object: &'static Object, path: &Path<'_>) {
-        self.look_at(object, path);
+    fn look_in(&mut self, object: &'static Object, path: &Path<'_>, depth: usize) {
+        self.look_at(object, path, depth);
         for field in object.fields {
             if let Some(inner) = inner(field) {
-                self.look_in(inner, &Path::Field(path, field.name, None));
+                let path = &Path::Field(path, field.name, None);
+                self.look_in(inner, path, depth.saturating_add(1));
             }
         }
     }
 
-    fn look_at(&mut self, object: &'static Object, path: &Path<'_>) {
+    fn look_at(&mut self, object: &'static Object, path: &Path<'_>, depth: usize) {
         for field in object.fields.iter().filter(|field| field.is_for(self.role)) {
             let distance = distance(self.name, &plain(field.name));
-            if distance < self.distance {
-                self.distance = distance;
+            if (distance, depth) < (self.distance, self.depth) {
+                (self.distance, self.depth) = (distance, depth);
                 self.known = Known::Near(Path::Field(path, field.name, None).to_string());
             }
         }

@@ -19,6 +19,8 @@ pub struct Report<'a> {
     pub source: &'a [u8],
     /// Whose fields there are.
     pub role: Role,
+    /// The role is not known: fields that not all have are not looked at.
+    pub any_role: bool,
     /// What is wrong.
     pub faults: Faults,
     /// What was accepted and does something else than one might expect.
@@ -52,6 +54,7 @@ impl<'a> Report<'a> {
         Report {
             source,
             role,
+            any_role: false,
             faults: Faults::default(),
             surprises: Warnings::default(),
             ignored: Warnings::default(),
@@ -110,7 +113,7 @@ impl<'a> Report<'a> {
                 self.fault(path, format_args!("is there twice; remove one of them"));
             }
             seen |= bit;
-            if matches!(node, Node::Null) && field.is_nullable() {
+            if self.skips(field) || matches!(node, Node::Null) && field.is_nullable() {
                 continue;
             }
             let before = self.faults.count();
@@ -123,11 +126,16 @@ impl<'a> Report<'a> {
         }
         for (nth, field) in (0..).zip(object.fields) {
             let there = seen & 1u32.wrapping_shl(nth) != 0;
-            if field.is_required() && field.is_for(self.role) && !there {
+            let wanted = field.is_required() && field.is_for(self.role) && !self.skips(field);
+            if wanted && !there {
                 let missing = Path::Field(path, field.name, None);
                 self.fault(&missing, format_args!("is missing; add {}", field.fix));
             }
         }
+    }
+
+    fn skips(&self, field: &Field) -> bool {
+        self.any_role && !Role::ALL.iter().all(|role| field.is_for(*role))
     }
 
     #[cold]
@@ -280,24 +288,17 @@ impl<'a> Report<'a> {
         if number.fract() == 0.0 && number >= f64::from(min) && number <= f64::from(max) {
             return;
         }
-        let (open, close) = if fix.is_empty() {
-            ("", "")
-        } else {
-            (" (", ")")
-        };
         let wanted = format_args!("must be a whole number from {min} to {max}");
         // Only whole numbers are quoted: to print any double would add a tenth to the module.
         match number as i64 {
-            whole if whole as f64 == number => {
-                self.fault(
-                    path,
-                    format_args!("{wanted}, not {whole}{open}{fix}{close}"),
-                );
+            // What is said beside is of Istio's 0.
+            0 if number == 0.0 && !fix.is_empty() => {
+                self.fault(path, format_args!("{wanted}, not 0 ({fix})"));
             }
-            _ => self.fault(
-                path,
-                format_args!("{wanted}, without a fraction{open}{fix}{close}"),
-            ),
+            whole if whole as f64 == number => {
+                self.fault(path, format_args!("{wanted}, not {whole}"));
+            }
+            _ => self.fault(path, format_args!("{wanted}, without a fraction")),
         }
     }
 }

@@ -87,6 +87,56 @@ fn a_field_of_no_rule_is_told_the_nearest_word() {
     near(beside("weight", json!(1)), "remove it, or use one of: ");
 }
 
+/// Of words that are as near, the one with the shortest path.
+#[test]
+fn of_equally_near_words_the_shortest_path_is_told() {
+    for (name, near) in [
+        ("name", "services.peers.name"),
+        ("host", "services.host"),
+        (
+            "maxConections",
+            "services.trafficPolicy.connectionPool.tcp.maxConnections",
+        ),
+    ] {
+        let faults = parse(with(&format!("/{name}"), json!("a")).to_string().as_bytes());
+        let fault = faults.expect_err("refused").to_string();
+        let told = format!("{name}: unknown field; did you mean {near}? If not, ");
+        assert!(fault.starts_with(&told), "{fault}");
+    }
+}
+
+/// What depends on a role that is none is not told of: here it would be that the server's service lacks a peer.
+#[test]
+fn of_a_role_that_is_none_only_that_is_told_and_what_all_roles_have() {
+    let told = |whole: serde_json::Value| {
+        let faults = parse(whole.to_string().as_bytes()).expect_err("refused");
+        faults.lines().collect::<Vec<_>>()
+    };
+    let sever =
+        json!({"version": 1, "cluster": "a", "role": "sever", "services": [{"host": "a.x"}]});
+    let role = "role: must be client or server or edge, not sever";
+    assert_eq!(told(sever), [role]);
+    let edge = json!({"cluster": "a b", "role": "sever", "versoin": 1});
+    let lines = told(edge);
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    let begin = [
+        "cluster: must be ",
+        role,
+        "versoin: unknown field; did you mean version?",
+        "version: is missing",
+    ];
+    for begin in begin {
+        assert!(
+            lines.iter().any(|line| line.starts_with(begin)),
+            "{begin}: {lines:#?}"
+        );
+    }
+    for role in [json!(1), json!(null)] {
+        let lines = told(json!({"version": 1, "cluster": "a", "role": role, "services": [{}]}));
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+    }
+}
+
 /// No warning for a field that has its default value.
 #[test]
 fn a_field_at_its_default_is_not_warned_of() {

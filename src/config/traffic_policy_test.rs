@@ -158,7 +158,7 @@ fn bad_values_are_refused_with_their_path() {
         (
             "maxEjectionPercent",
             json!(101),
-            "must be a whole number from 1 to 100, not 101 (Istio reads 0 as not set, which is Envoy's 10; to divert nothing, use mode: observe)",
+            "must be a whole number from 1 to 100, not 101",
         ),
         ("interval", json!("0s"), "must be at least 1ms"),
         ("interval", json!("999us"), "must be at least 1ms"),
