@@ -251,3 +251,33 @@ async fn an_ejection_and_its_end_are_told_once_a_minute() -> Result<()> {
     }
     Ok(())
 }
+
+/// Home is ejected again within the minute: the line comes when the minute is over, as any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_the_minute_held_back_is_as_any_other() -> Result<()> {
+    let often =
+        json!({"consecutive5xxErrors": 1, "interval": "100ms", "baseEjectionTime": "200ms"});
+    let world = builder(&[often]).start().await?;
+    let service = Service::new(&world, 0);
+    service.get(&[("x-status", "500")]).await?;
+    service.wait("ejections", 1).await?;
+    until_some("home is back", async || {
+        service.get(&[]).await.ok()?;
+        (service.stat("ejected").await.ok()? == 0).then_some(())
+    })
+    .await?;
+    let ejected = || warnings(&world, "home is ejected");
+    until_some_by("the second line", Duration::from_secs(90), async || {
+        service.get(&[("x-status", "500")]).await.ok()?;
+        (ejected().len() == 2).then_some(())
+    })
+    .await?;
+    for line in warnings(&world, "peer-spillover: ") {
+        let (_, said) = line.split_once("peer-spillover: ").unwrap_or_default();
+        assert!(
+            said.starts_with("service s0.istio.svc.cluster.local: "),
+            "{line}"
+        );
+    }
+    Ok(())
+}

@@ -307,3 +307,53 @@ async fn what_is_only_observed_or_stays_home_has_no_outcome() -> Result<()> {
     assert_eq!(outcomes(&world).await?, Outcomes::new());
     Ok(())
 }
+
+/// What stands is of a peer, and of a service that may spill.
+#[tokio::test]
+async fn misroutes_stand_for_as_long_as_there_is_that_peer_to_spill_to() -> Result<()> {
+    let hosts = ["s0.istio.svc.cluster.local", "s1.istio.svc.cluster.local"];
+    let config = |peers: &str, mode: &str| {
+        let mut config = plugin_config(1);
+        let template = config["services"][0].take();
+        let service = |(n, host): (usize, &&str)| {
+            let mut service = template.clone();
+            service["host"] = json!(host);
+            service["mode"] = json!(mode);
+            service["trafficPolicy"] = json!({});
+            service["peers"][0]["host"] = json!(format!("s{n}.istio.{peers}.global"));
+            service
+        };
+        config["services"] = hosts.iter().enumerate().map(service).collect();
+        config
+    };
+    let world = World::builder()
+        .filter(config("gke", "evacuate"))
+        .hosts(hosts)
+        .peer_route(PeerRoute::Missing)
+        .start()
+        .await?;
+    let stand = async |n: i64| -> Result<()> {
+        for host in hosts {
+            let gauge = service_metric(host, "misrouted");
+            world.envoy.wait_stat(&gauge, |stands| stands == n).await?;
+        }
+        Ok(())
+    };
+    let ask = async || -> Result<()> {
+        for host in hosts {
+            world.client(false).await?.get(host, &[]).await?;
+            // The second is used when nothing else changes.
+            world.wait_ticks(3).await?;
+        }
+        Ok(())
+    };
+    ask().await?;
+    stand(1).await?;
+    world.set_filter_config(config("other", "evacuate")).await?;
+    stand(0).await?;
+    ask().await?;
+    stand(1).await?;
+    // Without a limit, detection or evacuation nothing is spilled.
+    world.set_filter_config(config("other", "enforce")).await?;
+    stand(0).await
+}

@@ -5,11 +5,11 @@
 
 use std::collections::BinaryHeap;
 
-use super::Service;
 use super::declared::plugin::{peer, service};
 use super::fault::{Fault, MOST_TOLD, Path};
 use super::node::Node;
 use super::reader::Report;
+use super::{Config, Role, Service};
 
 /// A service that was read, and its place in the list: others may have been refused.
 pub(super) type Read<'a> = (usize, &'a Node<'a>, Service);
@@ -84,14 +84,15 @@ pub(super) fn at_peer(
 }
 
 /// A warning for each host that is a short name in the namespace of this proxy, whose `node` is its id in Istio's form,
-/// `sidecar~IP~POD~NAMESPACE.svc.DOMAIN`: Istio names its clusters by full names. A plain Envoy's clusters have any name.
+/// `sidecar~IP~POD~NAMESPACE.svc.DOMAIN`: Istio names its clusters by full names. A plain Envoy's clusters have any name, and
+/// at a server the name is the one that clients write.
 #[inline(never)]
-pub fn short(services: &[Service], node: &str) -> Vec<String> {
+pub fn short(config: &Config, node: &str) -> Vec<String> {
     let mut warnings = Vec::new();
-    let Some((namespace, domain)) = namespace(node) else {
+    let Some((namespace, domain)) = namespace(node).filter(|_| config.role == Role::Client) else {
         return warnings;
     };
-    for (index, service) in services.iter().enumerate() {
+    for (index, service) in config.services.iter().enumerate() {
         let host = &service.host;
         let Some(end) = missing(host, namespace, domain) else {
             continue;

@@ -23,7 +23,6 @@ use super::{misroute, running, slot};
 use crate::config::{Mode, Role};
 use crate::names;
 use crate::policy::index;
-use crate::policy::notice::hash;
 
 /// A name in the index, and the gauges of that service, defined once: Envoy keeps each definition as long as the VM lives.
 #[derive(Default)]
@@ -32,8 +31,6 @@ struct Known {
     limit: Option<Metric>,
     ejected: Option<Metric>,
     misrouted: Option<Metric>,
-    /// The host of the peer that it could spill to, hashed; 0 where there was none.
-    peer: u64,
 }
 
 thread_local! {
@@ -91,19 +88,18 @@ impl Known {
 
     /// Forgets the misroutes of another peer, and of one that is not sent anything any more.
     fn forget_misroutes(&mut self, plugin: &Plugin, host: &str, service: Option<&Service>) {
-        let spills = service.filter(|s| s.mode == Mode::Enforce && s.rule.peer_open);
-        let peer = spills.and_then(|service| service.peer.as_ref());
-        let peer = peer.map_or(0, |peer| hash(peer.host.as_bytes()));
-        let before = std::mem::replace(&mut self.peer, peer);
-        if peer != 0 && (before == 0 || before == peer) || plugin.role != Role::Client {
+        if plugin.role != Role::Client {
             return;
         }
+        let spills = service.filter(|s| s.mode == Mode::Enforce && s.spills());
+        let peer = spills.and_then(|service| service.peer.as_ref());
+        let peer = peer.map(|peer| &*peer.host);
         let labels = plugin.labels(host);
         if self.misrouted.is_none() {
             self.misrouted = labels.gauge("misrouted");
         }
         if let Some(gauge) = self.misrouted {
-            misroute::forget(&labels, gauge);
+            misroute::forget(&labels, gauge, peer);
         }
     }
 

@@ -222,14 +222,24 @@ impl Service {
             && moved != 0
         {
             host::add(gauge, moved.saturating_mul(kind as i64));
+            if let Some(peer) = self.peer.as_ref().filter(|_| moved > 0) {
+                host::remember(&peer_key(&self.labels), &peer.host);
+            }
         }
     }
 }
 
-/// What of `labels` stands, in this gauge, is of a peer that is not there any more.
+/// The shared key of whose misroutes stand: the host of the peer.
+fn peer_key(labels: &Labels) -> String {
+    metric(&labels.pairs(), "misrouted.peer")
+}
+
+/// Forgets what of `labels` stands, in this gauge, unless it is of the peer of this host.
 #[inline(never)]
-pub fn forget(labels: &Labels, gauge: host::Metric) {
-    if host::read(gauge).is_none_or(|stands| stands == 0) {
+pub fn forget(labels: &Labels, gauge: host::Metric, peer: Option<&str>) {
+    if host::read(gauge).is_none_or(|stands| stands == 0)
+        || (peer.is_some() && host::recall(&peer_key(labels)).as_deref() == peer)
+    {
         return;
     }
     for kind in all() {

@@ -85,7 +85,7 @@ impl Plugin {
             ledger: RefCell::default(),
             ticks: Cell::default(),
             digest,
-            strangers: Strangers::default(),
+            strangers: Strangers::of(role),
         })
     }
 

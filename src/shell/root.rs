@@ -75,7 +75,7 @@ impl Root {
             Routing::Authority
         };
         let mut warnings = core::mem::take(&mut config.warnings);
-        warnings.extend(config::hosts::short(&config.services, &node));
+        warnings.extend(config::hosts::short(&config, &node));
         let digest = running::digest(bytes);
         let plugin = Plugin::new(config, digest, name, default_routing)?;
         if !warnings.is_empty() {

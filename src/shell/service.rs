@@ -105,6 +105,12 @@ impl Service {
         }
     }
 
+    /// Whether there is anything for which a request would be sent to the peer.
+    pub fn spills(&self) -> bool {
+        let rule = &self.rule;
+        rule.peer_open && (rule.evacuate || rule.limit.is_some() || self.detection.is_some())
+    }
+
     /// Whether it was, in this VM.
     pub fn is_used(&self) -> bool {
         self.used.get().is_some()

@@ -14,6 +14,7 @@ use super::notice;
 use super::plugin::Plugin;
 use super::service::{Labels, Service};
 use super::slot::INDEX;
+use crate::config::Role;
 use crate::names::metric;
 use crate::policy::index;
 use crate::policy::near::{Look, Looks, Near, near};
@@ -34,6 +35,15 @@ pub struct Strangers {
 }
 
 impl Strangers {
+    /// None yet. At a server a host is whatever its client wrote, so none is remembered.
+    pub fn of(role: Role) -> Strangers {
+        let strangers = Strangers::default();
+        if role != Role::Client {
+            strangers.close();
+        }
+        strangers
+    }
+
     /// Requests came to all services: there is nothing to look for.
     pub fn close(&self) {
         self.full.set(true);
