@@ -175,11 +175,14 @@ fn fill((text, with): Text) -> String {
     out
 }
 
-/// Writes these lines about a configuration of `plugin`, if no VM of the proxy has written the same within a minute, and since
-/// the last refused one ended.
+/// Writes these lines about a configuration of `plugin`, if no VM of the proxy has written the same within a minute; of a
+/// refused one, since the last refused one ended.
 #[inline(never)]
 pub fn once(plugin: &str, level: Level, lines: &[String]) {
-    let mut whole = host::recall_bytes(&since_key(plugin)).unwrap_or_default();
+    let mut whole = match level {
+        Level::Error => host::recall_bytes(&since_key(plugin)).unwrap_or_default(),
+        _ => Vec::new(),
+    };
     lines.iter().for_each(|line| whole.extend(line.as_bytes()));
     let (now, hash) = (host::monotonic(), notice::hash(&whole));
     let first = host::exchange_bytes(&hashed_key(plugin, "text", hash), &mut |last| {
