@@ -17,9 +17,6 @@ use crate::policy::notice::{Notice, hash};
 /// whatever is stopped is tried again at the latest after ten seconds ([`crate::policy::route`]), so all workers know by then.
 const SETTLE: u64 = 15_000;
 
-/// Turns in the ticks between two looks whether the gauge shows what stands: a look costs about 15k instructions.
-const LOOK_AFTER: usize = 5;
-
 /// Kinds of misroute. Each has a bit of the gauge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misroute {
@@ -187,11 +184,7 @@ impl Service {
         };
         let (turn, wrong) = self.looks.get();
         let next = turn.saturating_add(1);
-        if next % LOOK_AFTER != 0 {
-            self.looks.set((next, wrong));
-            return;
-        }
-        let Some(kind) = all().nth(turn / LOOK_AFTER) else {
+        let Some(kind) = all().nth(turn) else {
             self.looks.set((0, wrong));
             return;
         };

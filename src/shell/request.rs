@@ -34,7 +34,7 @@ enum To {
     Absent,
     /// It did.
     There,
-    /// It did, and its route led to a peer.
+    /// It did, and its route may have led to a peer.
     LedAway,
 }
 
@@ -177,10 +177,10 @@ impl Request {
         match service {
             // What is only observed is left on its way to the peer, and is not home's.
             Some(service) if mode == Mode::Enforce || (mode == Mode::Observe && !led_away) => {
-                let to = match (to, led_away) {
+                let to = match (to, leads_home) {
                     (false, _) => To::Absent,
-                    (true, false) => To::There,
-                    (true, true) => To::LedAway,
+                    (true, true) => To::There,
+                    (true, false) => To::LedAway,
                 };
                 self.carry_out(plugin, service, origin, cluster, to)
             }
@@ -204,8 +204,8 @@ impl Request {
             if way.is_some() && rewrite(plugin, service) {
                 self.outcome = Some(Outcome::UNANSWERED);
                 self.left = way;
-                if let Some(left) = self.left.as_mut().filter(|_| to == To::LedAway) {
-                    // It is the peer's.
+                if let Some(left) = self.left.as_mut().filter(|_| to != To::Absent) {
+                    // It may be the peer's.
                     left.home.clear();
                 }
                 self.had_to = to != To::Absent;
