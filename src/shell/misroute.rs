@@ -238,7 +238,8 @@ fn peer_key(labels: &Labels) -> String {
 #[inline(never)]
 pub fn forget(labels: &Labels, gauge: host::Metric, peer: Option<&str>) {
     if host::read(gauge).is_none_or(|stands| stands == 0)
-        || (peer.is_some() && host::recall(&peer_key(labels)).as_deref() == peer)
+        || (peer.is_some()
+            && host::recall(&peer_key(labels)).is_none_or(|known| Some(&*known) == peer))
     {
         return;
     }
