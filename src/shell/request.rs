@@ -28,16 +28,6 @@ use crate::policy::{Decision, Intent, Origin, Outcome, Ticket, origin};
 const AUTHORITY: &str = ":authority";
 const GRPC_STATUS: &str = "grpc-status";
 
-/// Whether a client sent `x-peer-spillover-to`, which is the filter's own.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum To {
-    Absent,
-    /// It did.
-    There,
-    /// It did, and its route may have led to a peer.
-    LedAway,
-}
-
 /// The context of a request.
 pub struct Request {
     id: u32,
@@ -47,8 +37,6 @@ pub struct Request {
     said: Option<(usize, Decision)>,
     /// Where the request was sent to the peer: from where.
     left: Option<Left>,
-    /// Its client's own header had named a peer, so its answer tells nothing of the way there.
-    had_to: bool,
     /// Where the request was sent to the peer: what is known of its answer.
     outcome: Option<Outcome>,
     /// Its answer is known to be complete.
@@ -71,7 +59,6 @@ impl Request {
             ticket: None,
             said: None,
             left: None,
-            had_to: false,
             outcome: None,
             complete: false,
             probe: false,
@@ -177,11 +164,6 @@ impl Request {
         match service {
             // What is only observed is left on its way to the peer, and is not home's.
             Some(service) if mode == Mode::Enforce || (mode == Mode::Observe && !led_away) => {
-                let to = match (to, leads_home) {
-                    (false, _) => To::Absent,
-                    (true, true) => To::There,
-                    (true, false) => To::LedAway,
-                };
                 self.carry_out(plugin, service, origin, cluster, to)
             }
             _ => Action::Continue,
@@ -194,7 +176,7 @@ impl Request {
         service: &Service,
         origin: Origin,
         cluster: Option<String>,
-        to: To,
+        had_to: bool,
     ) -> Action {
         let mut decision = self.decide(plugin, service, origin);
         let enforce = service.mode == Mode::Enforce;
@@ -203,12 +185,8 @@ impl Request {
             let way = service.way(home, plugin.now(), why, self.whole);
             if way.is_some() && rewrite(plugin, service) {
                 self.outcome = Some(Outcome::UNANSWERED);
-                self.left = way;
-                if let Some(left) = self.left.as_mut().filter(|_| to != To::Absent) {
-                    // It may be the peer's.
-                    left.home.clear();
-                }
-                self.had_to = to != To::Absent;
+                // The header had named the peer's cluster, so its answer tells nothing of the way there.
+                self.left = way.filter(|_| !had_to);
             } else {
                 decision = self.home_uninvited(plugin, service, Decision::Home(Reason::Misroute));
             }

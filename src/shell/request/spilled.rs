@@ -14,7 +14,7 @@ impl Request {
     pub(super) fn spilled_begun(&mut self, plugin: &Plugin, service: &Service, complete: bool) {
         let left = self.left.take();
         let cluster = host::property(host::CLUSTER).unwrap_or_default();
-        if let Some(left) = left.as_ref().filter(|_| !self.had_to) {
+        if let Some(left) = &left {
             service.answered(left, &cluster, plugin.now());
         }
         let home = left.as_ref().map_or("", |left| &left.home);
