@@ -146,12 +146,18 @@ pub async fn apply(mesh: &Mesh) -> Result<PathBuf> {
     let home = mesh.kube(Cluster::Home);
     home.apply_folder(&folder.join("federation")).await?;
     let proxy = mesh.proxy(&CLIENT);
-    let known = |config: &str| config.contains(&format!("outbound|80||{PEER_HOST}"));
+    let known = |config: &str| config.contains(&peer_cluster());
     proxy
         .wait_config("the client knows the peer's host", known)
         .await?;
     reached(mesh, true).await?;
     Ok(folder)
+}
+
+/// The peer's cluster, as a dump of a proxy's configuration names it where it is declared. The plugin's own configuration has the
+/// peer's host too, so the host alone does not show that the cluster is there.
+pub fn peer_cluster() -> String {
+    format!("\"name\": \"outbound|80||{PEER_HOST}\"")
 }
 
 /// Whether a sidecar's listener for what arrives takes plain text too; nothing while it changes.

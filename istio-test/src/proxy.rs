@@ -94,12 +94,13 @@ impl Proxy {
         serde_json::from_str(&text).context("config_dump is no JSON")
     }
 
-    /// Waits until `holds` is true of Envoy's configuration: what was applied has come here.
+    /// Waits until `holds` is true of Envoy's configuration: what was applied has come here. A cluster that still warms is in
+    /// the configuration too, but no request can be sent to it, so a configuration with one does not count.
     /// # Errors
     /// `what` has not come true in time.
     pub async fn wait_config(&self, what: &str, holds: impl Fn(&str) -> bool) -> Result<()> {
-        self.wait_dump(what, "/config_dump?include_eds", holds)
-            .await
+        let warm = |config: &str| !config.contains("dynamic_warming_clusters") && holds(config);
+        self.wait_dump(what, "/config_dump?include_eds", warm).await
     }
 
     /// As [`Proxy::wait_config`], of the listeners that came from the control plane: those that only drain are among them.

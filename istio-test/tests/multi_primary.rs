@@ -312,7 +312,7 @@ async fn apply_multi_primary(mesh: &Mesh, folder: &Path) -> Result<()> {
     let proxy = mesh.proxy(&CLIENT);
     let subset = format!("outbound|80|gke|{SERVICE}");
     let led = |config: &str| {
-        config.matches(&subset).count() > 1 && config.contains(federation::PEER_HOST)
+        config.matches(&subset).count() > 1 && config.contains(&federation::peer_cluster())
     };
     proxy.wait_config("the client knows the way", led).await?;
     proxy

@@ -9,7 +9,7 @@ use envoy_test::wait::until_some;
 use istio_test::Mesh;
 use istio_test::control::write_mesh_config;
 use istio_test::experiment::apply_plugin;
-use istio_test::federation::{PEER_HOST, answered, plugin_config};
+use istio_test::federation::{PEER_HOST, answered, peer_cluster, plugin_config};
 use istio_test::fixture::{federated, get, hold, home, in_flight, load, peer};
 use istio_test::layout::{CLIENT, Cluster, PEER_GATEWAY};
 use istio_test::mesh::SERVICE;
@@ -144,10 +144,6 @@ async fn a_peer_that_a_sidecar_resource_hides_costs_nothing() -> Result<()> {
     }
     home.delete(&sidecar("ALLOW_ANY")).await?;
     found(&mesh).await
-}
-
-fn peer_cluster() -> String {
-    format!("\"name\": \"outbound|80||{PEER_HOST}\"")
 }
 
 /// A match on the header whose destination does not exist: Envoy would answer 503.
