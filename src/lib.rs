@@ -1,9 +1,14 @@
 //! peer-spillover: when a service is full, exactly the surplus goes to the same service in a peer cluster.
 //!
-//! Three rooms, and one rule between them: [`policy`] decides from plain values, [`config`] reads what users write,
-//! `shell` is the Proxy-Wasm filter and alone talks to Envoy. The first two know nothing of Proxy-Wasm, so that other
-//! crates (a simulator, a command line) can use them, and so that "no hostcall in the policy" is a fact of the
-//! compiler: on `wasm32-unknown-unknown` the shell and its SDK do not exist, and the policy's tests still run.
+//! This crate is the Proxy-Wasm filter, and alone talks to Envoy. What it decides, and what users write, is the crate [`policy`].
+//!
+//! [`host`] makes the hostcalls, [`root`] is a root context, [`plugin`] its configuration, [`tick`] what that does without requests,
+//! [`service`] one of its services, [`errors`] what its answers say of it, [`way`] the way to its peer, [`request`] one
+//! request, [`arrival`] what it says of itself and which service it is for; [`running`] tells whether a good configuration
+//! runs, [`sign`] how a VM says so, [`worker`] which VMs live, [`slot`] the roster of them, [`account`] what they count
+//! together, [`notice`] writes the lines about conditions, of which [`misroute`] and [`strangers`] have their own, [`kept`] finds
+//! out whether Envoy keeps gauges, [`callback`] what each callback shows of its VM, [`left`] sees to services of configurations
+//! before. [`start`] is where Envoy begins; [`trap`] is for tests.
 
 // A panic in a Wasm VM is a trap: every request in flight on that worker is lost and what it counted leaks. So
 // nothing here may panic, and whoever adds the word has to argue with the compiler first.
@@ -21,11 +26,25 @@
 )]
 #![warn(missing_docs)]
 
-#[cfg(all(test, target_arch = "wasm32", target_os = "unknown"))]
-mod bare;
-pub mod config;
-pub mod names;
-pub mod policy;
-
-#[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
-mod shell;
+mod account;
+mod arrival;
+mod callback;
+mod errors;
+mod host;
+mod kept;
+mod left;
+mod misroute;
+mod notice;
+mod plugin;
+mod request;
+mod root;
+mod running;
+mod service;
+mod sign;
+mod slot;
+mod start;
+mod strangers;
+mod tick;
+mod trap;
+mod way;
+mod worker;

@@ -47,9 +47,7 @@ fn names_path_and_fix(world: &World, seen: usize, bad: &Bad, then: &str) {
             assert!(line.contains(part), "{}: no {part:?} in {line}", bad.kind);
         }
         assert!(line.len() < 1000, "{}: a long line: {line}", bad.kind);
-        let hidden = line
-            .chars()
-            .find(|c| peer_spillover::config::line::is_hidden(*c));
+        let hidden = line.chars().find(|c| config::line::is_hidden(*c));
         assert_eq!(hidden, None, "{}: {line}", bad.kind);
     }
 }

@@ -1,7 +1,7 @@
 //! A crash leaks nothing: after a trap in any callback, with requests in flight, the count is right again wherever the filter
 //! still runs, and every other worker loses nothing. And the repair takes no live request for a dead one.
 //!
-//! The module is a build of its own that traps where a request asks for it (`src/shell/trap.rs`).
+//! The module is a build of its own that traps where a request asks for it (`src/trap.rs`).
 
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use peer_spillover::config;
+use config;
 use serde_json::Value;
 
 fn root(path: &str) -> Result<String> {
@@ -55,7 +55,7 @@ fn the_manifests_plugin_configs_are_ones() -> Result<()> {
 #[test]
 fn the_readme_explains_every_reason() -> Result<()> {
     let readme = root("README.md")?;
-    for reason in peer_spillover::names::Reason::ALL {
+    for reason in policy::names::Reason::ALL {
         assert!(
             readme.contains(&format!("`{}`", reason.word())),
             "{reason:?}"
@@ -69,7 +69,7 @@ fn the_readme_explains_every_reason() -> Result<()> {
 fn the_tests_that_security_md_names_exist() -> Result<()> {
     let text = root("SECURITY.md")?;
     let mut sources = String::new();
-    for folder in ["tests", "tests/misroute", "istio-test/tests", "src/config"] {
+    for folder in ["tests", "tests/misroute", "istio-test/tests", "config/src"] {
         for entry in fs::read_dir(xtask::workspace_root().join(folder))? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "rs") {

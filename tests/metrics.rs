@@ -9,7 +9,7 @@ use envoy_test::client::Answer;
 use envoy_test::world::{
     HOME, HOST, PEER, PLUGIN, PeerRoute, Update, decisions, metric, plugin_config, service_metric,
 };
-use peer_spillover::names::INTERNAL;
+use policy::names::INTERNAL;
 use regex::Regex;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;

@@ -1,7 +1,7 @@
 //! What must be so at the end of a case.
 
-use peer_spillover::names::{HOME, REJECTED};
-use peer_spillover::policy::outlier::Record;
+use policy::names::{HOME, REJECTED};
+use policy::outlier::Record;
 use serde_json::Value;
 
 use crate::fault::Family;
@@ -79,13 +79,13 @@ fn unhealed(world: &World) -> Option<String> {
     let detecting =
         services.filter(|service| !service["trafficPolicy"]["outlierDetection"].is_null());
     for service in detecting.filter(|_| !off) {
-        let plugin = peer_spillover::names::label_value(plugin);
+        let plugin = policy::names::label_value(plugin);
         let labels = [
             ("plugin", plugin.as_str()),
             ("role", "client"),
             ("service", service["host"].as_str()?),
         ];
-        let name = |name: &str| peer_spillover::names::metric(&labels, name);
+        let name = |name: &str| policy::names::metric(&labels, name);
         let all = &world.metrics.all;
         let at = all
             .iter()

@@ -1,6 +1,6 @@
 //! What each hostcall does and answers. An error is a status that is not OK, which had no effect.
 
-use peer_spillover::config::line;
+use config::line;
 
 use crate::fault::Family;
 use crate::metrics::{GAUGE, Metric};
@@ -8,7 +8,7 @@ use crate::shared::NOT_FOUND;
 use crate::stream::{Headers, Stage, Stream};
 use crate::values;
 use crate::world::{Sabotage, World};
-use peer_spillover::policy::mark::INSIDE;
+use policy::mark::INSIDE;
 
 /// The status of success.
 pub const OK: u32 = 0;

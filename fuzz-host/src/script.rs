@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use peer_spillover::policy::roster::SILENT;
+use policy::roster::SILENT;
 
 use crate::call::Call;
 use crate::case::Case;

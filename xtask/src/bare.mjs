@@ -21,7 +21,7 @@ try {
 } catch (trap) {
   // A panic is a trap here, at the first test that fails. The frames of the package name it.
   const said = Buffer.from(exports.memory.buffer, exports.said(), exports.said_bytes()).toString();
-  const frames = trap.stack.split("\n").filter((line) => /\d+peer_spillover/.test(line));
+  const frames = trap.stack.split("\n").filter((line) => /\d+(policy|config)/.test(line));
   console.error([said, trap.message, ...frames].join("\n"));
   process.exit(1);
 }

@@ -6,13 +6,13 @@ use anyhow::{Result, ensure};
 
 use crate::{tools, workspace_root};
 
-/// Writes both into `docs`. By an example of the filter's package, so that the tasks do not wait for the filter to compile.
+/// Writes both into `docs`. By an example of the configuration's package, so that the tasks do not wait for the rest to compile.
 /// # Errors
-/// The filter does not compile, or the files cannot be written.
+/// The configuration does not compile, or the files cannot be written.
 pub fn write() -> Result<()> {
     let mut cargo = Command::new(tools::cargo());
     cargo
-        .args(["run", "--quiet", "--package", "peer-spillover"])
+        .args(["run", "--quiet", "--package", "peer-spillover-config"])
         .args(["--example", "configuration", "--"])
         .arg(workspace_root().join("docs"))
         .current_dir(workspace_root());

@@ -2,7 +2,7 @@
 //! or draws a number there does not link, or traps.
 //!
 //! libtest itself runs them, as on any target. All that it cannot do there is print, so a small script for Node
-//! (`bare.mjs`, with `src/bare.rs`) starts it without any imports and tells what failed.
+//! (`bare.mjs`, with `policy/src/bare.rs`) starts it without any imports and tells what failed.
 
 use std::process::Command;
 
@@ -25,7 +25,8 @@ pub fn test_on_bare_wasm() -> Result<()> {
     cargo
         .arg("--config")
         .arg(format!("target.{BARE}.runner={runner}"))
-        .args(["test", "--package", "peer-spillover", "--lib"])
+        .args(["test", "--package", "peer-spillover-policy"])
+        .args(["--package", "peer-spillover-config", "--lib"])
         .args(["--target", BARE, "--target-dir"])
         .arg(target_dir().join("bare-wasm"))
         .current_dir(workspace_root());

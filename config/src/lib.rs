@@ -1,0 +1,305 @@
+//! The plugin's configuration: what users write in `spec.pluginConfig`, read, checked and with its defaults in place.
+//!
+//! **Invariant: a field that is accepted works.** What is not built is unknown and refused, with one exception, which
+//! the contract makes: the vocabulary of a pasted DestinationRule ([`declared::policy`]).
+//!
+//! What a configuration may say is declared once ([`declared`]): from that come its reader ([`reader`]), and the JSON Schema
+//! and the page for users ([`reference`](mod@reference)). What concerns more than one field is here and in [`traffic_policy`].
+
+// The filter is made of it: as in the policy, nothing here may panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::unreachable,
+        clippy::todo,
+        clippy::arithmetic_side_effects
+    )
+)]
+#![warn(missing_docs)]
+
+#[cfg(all(test, target_arch = "wasm32", target_os = "unknown"))]
+#[path = "../../policy/src/bare.rs"]
+mod bare;
+pub mod declaration;
+pub mod declared;
+pub mod duration;
+pub mod fault;
+pub mod fields;
+pub mod hosts;
+pub mod line;
+mod nearest;
+pub mod node;
+pub mod reader;
+// Not in the filter; and an index into one of JSON's values makes what is missing.
+#[cfg(not(target_arch = "wasm32"))]
+#[allow(clippy::indexing_slicing)]
+pub mod reference;
+pub mod traffic_policy;
+mod types;
+
+use declared::plugin::{MOST_TRUST_DOMAINS, peer, plugin, service};
+use fault::Path;
+use fields::{Fields, Text, Value};
+use hosts::Read;
+use node::Node;
+use policy::{Detection, Rule, index};
+use reader::Report;
+use traffic_policy::TrafficPolicy;
+use types::{Overflow, PeerMode, ServiceMode, WhenFull};
+
+pub use declared::plugin::MOST_SERVICES;
+pub use fault::{Fault, Faults};
+pub use types::{Config, Mode, Peer, Role, Routing, Service};
+
+/// Bytes of a configuration: ten times what a thousand services with a pasted DestinationRule each have.
+const MOST_BYTES: usize = 16 << 20;
+
+/// Reads a configuration.
+/// # Errors
+/// All that is wrong with it, each as one line with its path and the fix.
+#[inline(never)]
+pub fn parse(bytes: &[u8]) -> Result<Config, Faults> {
+    let whole = |problem: String| {
+        let path = String::new();
+        Faults::from(Fault { path, problem })
+    };
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(whole(
+            "is empty; set spec.pluginConfig with version, cluster and services".to_owned(),
+        ));
+    }
+    if bytes.len() > MOST_BYTES {
+        return Err(whole(format!(
+            "is longer than {MOST_BYTES} bytes; name fewer services in one plugin"
+        )));
+    }
+    let root = Node::parse(bytes)
+        .map_err(|error| whole(format!("is not the JSON that is expected: {error}")))?;
+    // A role that is none is a fault of its own, and what depends on it is not looked at.
+    let role = role_of(&root);
+    let mut report = Report::new(bytes, role.unwrap_or(Role::Client));
+    report.any_role = role.is_none();
+    report.object(&root, &plugin::OBJECT, &Path::Root);
+    let config = role.and_then(|role| read_plugin(&root, role, &mut report));
+    if report.faults.count() > 0 {
+        return Err(report.faults);
+    }
+    let warnings = report.warnings();
+    let config = config.ok_or_else(|| whole("is incomplete".to_owned()))?;
+    Ok(Config { warnings, ..config })
+}
+
+/// The role that a configuration is for, as far as that can be read, whatever else is wrong with it.
+#[inline(never)]
+pub fn role(bytes: &[u8]) -> Option<Role> {
+    role_of(&Node::parse(bytes).ok()?)
+}
+
+fn role_of(root: &Node<'_>) -> Option<Role> {
+    let top = Fields::of(Some(root), &plugin::OBJECT);
+    match root {
+        Node::Map(_) if top.is_there(plugin::role) => top.written(plugin::role),
+        Node::Map(_) => top.get(plugin::role),
+        _ => None,
+    }
+}
+
+fn read_plugin(root: &Node<'_>, role: Role, report: &mut Report<'_>) -> Option<Config> {
+    let top = Fields::of(Some(root), &plugin::OBJECT);
+    let cluster = top.written(plugin::cluster).unwrap_or_default();
+    let mode = top.get(plugin::mode).unwrap_or(Mode::Enforce);
+    let services = match top.written(plugin::services) {
+        Some(Node::List(nodes)) if role != Role::Edge => {
+            let path = top.path(&Path::Root, plugin::services);
+            read_services(nodes, &path, (cluster, mode), report)
+        }
+        _ => Vec::new(),
+    };
+    let domains = match top.written(plugin::trustDomains) {
+        Some(Node::List(nodes)) => &nodes[..],
+        _ => &[],
+    };
+    let domains = domains
+        .iter()
+        .take(MOST_TRUST_DOMAINS)
+        .filter_map(Text::read);
+    Some(Config {
+        cluster: cluster.to_owned(),
+        role,
+        mode,
+        debug_header: top.get(plugin::debugHeader)?,
+        trust_domains: domains.map(str::to_ascii_lowercase).collect(),
+        services,
+        warnings: Vec::new(),
+    })
+}
+
+#[inline(never)]
+fn read_services(
+    nodes: &[Node<'_>],
+    path: &Path<'_>,
+    plugin: (&str, Mode),
+    report: &mut Report<'_>,
+) -> Vec<Service> {
+    let mut services: Vec<Read<'_>> = Vec::new();
+    // In the order of their hosts.
+    let mut order: Vec<usize> = Vec::new();
+    let star = |node: &Node<'_>| {
+        let host = Fields::of(Some(node), &service::OBJECT).written(service::host);
+        host == Some("*")
+    };
+    let beside = nodes.len() > 1 && nodes.iter().any(star);
+    if beside {
+        let problem = "has \"*\" beside other services; \"*\" may only stand alone";
+        report.fault(path, format_args!("{problem}"));
+    }
+    for (index, node) in nodes.iter().take(MOST_SERVICES).enumerate() {
+        let path = &Path::Index(path, index);
+        let Some(service) = read_service(node, path, plugin, report) else {
+            continue;
+        };
+        services.push((index, node, service));
+        let host = |nth: usize| {
+            services
+                .get(nth)
+                .map_or("", |(_, _, service)| &service.host)
+        };
+        let last = services.len().saturating_sub(1);
+        if !beside && !index::insert(&mut order, last, host) {
+            let host = host(last);
+            report.fault(
+                path,
+                format_args!("host {host} is there twice; merge the two services"),
+            );
+            services.pop();
+        }
+    }
+    if !beside {
+        hosts::apart(&services, path, report);
+    }
+    services
+        .into_iter()
+        .map(|(_, _, service)| service)
+        .collect()
+}
+
+/// Nothing where it is wrong in itself, which is told already: what follows from that would be no news.
+#[inline(never)]
+fn read_service(
+    node: &Node<'_>,
+    path: &Path<'_>,
+    plugin: (&str, Mode),
+    report: &mut Report<'_>,
+) -> Option<Service> {
+    let role = report.role;
+    if report.faults.count() > 0 {
+        let mut alone = Report::new(report.source, role);
+        alone.faults = Faults::counted();
+        alone.object(node, &service::OBJECT, path);
+        if alone.faults.count() > 0 {
+            return None;
+        }
+    }
+    let fields = Fields::of(Some(node), &service::OBJECT);
+    let host = fields.written(service::host)?.to_ascii_lowercase();
+    let (cluster, inherited) = plugin;
+    if role == Role::Server {
+        return Some(Service {
+            host,
+            mode: fields.written(service::receiving).unwrap_or(inherited),
+            routing: None,
+            rule: Rule::SERVER,
+            detection: None,
+            peer: None,
+        });
+    }
+    let (mode, evacuate) = match fields.written(service::mode) {
+        None => (inherited, false),
+        Some(ServiceMode::Enforce) => (Mode::Enforce, false),
+        Some(ServiceMode::Observe) => (Mode::Observe, false),
+        Some(ServiceMode::Off) => (Mode::Off, false),
+        Some(ServiceMode::Evacuate) => (Mode::Enforce, true),
+    };
+    let whole = fields.path(path, service::trafficPolicy);
+    let policy = traffic_policy::read(fields.written(service::trafficPolicy), &whole, report);
+    let TrafficPolicy { limit, detection } = policy;
+    if limit.is_none() && detection.is_none() && !evacuate && mode != Mode::Off {
+        report.warn(&whole, format_args!("says no limit and no errors that eject, so nothing is ever spilled; add connectionPool or outlierDetection, or use mode: evacuate"));
+    }
+    let eject = fields.get(service::overflow) == Some(Overflow::Eject);
+    if eject && (limit.is_none() || detection.is_none()) {
+        let problem = "eject wants a limit to overflow and errors that eject; add trafficPolicy.connectionPool and trafficPolicy.outlierDetection, or use surplus";
+        report.fault(
+            &fields.path(path, service::overflow),
+            format_args!("{problem}"),
+        );
+    }
+    let min_percent = fields.written(service::minErrorPercent);
+    if min_percent.is_some() && detection.is_none() {
+        let problem = "wants errors that eject; add trafficPolicy.outlierDetection, or remove it";
+        report.fault(
+            &fields.path(path, service::minErrorPercent),
+            format_args!("{problem}"),
+        );
+    }
+    let Some(Node::List(peers)) = fields.written(service::peers) else {
+        return None;
+    };
+    let (peer, peer_open) = read_peer(peers.first()?)?;
+    if peer.host == host {
+        let problem =
+            format_args!("must be the host of the peer's ServiceEntry, not the home service's own");
+        hosts::at_peer(node, path, peer::host.nth, problem, report);
+        return None;
+    }
+    if peer.name == cluster {
+        let problem = format_args!("must be another cluster's name, not our own, {cluster}");
+        hosts::at_peer(node, path, peer::name.nth, problem, report);
+    }
+    Some(Service {
+        host,
+        mode,
+        routing: fields.written(service::routing),
+        rule: Rule {
+            limit,
+            evacuate,
+            peer_open,
+            reject_when_full: fields.get(service::whenFull) == Some(WhenFull::Reject),
+        },
+        detection: detection.map(|detection| Detection {
+            overflow: eject,
+            min_percent,
+            ..detection
+        }),
+        peer: Some(peer),
+    })
+}
+
+fn read_peer(node: &Node<'_>) -> Option<(Peer, bool)> {
+    let fields = Fields::of(Some(node), &peer::OBJECT);
+    let peer = Peer {
+        name: fields.written(peer::name)?.to_owned(),
+        host: fields.written(peer::host)?.to_ascii_lowercase(),
+    };
+    Some((peer, fields.get(peer::mode) == Some(PeerMode::Enforce)))
+}
+
+#[cfg(test)]
+#[path = "config_test.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "bounds_test.rs"]
+mod bounds;
+
+#[cfg(test)]
+#[path = "rules_test.rs"]
+mod rules;
+
+#[cfg(test)]
+#[path = "told_test.rs"]
+mod told;

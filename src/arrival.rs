@@ -1,0 +1,85 @@
+//! What arrives: whether it says the truth of itself, and which service it is for.
+
+use super::host::{self, Map};
+use super::plugin::Plugin;
+use super::service::Service;
+use config::Mode;
+use policy::names;
+use policy::origin;
+use policy::target::{self, Named};
+
+/// `role: edge`: removes the filter's headers from what nobody of the mesh sent.
+#[inline(never)]
+pub fn guard(plugin: &Plugin, marker: bool) {
+    let to = host::header(Map::Request, names::TO).is_some();
+    if (marker || to) && !believed(plugin) {
+        plugin.forged();
+        if plugin.mode == Mode::Enforce {
+            remove(marker, to);
+        }
+    }
+}
+
+/// Removes those of the filter's headers that are there and should not be.
+#[inline(never)]
+pub fn remove(marker: bool, to: bool) {
+    if marker {
+        host::remove_header(Map::Request, names::MARKER);
+    }
+    if to {
+        host::remove_header(Map::Request, names::TO);
+    }
+}
+
+/// Whether who sent the request can be believed what it says of itself.
+#[inline(never)]
+pub fn believed(plugin: &Plugin) -> bool {
+    let san = |direct, tunnel| {
+        let direct = host::property(direct).filter(|san| !san.is_empty());
+        direct
+            .or_else(|| host::property(tunnel))
+            .unwrap_or_default()
+    };
+    let peer = san(host::PEER_SAN, host::TUNNEL_PEER_SAN);
+    let own = san(host::OWN_SAN, host::TUNNEL_OWN_SAN);
+    origin::believed(&plugin.trust_domains, &peer, &own)
+}
+
+/// The service of a request, and whether its cluster alone says that it leads to that one's home.
+pub fn find<'a>(plugin: &'a Plugin, cluster: &str) -> (Option<&'a Service>, bool) {
+    let (service, by_cluster) = match target::named(cluster) {
+        Named::Host(host) => (known(plugin, host), true),
+        Named::Subset(host) => (known(plugin, host), false),
+        Named::ByAuthority => match plugin.by_host(cluster) {
+            Some(service) => (Some(service), true),
+            None => (by_authority(plugin), false),
+        },
+        Named::Nothing => (None, false),
+    };
+    (service, by_cluster && service.is_some())
+}
+
+/// The service of a request that `x-peer-spillover-to` has led to this cluster. Envoy tells of no other before it goes.
+#[inline(never)]
+pub fn find_led_away<'a>(plugin: &'a Plugin, cluster: &str) -> Option<&'a Service> {
+    let host = match target::named(cluster) {
+        Named::Host(host) | Named::Subset(host) => host,
+        Named::ByAuthority | Named::Nothing => cluster,
+    };
+    plugin.by_peer_host(host).or_else(|| by_authority(plugin))
+}
+
+#[inline(never)]
+fn by_authority(plugin: &Plugin) -> Option<&Service> {
+    let authority = host::header(Map::Request, ":authority")?;
+    known(plugin, target::host_of(&authority))
+}
+
+/// The service of this host. One that is none is noted.
+fn known<'a>(plugin: &'a Plugin, host: &str) -> Option<&'a Service> {
+    let service = plugin.by_host(host);
+    if service.is_none() {
+        plugin.strangers.note(host);
+    }
+    service
+}

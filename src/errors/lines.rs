@@ -1,0 +1,61 @@
+//! What the log has about an ejection: one line when home is ejected, one when it begins to take its load back, and one when
+//! it has all of it. What the minute keeps back has level debug.
+
+use super::Errors;
+use crate::host::{self, Level};
+use crate::notice::{self, Outcome, Text};
+use policy::outlier::Record;
+
+/// The condition that home is ejected, and that it does not have all its load: by the end of the key of the record.
+const EJECTED: &str = ".ejected.notice.1";
+const AWAY: &str = ".away.notice.1";
+
+impl Errors {
+    #[cold]
+    #[inline(never)]
+    pub(super) fn say_ejected(&self, after: &Record, now: u64, why: &str) {
+        host::add(self.ejections, 1);
+        notice::begins(&self.notice(AWAY), 0, notice::SILENT);
+        let ms = after.lasts(now).to_string();
+        let text = "service %0: home is ejected for %1 ms and its requests go to %2; the last of its errors: %3";
+        let text: Text = (text, &[&self.host, &ms, &self.peer, why]);
+        let told = notice::begins(&self.notice(EJECTED), 0, text);
+        say(told, text);
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn say_answered(&self) {
+        let ms = self.detection.interval.to_string();
+        let text = "service %0: a probe was answered; home takes its load back within %1 ms";
+        let text: Text = (text, &[&self.host, &ms]);
+        let told = notice::ends(&self.notice(EJECTED), 0, 0, text);
+        say(told, text);
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn say_back(&self) {
+        let text: Text = ("service %0: home has all its load back", &[&self.host]);
+        let told = notice::ends(&self.notice(AWAY), 0, 0, text);
+        say(told, text);
+    }
+
+    #[inline(never)]
+    fn notice(&self, kind: &str) -> String {
+        [&*self.key, kind].concat()
+    }
+}
+
+fn say(told: Outcome, text: Text) {
+    if !told.written {
+        notice::write(Level::Debug, text);
+    }
+}
+
+/// Errors eject nobody any more.
+pub(super) fn forget(key: &str) {
+    for kind in [EJECTED, AWAY] {
+        notice::forget(&[key, kind].concat());
+    }
+}

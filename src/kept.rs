@@ -1,0 +1,42 @@
+//! Whether Envoy keeps the filter's gauges: a stats matcher may drop some, and then nothing can be counted.
+
+use super::host::{self, Kind, Metric};
+use config::{Fault, Role};
+use policy::names::{self, metric};
+
+/// Added to a count and taken off again, to see whether Envoy keeps it. The count is the lower 32 bits, so no request ever
+/// takes the test for load.
+const PROBE: i64 = 1 << 32;
+
+/// Whether Envoy keeps gauges of this plugin; a service's own are looked at when it is first used.
+/// # Errors
+/// It does not.
+pub fn keeps_gauges(plugin: &str, role: Role) -> Result<(), Fault> {
+    let labels = [("plugin", plugin), ("role", role.word())];
+    let name = metric(&labels, names::TEST);
+    let gauge = host::metric(Kind::Gauge, &name).filter(|gauge| counts(*gauge));
+    gauge.map(|_| ()).ok_or_else(|| dropped(&name))
+}
+
+/// What to do about a gauge that Envoy does not keep.
+pub fn dropped(name: &str) -> Fault {
+    Fault {
+        path: "stats_matcher".to_owned(),
+        problem: format!(
+            "drops wasmcustom.{name}, without which nothing can be counted; include the prefix wasmcustom.{} (Istio: proxyStatsMatcher.inclusionPrefixes)",
+            names::PREFIX
+        ),
+    }
+}
+
+/// Whether Envoy keeps this gauge. A stats matcher that drops it makes it read 0 for ever, silently, and then a limit
+/// admits everything.
+pub fn counts(gauge: Metric) -> bool {
+    if host::read(gauge).is_some_and(|value| value != 0) {
+        return true;
+    }
+    host::add(gauge, PROBE);
+    let kept = host::read(gauge).is_some_and(|value| value != 0);
+    host::add(gauge, PROBE.saturating_neg());
+    kept
+}

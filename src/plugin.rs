@@ -1,0 +1,236 @@
+//! One configuration in one VM: its services with their counts.
+
+use core::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::host::Metric;
+use super::kept;
+use super::running;
+use super::service::{self, Labels, Service};
+use super::strangers::Strangers;
+use config::{Config, Fault, Mode, Role, Routing};
+use policy::names::metric;
+use policy::{Ledger, Ticket, index};
+
+/// A configuration at work.
+pub struct Plugin {
+    pub name: Rc<str>,
+    pub role: Role,
+    /// All services have `mode: off`.
+    pub(super) off: bool,
+    pub cluster: String,
+    pub mode: Mode,
+    pub debug_header: bool,
+    pub trust_domains: Vec<String>,
+    /// `x-peer-spillover-to` is looked for in each request, not only where it may have led the request away.
+    pub looks_for_to: bool,
+    /// The counter of requests with headers that nobody vouches for.
+    forged: Cell<Option<Metric>>,
+    pub(super) services: Vec<Service>,
+    /// Indices of services in the order of their hosts, for a search; empty where `*` serves all.
+    by_host: Vec<usize>,
+    pub(super) ledger: RefCell<Ledger>,
+    /// Services that requests came to.
+    pub(super) used: RefCell<Vec<usize>>,
+    /// Whose turn is next of those.
+    pub(super) turn: Cell<usize>,
+    /// Ticks since this configuration runs in this VM: the only clock that requests need.
+    pub(super) ticks: Cell<u32>,
+    /// What it is, with the module: a hash.
+    pub digest: u64,
+    /// What requests came for that are for no service.
+    pub(super) strangers: Strangers,
+}
+
+impl Plugin {
+    pub(super) fn new(
+        config: Config,
+        digest: u64,
+        name: &str,
+        default_routing: Routing,
+    ) -> Result<Plugin, Fault> {
+        let (name, role) = (Rc::from(name), config.role);
+        kept::keeps_gauges(&name, role)?;
+        let services = config.services.into_iter().enumerate();
+        let services: Vec<Service> = services
+            .map(|(index, service)| Service::new(service, index, &name, role, default_routing))
+            .collect();
+        let host = |index: usize| services.get(index).map_or("", Service::host);
+        let mut by_host: Vec<usize> = Vec::with_capacity(services.len());
+        for index in (0..services.len()).filter(|index| host(*index) != "*") {
+            index::insert(&mut by_host, index, host);
+        }
+        // Where a route by that header is the way to a peer. A server pays for it where nobody counts instructions.
+        let looks_for_to = services.iter().any(|s| {
+            s.mode == Mode::Enforce && (s.routing == Routing::Header || role == Role::Server)
+        });
+        let off = match role {
+            Role::Edge => config.mode == Mode::Off,
+            Role::Client | Role::Server => services.iter().all(|s| s.mode == Mode::Off),
+        };
+        Ok(Plugin {
+            off,
+            name,
+            role,
+            cluster: config.cluster,
+            mode: config.mode,
+            debug_header: config.debug_header,
+            trust_domains: config.trust_domains,
+            looks_for_to,
+            forged: Cell::default(),
+            used: RefCell::default(),
+            turn: Cell::default(),
+            services,
+            by_host,
+            ledger: RefCell::default(),
+            ticks: Cell::default(),
+            digest,
+            strangers: Strangers::of(role),
+        })
+    }
+
+    /// The service that serves whatever the proxy serves, if this configuration is so.
+    pub fn star(&self) -> Option<&Service> {
+        if self.by_host.is_empty() {
+            self.services.first()
+        } else {
+            None
+        }
+    }
+
+    /// Now, in ticks.
+    pub fn now(&self) -> u32 {
+        self.ticks.get()
+    }
+
+    /// All services.
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// The service of this index.
+    pub fn service(&self, index: usize) -> Option<&Service> {
+        self.services.get(index)
+    }
+
+    /// The service of this host, whatever its case.
+    #[inline(never)]
+    pub fn by_host(&self, host: &str) -> Option<&Service> {
+        let lower;
+        let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            lower = host.to_ascii_lowercase();
+            &lower
+        } else {
+            host
+        };
+        let of = |index: &usize| self.services.get(*index);
+        let at = self
+            .by_host
+            .binary_search_by(|index| of(index).map_or("", Service::host).cmp(host))
+            .ok()?;
+        self.by_host.get(at).and_then(of)
+    }
+
+    /// The service of this name in the configuration, a host or `*`.
+    pub fn by_name(&self, name: &str) -> Option<&Service> {
+        if name == "*" {
+            self.star()
+        } else {
+            self.by_host(name)
+        }
+    }
+
+    /// The labels of a service.
+    pub fn labels(&self, host: &str) -> Labels {
+        Labels {
+            plugin: Rc::clone(&self.name),
+            role: self.role,
+            host: host.to_owned(),
+        }
+    }
+
+    /// Goes on with what services have in the configuration before that were used there.
+    pub(super) fn go_on(&self, before: &Plugin) {
+        for service in &before.services {
+            if service.is_used()
+                && let Some(now) = self.by_name(service.host())
+            {
+                now.go_on(service);
+                // What errors have begun may be over before a request comes.
+                self.uses(now);
+            }
+        }
+    }
+
+    /// The service whose peer has this host, of which there is one at the most.
+    pub fn by_peer_host(&self, host: &str) -> Option<&Service> {
+        self.services
+            .iter()
+            .find(|service| service.peer.as_ref().is_some_and(|peer| peer.host == host))
+    }
+
+    /// Notes that a request came to a service: one that none came to costs nothing in a tick.
+    pub fn uses(&self, service: &Service) {
+        if !service.visited.replace(true) {
+            self.is_used(service.index);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_used(&self, index: usize) {
+        if let Ok(mut used) = self.used.try_borrow_mut() {
+            used.push(index);
+            if used.len() >= self.services.len() {
+                self.strangers.close();
+            }
+        }
+        // A request of a listener that drains: the root context that took over ticks for this one.
+        if let (Some(current), Some(service)) =
+            (running::current(&self.name, self.role), self.service(index))
+            && !core::ptr::eq(&raw const *current, self)
+            && let Some(now) = current.by_name(service.host())
+            && now.is_counted()
+        {
+            current.uses(now);
+        }
+    }
+
+    /// Counts a request with headers of the filter's that nobody vouches for.
+    #[inline(never)]
+    pub fn forged(&self) {
+        service::count(&self.forged, || {
+            let labels = [("plugin", &*self.name), ("role", self.role.word())];
+            metric(&labels, "forged_headers")
+        });
+    }
+
+    /// Books a slot that the service's count already includes.
+    pub fn hold(&self, service: &Service, stream: u32) -> Option<Ticket> {
+        self.ledger
+            .try_borrow_mut()
+            .ok()
+            .map(|mut ledger| ledger.hold(service.index, stream))
+    }
+
+    /// Notes that the answer to a request has begun: from now on a sweep looks at it, if there is a limit.
+    pub fn answered(&self, service: &Service, ticket: Option<&Ticket>) {
+        if let Some(ticket) = ticket.filter(|_| service.rule.limit.is_some())
+            && let Ok(mut ledger) = self.ledger.try_borrow_mut()
+        {
+            ledger.answered(ticket);
+        }
+    }
+
+    /// Gives a slot back, if no sweep did. The last thing that a callback does.
+    pub fn release(&self, ticket: Ticket) {
+        let service = self
+            .ledger
+            .try_borrow_mut()
+            .ok()
+            .and_then(|mut ledger| ledger.release(ticket));
+        if let Some(service) = service.and_then(|index| self.services.get(index)) {
+            service.count_out_last();
+        }
+    }
+}

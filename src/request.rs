@@ -1,0 +1,352 @@
+//! One request: what must be read of it, what the policy decides, and how that is carried out.
+
+mod judge;
+mod spilled;
+
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+
+use judge::{Deadline, Watch};
+
+use super::arrival;
+use super::callback;
+use super::errors::owner;
+use super::host::{self, Map};
+use super::plugin::Plugin;
+use super::service::Service;
+use super::trap;
+use super::way::Left;
+use config::{Mode, Role, Routing};
+use policy::answer;
+use policy::names::{self, Reason};
+use policy::outcome::Answerer;
+use policy::outlier::Course;
+use policy::{Decision, Intent, Origin, Outcome, Ticket, origin};
+
+const AUTHORITY: &str = ":authority";
+const GRPC_STATUS: &str = "grpc-status";
+
+/// The context of a request.
+pub struct Request {
+    id: u32,
+    plugin: Option<Rc<Plugin>>,
+    ticket: Option<Ticket>,
+    /// Service and decision.
+    said: Option<(usize, Decision)>,
+    /// Where the request was sent to the peer: from where.
+    left: Option<Left>,
+    /// Where the request was sent to the peer: what is known of its answer.
+    outcome: Option<Outcome>,
+    /// Its answer is known to be complete.
+    complete: bool,
+    /// It is home's probe, and nothing is known of its end.
+    probe: bool,
+    /// It is known to be complete, having no body.
+    whole: bool,
+    deadline: Deadline,
+    watch: Watch,
+    /// Its root context has it.
+    _of: Rc<()>,
+}
+
+impl Request {
+    pub fn new(id: u32, plugin: Option<Rc<Plugin>>, of: Rc<()>) -> Self {
+        Request {
+            id,
+            plugin,
+            ticket: None,
+            said: None,
+            left: None,
+            outcome: None,
+            complete: false,
+            probe: false,
+            whole: false,
+            deadline: Deadline::Unknown,
+            watch: Watch::Nothing,
+            _of: of,
+        }
+    }
+
+    /// The decision for a request of `service`, carried out as far as the count is concerned.
+    fn decide(&mut self, plugin: &Plugin, service: &Service, origin: Origin) -> Decision {
+        plugin.uses(service);
+        if !service.is_counted() {
+            return Decision::Home(Reason::Uncounted);
+        }
+        let errors = service
+            .errors()
+            .filter(|_| service.rule.heeds_errors(origin));
+        let course = errors.map(|errors| errors.course(owner(self.id), self.whole));
+        let decision = match course.unwrap_or(Course::Home) {
+            Course::Away { ramp: false } => return service.rule.beyond(Reason::Ejected),
+            Course::Away { ramp: true } => return service.rule.beyond(Reason::Ramp),
+            Course::Probe => {
+                self.probe = true;
+                Decision::Home(Reason::Probe)
+            }
+            Course::Home | Course::Back | Course::Overdue => match service.rule.intent(origin) {
+                Intent::Decided(decision) => decision,
+                Intent::Ask(limit) => match service.admit(limit) {
+                    Some(admission) => service.rule.settle(admission),
+                    None => return Decision::Home(Reason::Uncounted),
+                },
+            },
+        };
+        if let Some(errors) = errors.filter(|errors| errors.detection.overflow)
+            && let Decision::Spill(Reason::Limit | Reason::Contention) = decision
+        {
+            errors.overflowed(answer::BROKEN);
+        }
+        match decision {
+            Decision::Home(Reason::Room) if service.rule.limit.is_some() => {
+                self.ticket = plugin.hold(service, self.id);
+                decision
+            }
+            Decision::Home(_) => self.home_uninvited(plugin, service, decision),
+            Decision::Spill(_) | Decision::Reject(_) => decision,
+        }
+    }
+
+    /// A request that goes home without a slot is in flight there all the same.
+    fn home_uninvited(
+        &mut self,
+        plugin: &Plugin,
+        service: &Service,
+        decision: Decision,
+    ) -> Decision {
+        if !service.count_in() {
+            return Decision::Home(Reason::Uncounted);
+        }
+        self.ticket = plugin.hold(service, self.id);
+        decision
+    }
+
+    fn run(&mut self, plugin: &Plugin) -> Action {
+        let marker = host::header(Map::Request, names::MARKER);
+        // An instance before us in this proxy has decided: the headers are its own.
+        if marker.is_some() && host::has_property(host::DECIDED) {
+            return Action::Continue;
+        }
+        if plugin.role == Role::Edge {
+            arrival::guard(plugin, marker.is_some());
+            return Action::Continue;
+        }
+        let origin = marker.as_deref().map_or(Origin::Own, |marker| {
+            origin::of(marker, &plugin.cluster, arrival::believed(plugin))
+        });
+        let cluster = plugin
+            .star()
+            .is_none()
+            .then(|| host::property(host::CLUSTER).unwrap_or_default());
+        let (found, leads_home) = match &cluster {
+            None => (plugin.star(), true),
+            Some(cluster) => arrival::find(plugin, cluster),
+        };
+        // Whoever sent it: it named a peer to the sender's proxy. Here it would choose a way past the count, and, in a guest,
+        // lead it on and on. Nearly all requests are known to lead home without it, and do not pay for a look.
+        let to = (plugin.looks_for_to || marker.is_some() || !leads_home)
+            && host::header(Map::Request, names::TO).is_some();
+        let led_away = to && found.is_none();
+        let service = match &cluster {
+            Some(cluster) if led_away => arrival::find_led_away(plugin, cluster),
+            _ => found,
+        };
+        let mode = service.map_or(plugin.mode, |service| service.mode);
+        let forged = marker.is_some() && origin == Origin::Own;
+        if mode != Mode::Off && (forged || (to && origin == Origin::Own)) {
+            plugin.forged();
+        }
+        if mode == Mode::Enforce {
+            arrival::remove(forged, to);
+        }
+        match service {
+            // What is only observed is left on its way to the peer, and is not home's.
+            Some(service) if mode == Mode::Enforce || (mode == Mode::Observe && !led_away) => {
+                self.carry_out(plugin, service, origin, cluster, to)
+            }
+            _ => Action::Continue,
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        plugin: &Plugin,
+        service: &Service,
+        origin: Origin,
+        cluster: Option<String>,
+        had_to: bool,
+    ) -> Action {
+        let mut decision = self.decide(plugin, service, origin);
+        let enforce = service.mode == Mode::Enforce;
+        if enforce && let Decision::Spill(why) = decision {
+            let home = cluster.unwrap_or_else(|| host::property(host::CLUSTER).unwrap_or_default());
+            let way = service.way(home, plugin.now(), why, self.whole);
+            if way.is_some() && rewrite(plugin, service) {
+                self.outcome = Some(Outcome::UNANSWERED);
+                // The header had named the peer's cluster, so its answer tells nothing of the way there.
+                self.left = way.filter(|_| !had_to);
+            } else {
+                decision = self.home_uninvited(plugin, service, Decision::Home(Reason::Misroute));
+            }
+        }
+        if let (Some(errors), Decision::Home(_)) = (service.errors(), decision)
+            && (self.probe || !errors.calm())
+        {
+            self.deadline = Deadline::read();
+        }
+        service.decided(decision);
+        self.said = Some((service.index, decision));
+        if !enforce {
+            return Action::Continue;
+        }
+        if decision != Decision::Home(Reason::Room) {
+            host::set_property(names::LOG_FIELD, &self.line(service, decision));
+        }
+        if matches!(decision, Decision::Reject(_))
+            && host::reply(503, "peer_spillover_full", "no room, here or at a peer\n")
+        {
+            return Action::Pause;
+        }
+        Action::Continue
+    }
+}
+
+impl Context for Request {}
+
+impl HttpContext for Request {
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        callback::begins();
+        trap::read();
+        trap::at("request-headers");
+        self.whole = end_of_stream;
+        let action = match self.plugin.clone() {
+            Some(plugin) => self.run(&plugin),
+            None => Action::Continue,
+        };
+        callback::ends();
+        action
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        self.answered(end_of_stream);
+        trap::at("response-headers");
+        callback::ends();
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        callback::begins();
+        trap::at("response-trailers");
+        if self.watch != Watch::Nothing {
+            self.with_errors(Request::judge_trailers);
+        }
+        if let Some(outcome) = self.outcome {
+            self.spilled_trailers(outcome);
+        }
+        callback::ends();
+        Action::Continue
+    }
+}
+
+impl Request {
+    /// What there is to do with the beginning of an answer. Nothing is shown of the callback where there is nothing to do:
+    /// most answers are not looked at.
+    fn answered(&mut self, end_of_stream: bool) {
+        let (Some(plugin), Some((index, decision))) = (self.plugin.clone(), self.said) else {
+            return;
+        };
+        let Some(service) = plugin.service(index) else {
+            return;
+        };
+        plugin.answered(service, self.ticket.as_ref());
+        if let (Some(errors), Decision::Home(_)) = (service.errors(), decision) {
+            self.judge(errors, end_of_stream);
+        }
+        if self.outcome.is_some() {
+            callback::begins();
+            self.spilled_begun(&plugin, service, end_of_stream);
+        }
+        if plugin.debug_header && service.mode == Mode::Enforce {
+            callback::begins();
+            // Where we left it at home, one behind us may have spilled it, and has said so.
+            if decision != Decision::Home(Reason::Room) || !host::has_property(host::DECIDED) {
+                let said = self.line(service, decision);
+                host::set_header(Map::Response, names::DEBUG, &said);
+            }
+        }
+    }
+}
+
+impl Request {
+    /// The service that it is for, once that is decided.
+    fn service(&self) -> Option<&Service> {
+        self.said
+            .and_then(|(index, _)| self.plugin.as_ref()?.service(index))
+    }
+
+    /// What is said of its decision, and of its answer if that came home: in the access log and the debug header.
+    fn line(&self, service: &Service, decision: Decision) -> String {
+        let (destination, reason) = service.said(decision);
+        let mut line = format!("{destination}; reason={reason}");
+        if self.outcome.is_some_and(|o| o.who == Answerer::Home) {
+            line.push_str("; ");
+            line.push_str(names::RETURNED);
+        }
+        line
+    }
+
+    /// Whether it holds a slot, and there is more to be lost with it: other requests of its service in this VM, or errors.
+    fn has_more_to_lose(&self) -> bool {
+        self.ticket.is_some()
+            && self
+                .service()
+                .is_some_and(|service| service.errors().is_some() || service.holds_many())
+    }
+}
+
+/// **Invariant: a ticket is released once, whatever path ended the request**: Envoy deletes the context after an answer,
+/// an abort, a reset and a timeout alike.
+impl Drop for Request {
+    fn drop(&mut self) {
+        // The other VMs need not know of it where there is nothing to look at, and nothing else of this VM to be lost.
+        if self.probe || self.watch != Watch::Nothing || self.has_more_to_lose() {
+            callback::begins();
+        }
+        trap::at("delete");
+        if self.probe || matches!(self.watch, Watch::End | Watch::Grpc) {
+            self.with_errors(Request::judge_end);
+        }
+        if let Some(outcome) = self.outcome {
+            self.spilled_ended(outcome);
+        }
+        if let (Some(plugin), Some(ticket)) = (&self.plugin, self.ticket.take()) {
+            plugin.release(ticket);
+        }
+        callback::ends();
+    }
+}
+
+/// Rewrites the request so that its route leads to the peer. If the host refuses a part, nothing is changed.
+fn rewrite(plugin: &Plugin, service: &Service) -> bool {
+    let Some(peer) = &service.peer else {
+        return false;
+    };
+    let (name, value) = match service.routing {
+        Routing::Authority => (AUTHORITY, &peer.host),
+        Routing::Header => (names::TO, &peer.name),
+    };
+    if !host::set_header(Map::Request, names::MARKER, &plugin.cluster) {
+        return false;
+    }
+    let rewritten = host::set_header(Map::Request, name, value);
+    // A client's own, where nobody had to look for it before: it is no business of the peer's.
+    if service.routing == Routing::Authority && host::header(Map::Request, names::TO).is_some() {
+        host::remove_header(Map::Request, names::TO);
+    }
+    if !rewritten {
+        host::remove_header(Map::Request, names::MARKER);
+    }
+    rewritten
+}

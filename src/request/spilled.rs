@@ -1,0 +1,68 @@
+//! What became of a spilled request: read from its answer, and counted once, at its end. The verdicts are those of
+//! [`policy::outcome`].
+
+use super::{GRPC_STATUS, Request};
+use crate::host::{self, Map};
+use crate::plugin::Plugin;
+use crate::service::Service;
+use policy::Outcome;
+use policy::names;
+use policy::outcome::{self, Answerer, Class, Evidence};
+
+impl Request {
+    /// The answer to a spilled request begins.
+    pub(super) fn spilled_begun(&mut self, plugin: &Plugin, service: &Service, complete: bool) {
+        let left = self.left.take();
+        let cluster = host::property(host::CLUSTER).unwrap_or_default();
+        if let Some(left) = &left {
+            service.answered(left, &cluster, plugin.now());
+        }
+        let home = left.as_ref().map_or("", |left| &left.home);
+        let evidence = outcome::evidence(service.host(), home, &cluster);
+        let value = match evidence {
+            Evidence::Back => None,
+            Evidence::Region => host::property(host::UPSTREAM_REGION),
+            Evidence::Workload => host::property(host::UPSTREAM_WORKLOAD),
+        };
+        let who = evidence.answerer(&value.unwrap_or_default(), &plugin.cluster);
+        let status = host::header(Map::Response, ":status");
+        let status = status.and_then(|status| status.parse().ok()).unwrap_or(0);
+        let grpc = complete.then(|| host::header(Map::Response, GRPC_STATUS));
+        let details = host::property(host::CODE_DETAILS).unwrap_or_default();
+        let outcome = Outcome::begun(who, status, grpc.flatten().as_deref(), &details);
+        self.outcome = Some(outcome);
+        self.complete = complete;
+        let flags = match outcome.class {
+            Class::None => host::number(host::RESPONSE_FLAGS),
+            _ => 0,
+        };
+        match outcome::reached(evidence, outcome, flags) {
+            Some(true) => service.reached(),
+            Some(false) => service.not_reached(&details),
+            None => {}
+        }
+        if let (Answerer::Home, Some((_, decision))) = (outcome.who, self.said) {
+            host::set_property(names::LOG_FIELD, &self.line(service, decision));
+        }
+    }
+
+    /// The trailers of an answer to a spilled request.
+    pub(super) fn spilled_trailers(&mut self, outcome: Outcome) {
+        self.complete = true;
+        if let Some(grpc) = host::header(Map::ResponseTrailers, GRPC_STATUS) {
+            self.outcome = Some(outcome.with_trailers(&grpc));
+        }
+    }
+
+    /// A spilled request ends.
+    pub(super) fn spilled_ended(&self, mut outcome: Outcome) {
+        if outcome == Outcome::UNANSWERED {
+            outcome = outcome.left(&host::property(host::CODE_DETAILS).unwrap_or_default());
+        } else if !self.complete {
+            outcome = outcome.ended(host::number(host::RESPONSE_FLAGS));
+        }
+        if let Some(service) = self.service() {
+            service.came_of_it(outcome);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! One root context: a configuration that it is given, and what happens where that is refused.
+
+use core::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
+
+use super::callback;
+use super::host::{self, Kind, Level};
+use super::left::{self, Left};
+use super::notice;
+use super::plugin::Plugin;
+use super::request::Request;
+use super::running::{self, Sides, Standing};
+use super::slot;
+use super::tick::TICK;
+use super::trap;
+use super::worker;
+use config::{self, Faults, Role, Routing};
+use policy::names::{self, metric};
+
+/// Until the first tick, at which a configuration is known to run.
+const FIRST_TICK: Duration = Duration::from_millis(1);
+/// Requests of a root context, its first and then one of so many, of which it is seen on which side of the proxy they
+/// arrive. It costs 12k instructions, so it is less than a hundredth of a percent.
+const ALL_SEEN: u32 = 16;
+const ONE_SEEN_OF: u32 = 1024;
+
+/// The root context.
+pub struct Root {
+    id: u32,
+    plugin: RefCell<Option<Rc<Plugin>>>,
+    /// Set by what happens to the other root contexts of the plugin.
+    standing: Rc<Cell<Standing>>,
+    /// Its configuration was refused: one of this role, as far as it says.
+    refused: Option<Option<Role>>,
+    /// Of the listeners whose requests have come to it; where it was refused, of what it goes on with.
+    sides: Cell<Sides>,
+    requests: Cell<u32>,
+    ticks_fast: bool,
+    /// One for each stream that it has, and one of its own.
+    streams: Rc<()>,
+    /// It has stopped its ticks.
+    rests: Cell<bool>,
+    left: Left,
+}
+
+impl Root {
+    pub fn new(id: u32) -> Self {
+        worker::came();
+        Root {
+            id,
+            plugin: RefCell::default(),
+            standing: Rc::new(Cell::new(Standing::Before)),
+            refused: None,
+            sides: Cell::default(),
+            requests: Cell::default(),
+            ticks_fast: false,
+            streams: Rc::default(),
+            rests: Cell::default(),
+            left: Left::default(),
+        }
+    }
+
+    fn load(&mut self, bytes: &[u8], name: &str) -> Result<(), Faults> {
+        let mut config = config::parse(bytes)?;
+        let node = host::property(host::NODE_ID).unwrap_or_default();
+        let gateway = !node.starts_with("sidecar~") && node.contains('~');
+        // On a gateway or a waypoint a peer's authority would have to be public.
+        let default_routing = if gateway {
+            Routing::Header
+        } else {
+            Routing::Authority
+        };
+        let mut warnings = core::mem::take(&mut config.warnings);
+        warnings.extend(config::hosts::short(&config, &node));
+        let digest = running::digest(bytes);
+        let plugin = Plugin::new(config, digest, name, default_routing)?;
+        if !warnings.is_empty() {
+            notice::once(name, Level::Warn, &warnings);
+        }
+        if let Some(before) = running::current(name, plugin.role) {
+            plugin.go_on(&before);
+            before.forget_strangers(Some(&plugin));
+        }
+        let plugin = Rc::new(plugin);
+        running::start(self.id, &self.standing, &plugin);
+        self.plugin = RefCell::new(Some(plugin));
+        self.refused = None;
+        self.sides.set(0);
+        Ok(())
+    }
+
+    /// **Invariant: a refused configuration costs no request.** Where a good one runs, this goes on with it; a cold proxy
+    /// leaves every request alone. To Envoy it is refused in one case only, an upgrade with a bad configuration, where the
+    /// module before cannot be gone on with: Envoy then keeps that. It remembers a refusal, and would not ask again when
+    /// the same configuration comes back in other circumstances, and a proxy left without one answers 500 to everything.
+    ///
+    /// **Invariant: it goes on with nothing but what ran in the same role on the same side of the proxy.** Another role, or
+    /// the other side's configuration, would do to its requests what nobody asked for.
+    fn refuse(&mut self, faults: &Faults, name: &str, role: Option<Role>) -> bool {
+        if let Some(counter) = host::metric(
+            Kind::Counter,
+            &metric(&[("plugin", name)], "config_rejected"),
+        ) {
+            host::add(counter, 1);
+        }
+        let runs = running::anywhere(name, role);
+        self.refused = Some(role);
+        // With its first request, which tells the side.
+        let goes_on = running::refused(self.id, &self.standing, name, role);
+        let then = if goes_on || runs {
+            "the configuration before stays in force"
+        } else {
+            "every request passes untouched"
+        };
+        let line = |fault: String| ["configuration rejected, ", then, ": ", &fault].concat();
+        let lines: Vec<String> = faults.lines().map(line).collect();
+        notice::once(name, Level::Error, &lines);
+        goes_on || !runs || running::same_module(name)
+    }
+
+    /// Sees which side of the proxy a request came to, and where the configuration was refused goes on with what ran there.
+    fn see_side(&self) {
+        let side = 1 << host::number(host::LISTENER_DIRECTION).min(2);
+        let known = self.sides.get() & side != 0;
+        if let Some(role) = self.refused {
+            if !known || self.standing.get() != Standing::Current {
+                let found = running::take_over(self.id, role, side);
+                let (sides, at_work) = found.unzip();
+                self.sides.set(sides.unwrap_or_default());
+                if let Ok(mut plugin) = self.plugin.try_borrow_mut() {
+                    *plugin = at_work;
+                }
+            }
+        } else if !known {
+            self.sides.set(self.sides.get() | side);
+            running::on_sides(self.id, self.sides.get());
+        }
+    }
+
+    /// Stops its ticks, where all its work is another root context's now and no stream is left to it. Envoy
+    /// keeps it for as long as a listener drains, and may go back to it.
+    #[cold]
+    fn rest(&mut self) {
+        if !running::rest(self.id) {
+            return;
+        }
+        self.rests.set(true);
+        host::stop_ticks();
+        worker::rests(self.id);
+    }
+
+    fn tick(&mut self) {
+        if self.ticks_fast {
+            self.ticks_fast = false;
+            host::set_tick_period(TICK);
+            if self.refused.is_some() {
+                running::refusal_stands(self.id);
+            }
+        }
+        notice::tick();
+        worker::tick(self.id);
+        let standing = self.standing.get();
+        let current = standing == Standing::Current;
+        if current {
+            running::beat(self.id);
+        }
+        if standing != Standing::Shared
+            && let Some(plugin) = self.plugin.get_mut()
+        {
+            if current {
+                self.left.tick(self.id, plugin);
+            }
+            plugin.tick(self.id, current);
+        }
+        if !current && Rc::strong_count(&self.streams) == 1 {
+            self.rest();
+        }
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        callback::begins();
+        running::stop(self.id);
+        if let Some(plugin) = self.plugin.get_mut()
+            && running::current(&plugin.name, plugin.role).is_none()
+            && !running::is_said(&plugin.name, plugin.role)
+        {
+            left::end(plugin);
+            plugin.forget_strangers(None);
+        }
+        // A VM without a root context is never called again: it stays inside, and the others find it.
+        if worker::left(self.id) {
+            callback::ends();
+        }
+    }
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, size: usize) -> bool {
+        callback::begins();
+        trap::at("configure");
+        let name = names::label_value(&host::property(host::PLUGIN_NAME).unwrap_or_default());
+        slot::prepare();
+        // Also where nothing runs yet, since it may go on with what comes later.
+        self.ticks_fast = true;
+        host::set_tick_period(FIRST_TICK);
+        let bytes = host::configuration(size);
+        let accepted = match self.load(&bytes, &name) {
+            Ok(()) => true,
+            Err(faults) => self.refuse(&faults, &name, config::role(&bytes)),
+        };
+        callback::ends();
+        accepted
+    }
+
+    fn on_tick(&mut self) {
+        callback::tick_begins();
+        trap::at("tick");
+        self.tick();
+        callback::ends();
+    }
+
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        callback::stream_begins();
+        trap::at("context");
+        let nth = self.requests.get();
+        self.requests.set(nth.wrapping_add(1));
+        if self.refused.is_some() || nth < ALL_SEEN || nth.is_multiple_of(ONE_SEEN_OF) {
+            self.see_side();
+        }
+        if self.standing.get() != Standing::Current && self.refused.is_none() {
+            // Envoy went back to this root context, which it does without a word: when its configuration comes back, and a
+            // stream has kept it alive.
+            running::again(self.id);
+        }
+        if self.rests.replace(false) {
+            host::set_tick_period(TICK);
+        }
+        let plugin = self.plugin.try_borrow();
+        let plugin = plugin.map_or(None, |plugin| plugin.clone());
+        let plugin = plugin.filter(|plugin| !plugin.off);
+        let streams = Rc::clone(&self.streams);
+        Some(Box::new(Request::new(id, plugin, streams)))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}

@@ -1,0 +1,152 @@
+//! What is known in the whole process of what runs: gauges and shared data by which the VMs of a plugin tell each other.
+
+use core::hint::black_box;
+
+use crate::host::{self, Kind, Level};
+use crate::notice;
+use crate::plugin::Plugin;
+use config::Role;
+use policy::names::metric;
+
+/// Seconds after the last heartbeat in which a configuration counts as running. Longer than any pause of a healthy
+/// main thread; as a clock difference in either direction, since a hot restart adds the gauges of two processes.
+const ALIVE: u64 = 5;
+
+/// Whether any VM says that it runs `plugin` in this role.
+pub fn is_said(plugin: &str, role: Role) -> bool {
+    let gauge = host::metric(Kind::Gauge, &configured(plugin, role));
+    gauge.and_then(host::read).is_some_and(|vms| vms != 0)
+}
+
+/// Whether one runs in any VM of this proxy: it said so, took nothing back, and was alive a moment ago. Both are asked
+/// for: a VM that is gone may never have taken back what it said, and its heart stops.
+pub fn anywhere(plugin: &str, role: Option<Role>) -> bool {
+    // What was refused need not tell its role, and to ask for the gauges of a role makes them: they would say for ever
+    // that one has stopped which never ran. So the role is that of the last one that ran, and where none did nothing runs.
+    let last = host::recall(&role_key(plugin));
+    let last = last.and_then(|last| Role::ALL.into_iter().find(|role| role.word() == last));
+    let Some(role) = last.filter(|last| role.is_none_or(|role| role == *last)) else {
+        return false;
+    };
+    let read = |name: &str| {
+        host::metric(Kind::Gauge, name)
+            .and_then(host::read)
+            .unwrap_or(0)
+    };
+    read(&configured(plugin, role)) > 0
+        && read(&heartbeat(plugin, role)).abs_diff(host::now()) <= ALIVE
+}
+
+/// The shared key of the role that a plugin last ran in.
+pub(super) fn role_key(plugin: &str) -> String {
+    metric(&[("plugin", plugin)], "role")
+}
+
+pub(super) fn configured(plugin: &str, role: Role) -> String {
+    metric(&[("plugin", plugin), ("role", role.word())], "configured")
+}
+
+pub(super) fn workers(plugin: &str, role: Role) -> String {
+    metric(&[("plugin", plugin), ("role", role.word())], "workers")
+}
+
+pub(super) fn heartbeat(plugin: &str, role: Role) -> String {
+    metric(&[("plugin", plugin), ("role", role.word())], "heartbeat")
+}
+
+/// What the module is. `cargo filter` replaces this, which it knows (`xtask/src/filter.rs`), by a digest of the module:
+/// Envoy gives other bytes another VM, whatever version they say they are.
+#[used]
+static BUILD: [u8; 64] = *b"peer-spillover: cargo filter puts the digest of the module here.";
+
+pub fn build() -> String {
+    // What the compiler knows of the bytes is not what they are in the end.
+    String::from_utf8_lossy(black_box(&BUILD)).into_owned()
+}
+
+pub(super) fn build_key(plugin: &str) -> String {
+    metric(&[("plugin", plugin)], "build")
+}
+
+/// Whether what last ran of `plugin` was this module: then the VMs in which it runs go on with it by themselves.
+pub fn same_module(plugin: &str) -> bool {
+    host::recall(&build_key(plugin)).is_some_and(|last| last == build())
+}
+
+/// Services that the line about a configuration names.
+const NAMED: usize = 3;
+
+/// A VM begins to run a configuration. Where no other did, or one was refused before, the log has a line, at a level that
+/// Istio shows if one was refused.
+#[cold]
+#[inline(never)]
+pub(super) fn announce(plugin: &Plugin) {
+    let refused = exchange(&refused_key(&plugin.name), b"1", b"");
+    let digest = plugin.digest.to_le_bytes();
+    let known = host::recall_bytes(&in_force_key(plugin)).unwrap_or_default();
+    let came = known != digest && exchange(&in_force_key(plugin), &known, &digest);
+    if !refused && !came {
+        return;
+    }
+    if refused {
+        notice::anew(&plugin.name);
+    }
+    let (level, after) = if refused {
+        (Level::Warn, " in place of the refused one")
+    } else {
+        (Level::Info, "")
+    };
+    let services = plugin.services();
+    let mut named = String::new();
+    for service in services.iter().filter(|_| services.len() <= NAMED) {
+        let limit = service
+            .rule
+            .limit
+            .map_or("none".to_owned(), |limit| limit.to_string());
+        named.push_str(&[", ", service.host(), " with limit ", &limit].concat());
+        let mode = if service.rule.evacuate {
+            "evacuate"
+        } else {
+            service.mode.word()
+        };
+        if mode != plugin.mode.word() {
+            named.push_str(&[", mode ", mode].concat());
+        }
+    }
+    let (build, n) = (build(), services.len().to_string());
+    let build = build.get(..12).unwrap_or_default();
+    let (version, role, mode) = (
+        env!("CARGO_PKG_VERSION"),
+        plugin.role.word(),
+        plugin.mode.word(),
+    );
+    let text = "configuration in force%0: version %1, build %2, role %3, mode %4, services: %5%6";
+    notice::write(
+        level,
+        (text, &[after, version, build, role, mode, &n, &named]),
+    );
+}
+
+/// No root context of this VM runs this configuration any more.
+#[inline(never)]
+pub(super) fn ends(plugin: &Plugin) {
+    exchange(&in_force_key(plugin), &plugin.digest.to_le_bytes(), b"");
+}
+
+/// One was refused: whichever comes into force next ends that.
+pub(super) fn refused(plugin: &str) {
+    host::remember(&refused_key(plugin), "1");
+}
+
+/// Changes what is written from one to another. False where it is not so, or another VM was faster.
+fn exchange(key: &str, from: &[u8], to: &[u8]) -> bool {
+    host::exchange_bytes(key, &mut |is| (is == from).then(|| to.to_vec()))
+}
+
+fn refused_key(plugin: &str) -> String {
+    notice::key(&[("plugin", plugin)], "refused")
+}
+
+fn in_force_key(plugin: &Plugin) -> String {
+    notice::hashed_key(&plugin.name, "in_force", plugin.digest)
+}
