@@ -1,8 +1,8 @@
 //! What arrives: whether it says the truth of itself, and which service it is for.
 
-use super::host::{self, Map};
 use super::plugin::Plugin;
 use super::service::Service;
+use crate::hostcalls::{self, Map};
 use config::Mode;
 use policy::names;
 use policy::origin;
@@ -11,7 +11,7 @@ use policy::target::{self, Named};
 /// `role: edge`: removes the filter's headers from what nobody of the mesh sent.
 #[inline(never)]
 pub fn guard(plugin: &Plugin, marker: bool) {
-    let to = host::header(Map::Request, names::TO).is_some();
+    let to = hostcalls::header(Map::Request, names::TO).is_some();
     if (marker || to) && !believed(plugin) {
         plugin.forged();
         if plugin.mode == Mode::Enforce {
@@ -24,10 +24,10 @@ pub fn guard(plugin: &Plugin, marker: bool) {
 #[inline(never)]
 pub fn remove(marker: bool, to: bool) {
     if marker {
-        host::remove_header(Map::Request, names::MARKER);
+        hostcalls::remove_header(Map::Request, names::MARKER);
     }
     if to {
-        host::remove_header(Map::Request, names::TO);
+        hostcalls::remove_header(Map::Request, names::TO);
     }
 }
 
@@ -35,13 +35,13 @@ pub fn remove(marker: bool, to: bool) {
 #[inline(never)]
 pub fn believed(plugin: &Plugin) -> bool {
     let san = |direct, tunnel| {
-        let direct = host::property(direct).filter(|san| !san.is_empty());
+        let direct = hostcalls::property(direct).filter(|san| !san.is_empty());
         direct
-            .or_else(|| host::property(tunnel))
+            .or_else(|| hostcalls::property(tunnel))
             .unwrap_or_default()
     };
-    let peer = san(host::PEER_SAN, host::TUNNEL_PEER_SAN);
-    let own = san(host::OWN_SAN, host::TUNNEL_OWN_SAN);
+    let peer = san(hostcalls::PEER_SAN, hostcalls::TUNNEL_PEER_SAN);
+    let own = san(hostcalls::OWN_SAN, hostcalls::TUNNEL_OWN_SAN);
     origin::believed(&plugin.trust_domains, &peer, &own)
 }
 
@@ -71,7 +71,7 @@ pub fn find_led_away<'a>(plugin: &'a Plugin, cluster: &str) -> Option<&'a Servic
 
 #[inline(never)]
 fn by_authority(plugin: &Plugin) -> Option<&Service> {
-    let authority = host::header(Map::Request, ":authority")?;
+    let authority = hostcalls::header(Map::Request, ":authority")?;
     known(plugin, target::host_of(&authority))
 }
 

@@ -26,25 +26,20 @@
 )]
 #![warn(missing_docs)]
 
-mod account;
 mod arrival;
-mod callback;
-mod errors;
-mod host;
-mod kept;
-mod left;
+mod health;
+mod hostcalls;
+mod metrics;
 mod misroute;
 mod notice;
 mod plugin;
+mod recovery;
 mod request;
 mod root;
-mod running;
 mod service;
-mod sign;
-mod slot;
 mod start;
 mod strangers;
+mod succession;
 mod tick;
 mod trap;
 mod way;
-mod worker;

@@ -5,13 +5,13 @@
 
 use core::hint::black_box;
 
-use super::host;
 use super::notice::{self, Outcome, Text};
 use super::service::{Labels, Service, count};
+use crate::hostcalls;
 use config::{Peer, Routing};
-use policy::answer;
 use policy::names::metric;
 use policy::notice::{Notice, hash};
+use policy::response;
 
 /// Milliseconds without a misroute of a kind after which one that arrives ends it. Only what was sent is seen to be lost, and
 /// whatever is stopped is tried again at the latest after ten seconds ([`policy::route`]), so all workers know by then.
@@ -123,7 +123,7 @@ impl Service {
     #[inline(never)]
     pub(super) fn misroutes(&self) -> u64 {
         let gauge = self.misroutes_standing();
-        gauge.and_then(host::read).unwrap_or(0)
+        gauge.and_then(hostcalls::read).unwrap_or(0)
     }
 
     /// A spilled request from the cluster `home` arrived in the peer's: what ends by that.
@@ -149,12 +149,12 @@ impl Service {
             return;
         };
         // An upstream did, which is home.
-        let what = if answer::came_from_home(details) {
+        let what = if response::came_from_home(details) {
             "home did"
         } else {
             details
         };
-        let cluster = host::property(host::CLUSTER).unwrap_or_default();
+        let cluster = hostcalls::property(hostcalls::CLUSTER).unwrap_or_default();
         let with = [self.host(), &peer.name, &peer.host, what, "", &cluster];
         let kind = Misroute::Unreached;
         self.begins(kind, 0, (UNREACHED, &with));
@@ -189,7 +189,7 @@ impl Service {
             return;
         };
         let (bit, shown) = (kind as u64, self.misroutes());
-        let notice = host::recall_bytes(&kind.key(&self.labels)).unwrap_or_default();
+        let notice = hostcalls::recall_bytes(&kind.key(&self.labels)).unwrap_or_default();
         let others = shown & (ALL & !bit);
         let right = if Notice::from_bytes(&notice).stands {
             others | bit
@@ -198,7 +198,7 @@ impl Service {
         };
         let wrong_now = if right == shown { 0 } else { bit };
         if wrong & wrong_now != 0 {
-            host::record(gauge, right);
+            hostcalls::record(gauge, right);
         }
         self.looks.set((next, wrong & !bit | wrong_now & !wrong));
     }
@@ -221,9 +221,9 @@ impl Service {
         if let Some(gauge) = self.misroutes_standing()
             && moved != 0
         {
-            host::add(gauge, moved.saturating_mul(kind as i64));
+            hostcalls::add(gauge, moved.saturating_mul(kind as i64));
             if let Some(peer) = self.peer.as_ref().filter(|_| moved > 0) {
-                host::remember(&peer_key(&self.labels), &peer.host);
+                hostcalls::remember(&peer_key(&self.labels), &peer.host);
             }
         }
     }
@@ -236,15 +236,15 @@ fn peer_key(labels: &Labels) -> String {
 
 /// Forgets what of `labels` stands, in this gauge, unless it is of the peer of this host.
 #[inline(never)]
-pub fn forget(labels: &Labels, gauge: host::Metric, peer: Option<&str>) {
-    if host::read(gauge).is_none_or(|stands| stands == 0)
+pub fn forget(labels: &Labels, gauge: hostcalls::Metric, peer: Option<&str>) {
+    if hostcalls::read(gauge).is_none_or(|stands| stands == 0)
         || (peer.is_some()
-            && host::recall(&peer_key(labels)).is_none_or(|known| Some(&*known) == peer))
+            && hostcalls::recall(&peer_key(labels)).is_none_or(|known| Some(&*known) == peer))
     {
         return;
     }
     for kind in all() {
         let moved = notice::forget(&kind.key(labels)).moved;
-        host::add(gauge, moved.saturating_mul(kind as i64));
+        hostcalls::add(gauge, moved.saturating_mul(kind as i64));
     }
 }

@@ -3,7 +3,7 @@
 
 use core::cell::{Cell, RefCell};
 
-use super::host::{self, Level};
+use crate::hostcalls::{self, Level};
 use policy::names::metric;
 use policy::notice::{self, Change, Line, Notice};
 
@@ -72,9 +72,9 @@ pub fn forget(key: &str) -> Outcome {
 /// Changes what is known of a condition.
 #[inline(never)]
 pub fn change(key: &str, text: Text, to: &dyn Fn(&Notice, u64) -> Change) -> Outcome {
-    let now = host::monotonic();
+    let now = hostcalls::monotonic();
     let mut changed = (Notice::default(), Notice::default(), Line::Nothing);
-    let written = host::exchange_bytes(key, &mut |bytes| {
+    let written = hostcalls::exchange_bytes(key, &mut |bytes| {
         let before = Notice::from_bytes(bytes);
         let (after, line) = to(&before, now)?;
         changed = (before, after, line);
@@ -110,7 +110,7 @@ pub fn tick() {
 #[cold]
 #[inline(never)]
 fn write_later() {
-    let now = host::monotonic();
+    let now = hostcalls::monotonic();
     let _ = LATER.try_with(|later| {
         let Ok(mut later) = later.try_borrow_mut() else {
             return;
@@ -119,12 +119,12 @@ fn write_later() {
             if one.at > now {
                 return true;
             }
-            let due = host::exchange_bytes(&one.key, &mut |bytes| {
+            let due = hostcalls::exchange_bytes(&one.key, &mut |bytes| {
                 let after = Notice::from_bytes(bytes).due(one.stands, now)?;
                 Some(after.to_bytes())
             });
             if due {
-                host::log(Level::Warn, &one.text);
+                hostcalls::log(Level::Warn, &one.text);
             }
             false
         });
@@ -155,7 +155,7 @@ fn keep(one: Later) {
 pub fn write(level: Level, text: Text) {
     let line = fill(text);
     if !line.is_empty() {
-        host::log(level, &line);
+        hostcalls::log(level, &line);
     }
 }
 
@@ -180,12 +180,12 @@ fn fill((text, with): Text) -> String {
 #[inline(never)]
 pub fn once(plugin: &str, level: Level, lines: &[String]) {
     let mut whole = match level {
-        Level::Error => host::recall_bytes(&since_key(plugin)).unwrap_or_default(),
+        Level::Error => hostcalls::recall_bytes(&since_key(plugin)).unwrap_or_default(),
         _ => Vec::new(),
     };
     lines.iter().for_each(|line| whole.extend(line.as_bytes()));
-    let (now, hash) = (host::monotonic(), notice::hash(&whole));
-    let first = host::exchange_bytes(&hashed_key(plugin, "text", hash), &mut |last| {
+    let (now, hash) = (hostcalls::monotonic(), notice::hash(&whole));
+    let first = hostcalls::exchange_bytes(&hashed_key(plugin, "text", hash), &mut |last| {
         notice::once(last, hash, now)
     });
     for line in lines.iter().filter(|_| first) {
@@ -195,7 +195,7 @@ pub fn once(plugin: &str, level: Level, lines: &[String]) {
 
 /// What was written of configurations of `plugin` is written again if it comes again.
 pub fn anew(plugin: &str) {
-    host::remember_bytes(&since_key(plugin), &host::monotonic().to_le_bytes());
+    hostcalls::remember_bytes(&since_key(plugin), &hostcalls::monotonic().to_le_bytes());
 }
 
 fn since_key(plugin: &str) -> String {

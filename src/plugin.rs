@@ -3,14 +3,14 @@
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::host::Metric;
-use super::kept;
-use super::running;
 use super::service::{self, Labels, Service};
 use super::strangers::Strangers;
+use crate::hostcalls::Metric;
+use crate::metrics;
+use crate::succession;
 use config::{Config, Fault, Mode, Role, Routing};
 use policy::names::metric;
-use policy::{Ledger, Ticket, index};
+use policy::{Ledger, Ticket, sorted};
 
 /// A configuration at work.
 pub struct Plugin {
@@ -50,7 +50,7 @@ impl Plugin {
         default_routing: Routing,
     ) -> Result<Plugin, Fault> {
         let (name, role) = (Rc::from(name), config.role);
-        kept::keeps_gauges(&name, role)?;
+        metrics::keeps_gauges(&name, role)?;
         let services = config.services.into_iter().enumerate();
         let services: Vec<Service> = services
             .map(|(index, service)| Service::new(service, index, &name, role, default_routing))
@@ -58,7 +58,7 @@ impl Plugin {
         let host = |index: usize| services.get(index).map_or("", Service::host);
         let mut by_host: Vec<usize> = Vec::with_capacity(services.len());
         for index in (0..services.len()).filter(|index| host(*index) != "*") {
-            index::insert(&mut by_host, index, host);
+            sorted::insert(&mut by_host, index, host);
         }
         // Where a route by that header is the way to a peer. A server pays for it where nobody counts instructions.
         let looks_for_to = services.iter().any(|s| {
@@ -186,9 +186,10 @@ impl Plugin {
             }
         }
         // A request of a listener that drains: the root context that took over ticks for this one.
-        if let (Some(current), Some(service)) =
-            (running::current(&self.name, self.role), self.service(index))
-            && !core::ptr::eq(&raw const *current, self)
+        if let (Some(current), Some(service)) = (
+            succession::current(&self.name, self.role),
+            self.service(index),
+        ) && !core::ptr::eq(&raw const *current, self)
             && let Some(now) = current.by_name(service.host())
             && now.is_counted()
         {

@@ -11,18 +11,18 @@ use proxy_wasm::types::Action;
 use judge::{Deadline, Watch};
 
 use super::arrival;
-use super::callback;
-use super::errors::owner;
-use super::host::{self, Map};
 use super::plugin::Plugin;
 use super::service::Service;
 use super::trap;
 use super::way::Left;
+use crate::health::owner;
+use crate::hostcalls::{self, Map};
+use crate::recovery::callback;
 use config::{Mode, Role, Routing};
-use policy::answer;
+use policy::ejection::Verdict;
 use policy::names::{self, Reason};
 use policy::outcome::Answerer;
-use policy::outlier::Course;
+use policy::response;
 use policy::{Decision, Intent, Origin, Outcome, Ticket, origin};
 
 const AUTHORITY: &str = ":authority";
@@ -76,17 +76,17 @@ impl Request {
             return Decision::Home(Reason::Uncounted);
         }
         let errors = service
-            .errors()
+            .health()
             .filter(|_| service.rule.heeds_errors(origin));
-        let course = errors.map(|errors| errors.course(owner(self.id), self.whole));
-        let decision = match course.unwrap_or(Course::Home) {
-            Course::Away { ramp: false } => return service.rule.beyond(Reason::Ejected),
-            Course::Away { ramp: true } => return service.rule.beyond(Reason::Ramp),
-            Course::Probe => {
+        let course = errors.map(|health| health.course(owner(self.id), self.whole));
+        let decision = match course.unwrap_or(Verdict::Home) {
+            Verdict::Away { ramp: false } => return service.rule.beyond(Reason::Ejected),
+            Verdict::Away { ramp: true } => return service.rule.beyond(Reason::Ramp),
+            Verdict::Probe => {
                 self.probe = true;
                 Decision::Home(Reason::Probe)
             }
-            Course::Home | Course::Back | Course::Overdue => match service.rule.intent(origin) {
+            Verdict::Home | Verdict::Back | Verdict::Overdue => match service.rule.intent(origin) {
                 Intent::Decided(decision) => decision,
                 Intent::Ask(limit) => match service.admit(limit) {
                     Some(admission) => service.rule.settle(admission),
@@ -94,10 +94,10 @@ impl Request {
                 },
             },
         };
-        if let Some(errors) = errors.filter(|errors| errors.detection.overflow)
+        if let Some(health) = errors.filter(|health| health.detection.overflow)
             && let Decision::Spill(Reason::Limit | Reason::Contention) = decision
         {
-            errors.overflowed(answer::BROKEN);
+            health.overflowed(response::BROKEN);
         }
         match decision {
             Decision::Home(Reason::Room) if service.rule.limit.is_some() => {
@@ -124,9 +124,9 @@ impl Request {
     }
 
     fn run(&mut self, plugin: &Plugin) -> Action {
-        let marker = host::header(Map::Request, names::MARKER);
+        let marker = hostcalls::header(Map::Request, names::MARKER);
         // An instance before us in this proxy has decided: the headers are its own.
-        if marker.is_some() && host::has_property(host::DECIDED) {
+        if marker.is_some() && hostcalls::has_property(hostcalls::DECIDED) {
             return Action::Continue;
         }
         if plugin.role == Role::Edge {
@@ -139,7 +139,7 @@ impl Request {
         let cluster = plugin
             .star()
             .is_none()
-            .then(|| host::property(host::CLUSTER).unwrap_or_default());
+            .then(|| hostcalls::property(hostcalls::CLUSTER).unwrap_or_default());
         let (found, leads_home) = match &cluster {
             None => (plugin.star(), true),
             Some(cluster) => arrival::find(plugin, cluster),
@@ -147,7 +147,7 @@ impl Request {
         // Whoever sent it: it named a peer to the sender's proxy. Here it would choose a way past the count, and, in a guest,
         // lead it on and on. Nearly all requests are known to lead home without it, and do not pay for a look.
         let to = (plugin.looks_for_to || marker.is_some() || !leads_home)
-            && host::header(Map::Request, names::TO).is_some();
+            && hostcalls::header(Map::Request, names::TO).is_some();
         let led_away = to && found.is_none();
         let service = match &cluster {
             Some(cluster) if led_away => arrival::find_led_away(plugin, cluster),
@@ -181,7 +181,8 @@ impl Request {
         let mut decision = self.decide(plugin, service, origin);
         let enforce = service.mode == Mode::Enforce;
         if enforce && let Decision::Spill(why) = decision {
-            let home = cluster.unwrap_or_else(|| host::property(host::CLUSTER).unwrap_or_default());
+            let home = cluster
+                .unwrap_or_else(|| hostcalls::property(hostcalls::CLUSTER).unwrap_or_default());
             let way = service.way(home, plugin.now(), why, self.whole);
             if way.is_some() && rewrite(plugin, service) {
                 self.outcome = Some(Outcome::UNANSWERED);
@@ -191,8 +192,8 @@ impl Request {
                 decision = self.home_uninvited(plugin, service, Decision::Home(Reason::Misroute));
             }
         }
-        if let (Some(errors), Decision::Home(_)) = (service.errors(), decision)
-            && (self.probe || !errors.calm())
+        if let (Some(health), Decision::Home(_)) = (service.health(), decision)
+            && (self.probe || !health.calm())
         {
             self.deadline = Deadline::read();
         }
@@ -202,10 +203,10 @@ impl Request {
             return Action::Continue;
         }
         if decision != Decision::Home(Reason::Room) {
-            host::set_property(names::LOG_FIELD, &self.line(service, decision));
+            hostcalls::set_property(names::LOG_FIELD, &self.line(service, decision));
         }
         if matches!(decision, Decision::Reject(_))
-            && host::reply(503, "peer_spillover_full", "no room, here or at a peer\n")
+            && hostcalls::reply(503, "peer_spillover_full", "no room, here or at a peer\n")
         {
             return Action::Pause;
         }
@@ -261,8 +262,8 @@ impl Request {
             return;
         };
         plugin.answered(service, self.ticket.as_ref());
-        if let (Some(errors), Decision::Home(_)) = (service.errors(), decision) {
-            self.judge(errors, end_of_stream);
+        if let (Some(health), Decision::Home(_)) = (service.health(), decision) {
+            self.judge(health, end_of_stream);
         }
         if self.outcome.is_some() {
             callback::begins();
@@ -271,9 +272,11 @@ impl Request {
         if plugin.debug_header && service.mode == Mode::Enforce {
             callback::begins();
             // Where we left it at home, one behind us may have spilled it, and has said so.
-            if decision != Decision::Home(Reason::Room) || !host::has_property(host::DECIDED) {
+            if decision != Decision::Home(Reason::Room)
+                || !hostcalls::has_property(hostcalls::DECIDED)
+            {
                 let said = self.line(service, decision);
-                host::set_header(Map::Response, names::DEBUG, &said);
+                hostcalls::set_header(Map::Response, names::DEBUG, &said);
             }
         }
     }
@@ -302,7 +305,7 @@ impl Request {
         self.ticket.is_some()
             && self
                 .service()
-                .is_some_and(|service| service.errors().is_some() || service.holds_many())
+                .is_some_and(|service| service.health().is_some() || service.holds_many())
     }
 }
 
@@ -337,16 +340,17 @@ fn rewrite(plugin: &Plugin, service: &Service) -> bool {
         Routing::Authority => (AUTHORITY, &peer.host),
         Routing::Header => (names::TO, &peer.name),
     };
-    if !host::set_header(Map::Request, names::MARKER, &plugin.cluster) {
+    if !hostcalls::set_header(Map::Request, names::MARKER, &plugin.cluster) {
         return false;
     }
-    let rewritten = host::set_header(Map::Request, name, value);
+    let rewritten = hostcalls::set_header(Map::Request, name, value);
     // A client's own, where nobody had to look for it before: it is no business of the peer's.
-    if service.routing == Routing::Authority && host::header(Map::Request, names::TO).is_some() {
-        host::remove_header(Map::Request, names::TO);
+    if service.routing == Routing::Authority && hostcalls::header(Map::Request, names::TO).is_some()
+    {
+        hostcalls::remove_header(Map::Request, names::TO);
     }
     if !rewritten {
-        host::remove_header(Map::Request, names::MARKER);
+        hostcalls::remove_header(Map::Request, names::MARKER);
     }
     rewritten
 }

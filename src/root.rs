@@ -7,17 +7,17 @@ use std::time::Duration;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
-use super::callback;
-use super::host::{self, Kind, Level};
-use super::left::{self, Left};
 use super::notice;
 use super::plugin::Plugin;
 use super::request::Request;
-use super::running::{self, Sides, Standing};
-use super::slot;
 use super::tick::TICK;
 use super::trap;
-use super::worker;
+use crate::hostcalls::{self, Kind, Level};
+use crate::recovery;
+use crate::recovery::callback;
+use crate::recovery::slot;
+use crate::succession::left::{self, Left};
+use crate::succession::{self, Sides, Standing};
 use config::{self, Faults, Role, Routing};
 use policy::names::{self, metric};
 
@@ -49,7 +49,7 @@ pub struct Root {
 
 impl Root {
     pub fn new(id: u32) -> Self {
-        worker::came();
+        recovery::came();
         Root {
             id,
             plugin: RefCell::default(),
@@ -66,7 +66,7 @@ impl Root {
 
     fn load(&mut self, bytes: &[u8], name: &str) -> Result<(), Faults> {
         let mut config = config::parse(bytes)?;
-        let node = host::property(host::NODE_ID).unwrap_or_default();
+        let node = hostcalls::property(hostcalls::NODE_ID).unwrap_or_default();
         let gateway = !node.starts_with("sidecar~") && node.contains('~');
         // On a gateway or a waypoint a peer's authority would have to be public.
         let default_routing = if gateway {
@@ -76,17 +76,17 @@ impl Root {
         };
         let mut warnings = core::mem::take(&mut config.warnings);
         warnings.extend(config::hosts::short(&config, &node));
-        let digest = running::digest(bytes);
+        let digest = succession::digest(bytes);
         let plugin = Plugin::new(config, digest, name, default_routing)?;
         if !warnings.is_empty() {
             notice::once(name, Level::Warn, &warnings);
         }
-        if let Some(before) = running::current(name, plugin.role) {
+        if let Some(before) = succession::current(name, plugin.role) {
             plugin.go_on(&before);
             before.forget_strangers(Some(&plugin));
         }
         let plugin = Rc::new(plugin);
-        running::start(self.id, &self.standing, &plugin);
+        succession::start(self.id, &self.standing, &plugin);
         self.plugin = RefCell::new(Some(plugin));
         self.refused = None;
         self.sides.set(0);
@@ -101,16 +101,16 @@ impl Root {
     /// **Invariant: it goes on with nothing but what ran in the same role on the same side of the proxy.** Another role, or
     /// the other side's configuration, would do to its requests what nobody asked for.
     fn refuse(&mut self, faults: &Faults, name: &str, role: Option<Role>) -> bool {
-        if let Some(counter) = host::metric(
+        if let Some(counter) = hostcalls::metric(
             Kind::Counter,
             &metric(&[("plugin", name)], "config_rejected"),
         ) {
-            host::add(counter, 1);
+            hostcalls::add(counter, 1);
         }
-        let runs = running::anywhere(name, role);
+        let runs = succession::anywhere(name, role);
         self.refused = Some(role);
         // With its first request, which tells the side.
-        let goes_on = running::refused(self.id, &self.standing, name, role);
+        let goes_on = succession::refused(self.id, &self.standing, name, role);
         let then = if goes_on || runs {
             "the configuration before stays in force"
         } else {
@@ -119,16 +119,16 @@ impl Root {
         let line = |fault: String| ["configuration rejected, ", then, ": ", &fault].concat();
         let lines: Vec<String> = faults.lines().map(line).collect();
         notice::once(name, Level::Error, &lines);
-        goes_on || !runs || running::same_module(name)
+        goes_on || !runs || succession::same_module(name)
     }
 
     /// Sees which side of the proxy a request came to, and where the configuration was refused goes on with what ran there.
     fn see_side(&self) {
-        let side = 1 << host::number(host::LISTENER_DIRECTION).min(2);
+        let side = 1 << hostcalls::number(hostcalls::LISTENER_DIRECTION).min(2);
         let known = self.sides.get() & side != 0;
         if let Some(role) = self.refused {
             if !known || self.standing.get() != Standing::Current {
-                let found = running::take_over(self.id, role, side);
+                let found = succession::take_over(self.id, role, side);
                 let (sides, at_work) = found.unzip();
                 self.sides.set(sides.unwrap_or_default());
                 if let Ok(mut plugin) = self.plugin.try_borrow_mut() {
@@ -137,7 +137,7 @@ impl Root {
             }
         } else if !known {
             self.sides.set(self.sides.get() | side);
-            running::on_sides(self.id, self.sides.get());
+            succession::on_sides(self.id, self.sides.get());
         }
     }
 
@@ -145,28 +145,28 @@ impl Root {
     /// keeps it for as long as a listener drains, and may go back to it.
     #[cold]
     fn rest(&mut self) {
-        if !running::rest(self.id) {
+        if !succession::rest(self.id) {
             return;
         }
         self.rests.set(true);
-        host::stop_ticks();
-        worker::rests(self.id);
+        hostcalls::stop_ticks();
+        recovery::rests(self.id);
     }
 
     fn tick(&mut self) {
         if self.ticks_fast {
             self.ticks_fast = false;
-            host::set_tick_period(TICK);
+            hostcalls::set_tick_period(TICK);
             if self.refused.is_some() {
-                running::refusal_stands(self.id);
+                succession::refusal_stands(self.id);
             }
         }
         notice::tick();
-        worker::tick(self.id);
+        recovery::tick(self.id);
         let standing = self.standing.get();
         let current = standing == Standing::Current;
         if current {
-            running::beat(self.id);
+            succession::beat(self.id);
         }
         if standing != Standing::Shared
             && let Some(plugin) = self.plugin.get_mut()
@@ -185,16 +185,16 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         callback::begins();
-        running::stop(self.id);
+        succession::stop(self.id);
         if let Some(plugin) = self.plugin.get_mut()
-            && running::current(&plugin.name, plugin.role).is_none()
-            && !running::is_said(&plugin.name, plugin.role)
+            && succession::current(&plugin.name, plugin.role).is_none()
+            && !succession::is_said(&plugin.name, plugin.role)
         {
             left::end(plugin);
             plugin.forget_strangers(None);
         }
         // A VM without a root context is never called again: it stays inside, and the others find it.
-        if worker::left(self.id) {
+        if recovery::left(self.id) {
             callback::ends();
         }
     }
@@ -206,12 +206,13 @@ impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         callback::begins();
         trap::at("configure");
-        let name = names::label_value(&host::property(host::PLUGIN_NAME).unwrap_or_default());
+        let name =
+            names::label_value(&hostcalls::property(hostcalls::PLUGIN_NAME).unwrap_or_default());
         slot::prepare();
         // Also where nothing runs yet, since it may go on with what comes later.
         self.ticks_fast = true;
-        host::set_tick_period(FIRST_TICK);
-        let bytes = host::configuration(size);
+        hostcalls::set_tick_period(FIRST_TICK);
+        let bytes = hostcalls::configuration(size);
         let accepted = match self.load(&bytes, &name) {
             Ok(()) => true,
             Err(faults) => self.refuse(&faults, &name, config::role(&bytes)),
@@ -238,10 +239,10 @@ impl RootContext for Root {
         if self.standing.get() != Standing::Current && self.refused.is_none() {
             // Envoy went back to this root context, which it does without a word: when its configuration comes back, and a
             // stream has kept it alive.
-            running::again(self.id);
+            succession::again(self.id);
         }
         if self.rests.replace(false) {
-            host::set_tick_period(TICK);
+            hostcalls::set_tick_period(TICK);
         }
         let plugin = self.plugin.try_borrow();
         let plugin = plugin.map_or(None, |plugin| plugin.clone());

@@ -6,17 +6,17 @@
 use core::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
-use super::account::Account;
-use super::errors::Errors;
-use super::host::{self, Kind, Metric};
-use super::kept::{counts, dropped};
 use super::notice;
 use super::strangers;
-use super::worker;
+use crate::health::Health;
+use crate::hostcalls::{self, Kind, Metric};
+use crate::metrics::{counts, dropped};
+use crate::recovery;
+use crate::recovery::account::Account;
 use config::{self, Mode, Peer, Role, Routing};
-use policy::mark;
 use policy::names::{self, Reason, metric};
 use policy::outcome::{Answerer, Unreached};
+use policy::recovery::mark;
 use policy::{Admission, Admit, Decision, Detection, Outcome, Routes, Rule, Step};
 
 /// `minErrorPercent` on gateways and waypoints, which many clients share.
@@ -61,7 +61,7 @@ pub(super) struct Used {
 struct Counts {
     in_flight: Rc<Account>,
     /// `None` if ejection is disabled.
-    errors: Option<Errors>,
+    errors: Option<Health>,
     /// `None` if there is no peer.
     misrouted: Option<Metric>,
 }
@@ -143,18 +143,18 @@ impl Service {
     }
 
     /// Defines what is counted.
-    /// # Errors
+    /// # Health
     /// The name of a gauge that Envoy does not keep.
     fn counts(&self) -> Result<Counts, String> {
         let name = metric(&self.labels.pairs(), "in_flight");
-        let total = host::metric(Kind::Gauge, &name).filter(|gauge| counts(*gauge));
-        let account = total.and_then(|total| worker::account(name.clone(), total));
+        let total = hostcalls::metric(Kind::Gauge, &name).filter(|gauge| counts(*gauge));
+        let account = total.and_then(|total| recovery::account(name.clone(), total));
         let in_flight = account.ok_or(name)?;
         let errors = self
             .detection
-            .map(|d| Errors::new(d, &self.labels, self.peer_name()));
+            .map(|d| Health::new(d, &self.labels, self.peer_name()));
         if let Some(gauge) = self.labels.gauge("limit") {
-            host::record(gauge, self.rule.limit.unwrap_or(0).into());
+            hostcalls::record(gauge, self.rule.limit.unwrap_or(0).into());
         }
         let misrouted = self
             .peer
@@ -194,7 +194,7 @@ impl Service {
     }
 
     /// Error detection, where it is configured and the service was used.
-    pub fn errors(&self) -> Option<&Errors> {
+    pub fn health(&self) -> Option<&Health> {
         self.used.get()?.counts.as_ref()?.errors.as_ref()
     }
 
@@ -210,8 +210,8 @@ impl Service {
 
     /// What there is to do without requests.
     pub fn tick(&self) {
-        if let Some(errors) = self.errors() {
-            errors.tick();
+        if let Some(health) = self.health() {
+            health.tick();
         }
         self.look_after_misroutes();
     }
@@ -246,12 +246,12 @@ impl Service {
                     }
                     return Some(admission);
                 }
-                Step::Add(n) => host::add(in_flight.total(), n),
+                Step::Add(n) => hostcalls::add(in_flight.total(), n),
                 Step::Read => count_to_admit(in_flight).map(|n| seen = n).is_some(),
             };
             if !carried_out {
                 if before.holds() {
-                    host::add(in_flight.total(), -1);
+                    hostcalls::add(in_flight.total(), -1);
                 }
                 return None;
             }
@@ -349,7 +349,7 @@ impl Used {
 
 /// The gauge's lower half, signed.
 fn in_flight_of(account: &Account) -> Option<i64> {
-    host::read(account.total()).map(mark::low)
+    hostcalls::read(account.total()).map(mark::low)
 }
 
 /// The count, once this VM is known to be in it: if it is less than what this VM alone has in it, the VM may have been
@@ -359,17 +359,17 @@ fn count_to_admit(account: &Account) -> Option<i64> {
     if count >= account.own() {
         return Some(count);
     }
-    worker::check_place();
+    recovery::check_place();
     in_flight_of(account)
 }
 
 /// Adds 1 to a counter that is defined when it is first needed.
 pub fn count(cell: &Cell<Option<Metric>>, name: impl FnOnce() -> String) {
     if cell.get().is_none() {
-        cell.set(host::metric(Kind::Counter, &name()));
+        cell.set(hostcalls::metric(Kind::Counter, &name()));
     }
     if let Some(counter) = cell.get() {
-        host::add(counter, 1);
+        hostcalls::add(counter, 1);
     }
 }
 
@@ -392,6 +392,6 @@ impl Labels {
 
     /// Defines a gauge of the service.
     pub fn gauge(&self, name: &str) -> Option<Metric> {
-        host::metric(Kind::Gauge, &metric(&self.pairs(), name))
+        hostcalls::metric(Kind::Gauge, &metric(&self.pairs(), name))
     }
 }

@@ -9,16 +9,16 @@
 
 use core::cell::{Cell, RefCell};
 
-use super::host::{self, Level};
 use super::notice;
 use super::plugin::Plugin;
 use super::service::{Labels, Service};
-use super::slot::INDEX;
+use crate::hostcalls::{self, Level};
+use crate::recovery::slot::INDEX;
 use config::Role;
-use policy::index;
 use policy::names::metric;
 use policy::near::{Look, Looks, Near, near};
 use policy::notice::once;
+use policy::recovery::index;
 
 /// Hosts that are remembered.
 const MOST: usize = 32;
@@ -84,7 +84,7 @@ impl Plugin {
     #[inline(never)]
     fn look(&self, look: Look, hosts: &[String]) {
         // What any VM of the proxy has had a request for.
-        let listed = host::recall_bytes(INDEX).unwrap_or_default();
+        let listed = hostcalls::recall_bytes(INDEX).unwrap_or_default();
         let of = [("plugin", &*self.name), ("role", self.role.word())];
         let prefix = metric(&of, "service=.=");
         for name in index::names(&listed) {
@@ -133,8 +133,8 @@ impl Plugin {
             return;
         }
         let key = notice::key(&self.labels("*").pairs(), "none");
-        let now = host::monotonic();
-        if host::exchange_bytes(&key, &mut |last| once(last, 0, now)) {
+        let now = hostcalls::monotonic();
+        if hostcalls::exchange_bytes(&key, &mut |last| once(last, 0, now)) {
             let text = "no request for any service has come in a minute, but some for %0. A service's host is its full name, NAME.NAMESPACE.svc.cluster.local";
             notice::write(Level::Info, (text, &[came]));
         }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::host;
 use super::plugin::Plugin;
+use crate::hostcalls;
+use policy::error_rate::TURN;
 use policy::ledger::Sweep;
-use policy::roster::STALE;
-use policy::share::TURN;
+use policy::recovery::roster::STALE;
 
 /// Between two sweeps for streams whose client does not read, and between two heartbeats.
 pub(super) const TICK: Duration = Duration::from_millis(200);
@@ -29,7 +29,7 @@ impl Plugin {
     /// What there is to do without requests, in one tick. It does not grow with the streams. With the services it grows only as
     /// far as they were used: each has a gauge read in its turn, and its record of errors in every fifth.
     ///
-    /// Errors are the current configuration's alone: one before it, which a stream keeps alive, has other times, or none.
+    /// Health are the current configuration's alone: one before it, which a stream keeps alive, has other times, or none.
     pub(super) fn tick(&self, root: u32, current: bool) {
         self.ticks.set(self.now().saturating_add(1));
         if current {
@@ -75,7 +75,8 @@ impl Plugin {
         let mut asked = false;
         let finished = |stream| {
             asked = true;
-            host::set_effective_context(stream) && host::has_property(host::BACKEND_LATENCY)
+            hostcalls::set_effective_context(stream)
+                && hostcalls::has_property(hostcalls::BACKEND_LATENCY)
         };
         let swept = |index: usize, n| {
             if let Some(service) = self.services.get(index) {
@@ -84,7 +85,7 @@ impl Plugin {
         };
         ledger.sweep(SWEEP, full, finished, swept);
         if asked {
-            host::set_effective_context(root);
+            hostcalls::set_effective_context(root);
         }
     }
 }

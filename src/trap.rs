@@ -43,15 +43,15 @@ mod armed {
 
     pub fn read() {
         SERVES.set(true);
-        if let Some(callback) = host::header(Map::Request, "x-trap") {
-            host::remember(OTHER, &callback);
+        if let Some(callback) = hostcalls::header(Map::Request, "x-trap") {
+            hostcalls::remember(OTHER, &callback);
             CALLBACK.set(callback);
         }
-        let stall =
-            host::header(Map::Request, "x-stall-ms").and_then(|millis| millis.parse::<u64>().ok());
+        let stall = hostcalls::header(Map::Request, "x-stall-ms")
+            .and_then(|millis| millis.parse::<u64>().ok());
         if let Some(millis) = stall {
-            let end = host::monotonic().saturating_add(millis);
-            while host::monotonic() < end {}
+            let end = hostcalls::monotonic().saturating_add(millis);
+            while hostcalls::monotonic() < end {}
         }
     }
 
@@ -59,20 +59,20 @@ mod armed {
         if callback == "tick" {
             TICKS.with(|ticks| {
                 if ticks.get().is_none() {
-                    ticks.set(host::metric(Kind::Counter, "peer_spillover_ticks"));
+                    ticks.set(hostcalls::metric(Kind::Counter, "peer_spillover_ticks"));
                 }
                 if let Some(ticks) = ticks.get() {
-                    host::add(ticks, 1);
+                    hostcalls::add(ticks, 1);
                 }
             });
         }
         let mine = CALLBACK.with_borrow(|named| named == callback);
         let other = callback == "tick"
             && !SERVES.get()
-            && host::recall(OTHER).is_some_and(|named| named == "other-tick");
+            && hostcalls::recall(OTHER).is_some_and(|named| named == "other-tick");
         if mine || other {
             if other {
-                host::remember(OTHER, "");
+                hostcalls::remember(OTHER, "");
             }
             #[cfg(target_arch = "wasm32")]
             core::arch::wasm32::unreachable();

@@ -1,8 +1,8 @@
 //! The way to a service's peer: what is looked at before a request is spilled, and learned from its answer.
 
-use super::host::{self, Map};
 use super::misroute::Misroute;
 use super::service::Service;
+use crate::hostcalls::{self, Map};
 use config::{Peer, Routing};
 use policy::names::{Reason, metric};
 use policy::risk::Turn;
@@ -65,9 +65,9 @@ impl Service {
         let end = route::end(
             home,
             cluster,
-            host::number(host::RESPONSE_FLAGS),
-            || host::has_property(host::UPSTREAM_ADDRESS),
-            || host::property(host::ROUTE).is_some_and(|name| name == route::BLOCKED),
+            hostcalls::number(hostcalls::RESPONSE_FLAGS),
+            || hostcalls::has_property(hostcalls::UPSTREAM_ADDRESS),
+            || hostcalls::property(hostcalls::ROUTE).is_some_and(|name| name == route::BLOCKED),
         );
         let Some(end) = end else {
             return;
@@ -81,7 +81,7 @@ impl Service {
         }
         if end == End::Arrived {
             if *at_risk {
-                host::remember(&self.way_key(home, peer, "cluster"), cluster);
+                hostcalls::remember(&self.way_key(home, peer, "cluster"), cluster);
             }
             if selector != 0 {
                 self.arrived(peer, home, selector);
@@ -106,7 +106,7 @@ impl Service {
             // The host is the client's own.
             Routing::Header => &[":method", ":path", ":authority"],
         };
-        let value = |name: &&str| host::header(Map::Request, name).unwrap_or_default();
+        let value = |name: &&str| hostcalls::header(Map::Request, name).unwrap_or_default();
         route::selector(names.iter().map(value))
     }
 
@@ -114,24 +114,24 @@ impl Service {
     /// arrived; `None` if that cannot be told.
     #[inline(never)]
     fn look(&self, home: &str, peer: &Peer) -> Option<bool> {
-        let exists = route::peer_exists(home, &peer.host, host::knows_cluster)?;
+        let exists = route::peer_exists(home, &peer.host, hostcalls::knows_cluster)?;
         if exists {
             return Some(true);
         }
-        let learned = host::recall(&self.way_key(home, peer, "cluster"));
-        learned.map_or(Some(false), |name| host::knows_cluster(&name))
+        let learned = hostcalls::recall(&self.way_key(home, peer, "cluster"));
+        learned.map_or(Some(false), |name| hostcalls::knows_cluster(&name))
     }
 
     /// Whether it is this request's turn to be sent though no cluster of the peer is known.
     #[inline(never)]
     fn may_risk(&self, home: &str, peer: &Peer, ejected: bool, read: bool) -> bool {
-        let (key, now) = (self.way_key(home, peer, "turn"), host::now());
-        let known = host::recall_bytes(&key).and_then(Turn::from_bytes);
+        let (key, now) = (self.way_key(home, peer, "turn"), hostcalls::now());
+        let known = hostcalls::recall_bytes(&key).and_then(Turn::from_bytes);
         let turn = known.unwrap_or(Turn::first(now));
         let taken = turn.take(now, ejected, read);
         if taken.is_some() || known.is_none() {
             // Two workers may do so at once, which costs a request.
-            host::remember_bytes(&key, &taken.unwrap_or(turn).to_bytes());
+            hostcalls::remember_bytes(&key, &taken.unwrap_or(turn).to_bytes());
         }
         taken.is_some()
     }
@@ -146,5 +146,6 @@ impl Service {
 
 /// GET or HEAD.
 fn is_read() -> bool {
-    host::header(Map::Request, ":method").is_some_and(|method| method == "GET" || method == "HEAD")
+    hostcalls::header(Map::Request, ":method")
+        .is_some_and(|method| method == "GET" || method == "HEAD")
 }

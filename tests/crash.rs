@@ -76,8 +76,8 @@ impl Held {
 
 /// What each VM holds of the count.
 async fn shares(world: &World) -> Result<BTreeMap<String, i64>> {
-    let mut shares = world.envoy.stats_matching(";.;held").await?;
-    shares.retain(|name, _| name.ends_with(";.;held"));
+    let mut shares = world.envoy.stats_matching(";.;requests_share").await?;
+    shares.retain(|name, _| name.ends_with(";.;requests_share"));
     Ok(shares)
 }
 

@@ -164,7 +164,7 @@ fn nobody_died(envoy: &Envoy) {
 /// What is left when all that could be counted is over.
 async fn at_rest(envoy: &Envoy) -> Result<()> {
     wait_counted(envoy, 0).await?;
-    for name in envoy.stats_matching(";.;held").await?.into_keys() {
+    for name in envoy.stats_matching(";.;requests_share").await?.into_keys() {
         envoy.wait_stat(&name, |held| held == 0).await?;
     }
     let plugin = |name| metric(&[("plugin", PLUGIN), ("role", "client")], name);

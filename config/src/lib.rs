@@ -46,7 +46,7 @@ use fault::Path;
 use fields::{Fields, Text, Value};
 use hosts::Read;
 use node::Node;
-use policy::{Detection, Rule, index};
+use policy::{Detection, Rule, sorted};
 use reader::Report;
 use traffic_policy::TrafficPolicy;
 use types::{Overflow, PeerMode, ServiceMode, WhenFull};
@@ -169,7 +169,7 @@ fn read_services(
                 .map_or("", |(_, _, service)| &service.host)
         };
         let last = services.len().saturating_sub(1);
-        if !beside && !index::insert(&mut order, last, host) {
+        if !beside && !sorted::insert(&mut order, last, host) {
             let host = host(last);
             report.fault(
                 path,

@@ -4,7 +4,7 @@
 
 use super::tests::with;
 use super::*;
-use policy::answer::Codes;
+use policy::response::Codes;
 use serde_json::{Value, json};
 
 pub const POLICY: &str = "services[0].trafficPolicy";

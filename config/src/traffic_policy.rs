@@ -7,7 +7,7 @@ use super::fields::{Fields, Millis};
 use super::node::Node;
 use super::reader::Report;
 use ::policy::Detection;
-use ::policy::answer::Codes;
+use ::policy::response::Codes;
 
 /// What a `trafficPolicy` says to this filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

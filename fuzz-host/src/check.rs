@@ -1,7 +1,7 @@
 //! What must be so at the end of a case.
 
+use policy::ejection::Record;
 use policy::names::{HOME, REJECTED};
-use policy::outlier::Record;
 use serde_json::Value;
 
 use crate::fault::Family;

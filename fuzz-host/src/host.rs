@@ -8,7 +8,7 @@ use crate::shared::NOT_FOUND;
 use crate::stream::{Headers, Stage, Stream};
 use crate::values;
 use crate::world::{Sabotage, World};
-use policy::mark::INSIDE;
+use policy::recovery::mark::INSIDE;
 
 /// The status of success.
 pub const OK: u32 = 0;

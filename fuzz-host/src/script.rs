@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use policy::roster::SILENT;
+use policy::recovery::roster::SILENT;
 
 use crate::call::Call;
 use crate::case::Case;

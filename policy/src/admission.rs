@@ -39,11 +39,16 @@ pub enum Step {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
-    Look,
-    Looked,
-    Added,
-    Checked,
-    Back,
+    /// Read the count.
+    ReadNext,
+    /// The count was read: add one if there is room.
+    AddIfRoom,
+    /// Add one without a look.
+    AddNext,
+    /// One was added: read what the count is with it.
+    VerifyNext,
+    /// The count was read again: stay, or take back what was added.
+    Verified,
     End(Admission),
 }
 
@@ -60,9 +65,9 @@ impl Admit {
     /// room, one hostcall cheaper; where home is full it would disturb the other workers, so look first there.
     pub fn new(limit: u32, expect_room: bool) -> Self {
         let state = if expect_room {
-            State::Added
+            State::AddNext
         } else {
-            State::Look
+            State::ReadNext
         };
         Admit {
             limit: i64::from(limit),
@@ -74,15 +79,15 @@ impl Admit {
     /// The next step. `seen` is the count where the last step was [`Step::Read`], and is not looked at otherwise.
     pub fn step(&mut self, seen: i64) -> Step {
         let (next, step) = match self.state {
-            State::Look => (State::Looked, Step::Read),
-            State::Looked if seen >= self.limit => self.end(Admission::Full),
-            State::Looked | State::Added => (State::Checked, Step::Add(1)),
-            State::Checked => (State::Back, Step::Read),
-            State::Back if seen <= self.limit => self.end(Admission::Admitted),
-            State::Back => {
+            State::ReadNext => (State::AddIfRoom, Step::Read),
+            State::AddIfRoom if seen >= self.limit => self.end(Admission::Full),
+            State::AddIfRoom | State::AddNext => (State::VerifyNext, Step::Add(1)),
+            State::VerifyNext => (State::Verified, Step::Read),
+            State::Verified if seen <= self.limit => self.end(Admission::Admitted),
+            State::Verified => {
                 self.tries = self.tries.saturating_add(1);
                 let next = if self.tries < TRIES {
-                    State::Look
+                    State::ReadNext
                 } else {
                     State::End(Admission::Contended)
                 };
@@ -103,7 +108,7 @@ impl Admit {
     pub fn holds(&self) -> bool {
         matches!(
             self.state,
-            State::Checked | State::Back | State::End(Admission::Admitted)
+            State::VerifyNext | State::Verified | State::End(Admission::Admitted)
         )
     }
 }

@@ -24,10 +24,10 @@ const SMALL: usize = 64;
 
 /// The right to give one slot back.
 #[derive(Debug)]
-pub struct Ticket(Rc<Slot>);
+pub struct Ticket(Rc<Entry>);
 
 #[derive(Debug, Default)]
-struct Slot {
+struct Entry {
     service: Cell<Service>,
     stream: Cell<u32>,
     /// Given back by a sweep while the stream still had its ticket.
@@ -41,7 +41,7 @@ struct Slot {
 struct Held {
     count: usize,
     /// Those whose answer has begun and that were not swept.
-    answered: Vec<Rc<Slot>>,
+    answered: Vec<Rc<Entry>>,
     /// How many of them, from the first, are yet to be looked at before all are looked at again.
     left: usize,
     /// The service is among the busy ones.
@@ -65,7 +65,7 @@ pub struct Ledger {
     /// By index, as far as services were used.
     services: Vec<Held>,
     /// Slots that were given back, for what comes: most requests need not allocate one.
-    spare: Vec<Rc<Slot>>,
+    spare: Vec<Rc<Entry>>,
     /// Services with streams whose answer has begun, and some that had: a sweep takes them out.
     busy: Vec<Service>,
     /// As in [`Held`]: for those that are full, and for any.
@@ -196,7 +196,7 @@ impl Ledger {
     }
 
     /// Takes a slot that is held out.
-    fn take(&mut self, slot: &Slot) {
+    fn take(&mut self, slot: &Entry) {
         let Some(held) = self.services.get_mut(slot.service.get()) else {
             return;
         };

@@ -22,10 +22,10 @@
 //! | `workers` | gauge | plugin, role | those of them that are alive, less the main thread's |
 //! | `heartbeat` | gauge | plugin, role | Unix second at which one of them was last seen alive |
 //! | `good_answers` | gauge | plugin, role, service | home's answers that were read and were no errors; with `minErrorPercent` each stands for those that were not read |
-//! | `probe_in_flight` | gauge | plugin, role | always 0: shows that Envoy keeps gauges of ours |
+//! | `gauges_kept` | gauge | plugin, role | always 0: shows that Envoy keeps gauges of ours |
 //! | `beats` | gauge | worker | grows while that VM lives; `worker` is a number for the process and a slot in it |
 //! | `roster_changes` | gauge | worker (the process alone) | VMs that came, and slots that were taken over |
-//! | `held`, `runs`, `shows`, `refuses` | gauge | worker, and others | that VM's share of `in_flight`, `configured`, `info`, `config_refused` |
+//! | `requests_share`, `running_share`, `versions_share`, `refusals_share` | gauge | worker, and others | that VM's share of `in_flight`, `configured`, `info`, `config_refused` |
 //! | `config_rejected` | counter | plugin | configurations refused, counted by each VM that was given one |
 //! | `config_refused` | gauge | plugin | VMs whose last configuration was refused; 0 as soon as a good one is in force |
 
@@ -43,16 +43,16 @@ pub const PREFIX: &str = "peer_spillover_";
 /// What only the filter itself needs. The rule for Prometheus in `wasmplugin/telemetry/` drops these.
 pub const INTERNAL: [&str; 8] = [
     "beats",
+    GAUGES_KEPT,
     "good_answers",
-    "held",
-    TEST,
-    "refuses",
+    "refusals_share",
+    "requests_share",
     "roster_changes",
-    "runs",
-    "shows",
+    "running_share",
+    "versions_share",
 ];
 /// The gauge by which it is tested whether Envoy keeps gauges at all.
-pub const TEST: &str = "probe_in_flight";
+pub const GAUGES_KEPT: &str = "gauges_kept";
 
 /// The word for the home service, as a destination. No peer may be called so.
 pub const HOME: &str = "home";
@@ -141,10 +141,10 @@ pub fn metric(labels: &[(&str, &str)], name: &str) -> String {
 
 /// The counts that VMs have shares of, and what a share is called.
 const SHARES: [(&str, &str); 4] = [
-    ("in_flight", "held"),
-    ("config_refused", "refuses"),
-    ("configured", "runs"),
-    ("info", "shows"),
+    ("in_flight", "requests_share"),
+    ("config_refused", "refusals_share"),
+    ("configured", "running_share"),
+    ("info", "versions_share"),
 ];
 
 /// The name of a VM's share of the count called `total`, without [`PREFIX`]; nothing where it is no such count.
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn a_share_has_the_labels_of_its_count() {
         let total = metric(&[("plugin", "p"), ("service", "in_flight")], "in_flight");
-        let expected = "plugin=.=p;.;service=.=in_flight;.;held";
+        let expected = "plugin=.=p;.;service=.=in_flight;.;requests_share";
         assert_eq!(share(&total).as_deref(), Some(expected));
         assert_eq!(share(&metric(&[("plugin", "p")], "limit")), None);
         assert_eq!(share("in_flight"), None);

@@ -5,7 +5,7 @@
 //! **Invariant: an answer is home's only by evidence.** Where nothing tells the endpoints of the peer's cluster apart, the
 //! answer is the peer's, whose cluster it came from.
 
-use super::{answer, target};
+use super::{response, target};
 
 /// Who answered a spilled request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,17 +93,17 @@ impl Outcome {
     /// The outcome by an answer that has begun: its status of HTTP, its status of gRPC if that is known already, and how
     /// Envoy describes where it came from (`response_code_details`).
     pub fn begun(who: Answerer, status: u32, grpc: Option<&str>, details: &str) -> Outcome {
-        if !answer::came_from_home(details) {
+        if !response::came_from_home(details) {
             return Outcome::UNANSWERED;
         }
-        let class = Class::of(grpc.map_or(status, answer::grpc_to_http));
+        let class = Class::of(grpc.map_or(status, response::grpc_to_http));
         Outcome { who, class }
     }
 
     /// The outcome once the status of gRPC is known, which its trailers say.
     pub fn with_trailers(self, grpc: &str) -> Outcome {
         Outcome {
-            class: Class::of(answer::grpc_to_http(grpc)),
+            class: Class::of(response::grpc_to_http(grpc)),
             ..self
         }
     }
@@ -121,7 +121,7 @@ impl Outcome {
 
     /// The outcome at the end of the request, by Envoy's response flags.
     pub fn ended(self, flags: u64) -> Outcome {
-        let class = if answer::broke_off(flags) {
+        let class = if response::broke_off(flags) {
             Class::None
         } else {
             self.class
@@ -186,7 +186,7 @@ pub fn reached(evidence: Evidence, outcome: Outcome, flags: u64) -> Option<bool>
     match outcome {
         Outcome {
             class: Class::None, ..
-        } => (answer::broke_off(flags) && flags & NO_HOST == 0 && !answer::timed_out(flags))
+        } => (response::broke_off(flags) && flags & NO_HOST == 0 && !response::timed_out(flags))
             .then_some(false),
         Outcome {
             who: Answerer::Peer,

@@ -2,7 +2,7 @@
 //! [`policy::outcome`].
 
 use super::{GRPC_STATUS, Request};
-use crate::host::{self, Map};
+use crate::hostcalls::{self, Map};
 use crate::plugin::Plugin;
 use crate::service::Service;
 use policy::Outcome;
@@ -13,7 +13,7 @@ impl Request {
     /// The answer to a spilled request begins.
     pub(super) fn spilled_begun(&mut self, plugin: &Plugin, service: &Service, complete: bool) {
         let left = self.left.take();
-        let cluster = host::property(host::CLUSTER).unwrap_or_default();
+        let cluster = hostcalls::property(hostcalls::CLUSTER).unwrap_or_default();
         if let Some(left) = &left {
             service.answered(left, &cluster, plugin.now());
         }
@@ -21,19 +21,19 @@ impl Request {
         let evidence = outcome::evidence(service.host(), home, &cluster);
         let value = match evidence {
             Evidence::Back => None,
-            Evidence::Region => host::property(host::UPSTREAM_REGION),
-            Evidence::Workload => host::property(host::UPSTREAM_WORKLOAD),
+            Evidence::Region => hostcalls::property(hostcalls::UPSTREAM_REGION),
+            Evidence::Workload => hostcalls::property(hostcalls::UPSTREAM_WORKLOAD),
         };
         let who = evidence.answerer(&value.unwrap_or_default(), &plugin.cluster);
-        let status = host::header(Map::Response, ":status");
+        let status = hostcalls::header(Map::Response, ":status");
         let status = status.and_then(|status| status.parse().ok()).unwrap_or(0);
-        let grpc = complete.then(|| host::header(Map::Response, GRPC_STATUS));
-        let details = host::property(host::CODE_DETAILS).unwrap_or_default();
+        let grpc = complete.then(|| hostcalls::header(Map::Response, GRPC_STATUS));
+        let details = hostcalls::property(hostcalls::CODE_DETAILS).unwrap_or_default();
         let outcome = Outcome::begun(who, status, grpc.flatten().as_deref(), &details);
         self.outcome = Some(outcome);
         self.complete = complete;
         let flags = match outcome.class {
-            Class::None => host::number(host::RESPONSE_FLAGS),
+            Class::None => hostcalls::number(hostcalls::RESPONSE_FLAGS),
             _ => 0,
         };
         match outcome::reached(evidence, outcome, flags) {
@@ -42,14 +42,14 @@ impl Request {
             None => {}
         }
         if let (Answerer::Home, Some((_, decision))) = (outcome.who, self.said) {
-            host::set_property(names::LOG_FIELD, &self.line(service, decision));
+            hostcalls::set_property(names::LOG_FIELD, &self.line(service, decision));
         }
     }
 
     /// The trailers of an answer to a spilled request.
     pub(super) fn spilled_trailers(&mut self, outcome: Outcome) {
         self.complete = true;
-        if let Some(grpc) = host::header(Map::ResponseTrailers, GRPC_STATUS) {
+        if let Some(grpc) = hostcalls::header(Map::ResponseTrailers, GRPC_STATUS) {
             self.outcome = Some(outcome.with_trailers(&grpc));
         }
     }
@@ -57,9 +57,10 @@ impl Request {
     /// A spilled request ends.
     pub(super) fn spilled_ended(&self, mut outcome: Outcome) {
         if outcome == Outcome::UNANSWERED {
-            outcome = outcome.left(&host::property(host::CODE_DETAILS).unwrap_or_default());
+            outcome =
+                outcome.left(&hostcalls::property(hostcalls::CODE_DETAILS).unwrap_or_default());
         } else if !self.complete {
-            outcome = outcome.ended(host::number(host::RESPONSE_FLAGS));
+            outcome = outcome.ended(hostcalls::number(hostcalls::RESPONSE_FLAGS));
         }
         if let Some(service) = self.service() {
             service.came_of_it(outcome);

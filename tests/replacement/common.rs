@@ -149,7 +149,7 @@ pub async fn at_rest(envoy: &Envoy, vms: i64) -> Result<()> {
             let found = seen.iter().filter(|(name, _)| name.ends_with(end));
             found.map(|(_, value)| *value).collect()
         };
-        let counted = [all(";.;in_flight"), all(";.;held")].concat();
+        let counted = [all(";.;in_flight"), all(";.;requests_share")].concat();
         let right = counted.iter().all(|n| *n == 0)
             && all(";.;runs").iter().sum::<i64>() == vms
             // Without any VM Envoy has no gauge either.

@@ -6,8 +6,8 @@ mod model;
 use model::{Counts, LIMIT, Op, SILENT, SLOTS, STALE, world};
 
 use super::{World, explore};
-use crate::mark;
-use crate::roster::owner_of;
+use crate::recovery::mark;
+use crate::recovery::roster::owner_of;
 
 impl World for Counts {
     fn vms(&self) -> usize {

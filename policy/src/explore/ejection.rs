@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use super::{World, explore};
-use crate::answer::BROKEN;
-use crate::outlier::{Course, Detection, Ended, Phase, Record};
+use crate::ejection::{Detection, Ended, Phase, Record, Verdict};
+use crate::response::BROKEN;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Op {
@@ -51,7 +51,7 @@ struct Errors {
     /// The first write does not look whether there was one before it.
     blind: bool,
     gauge: i64,
-    witness: u64,
+    successes: u64,
     ejections: u32,
     /// At home as probes now.
     probes: u32,
@@ -85,7 +85,7 @@ impl Errors {
         let (version, record) = self.record;
         let d = self.detection();
         let after = match change {
-            Change::Fail(witness) => record.failed(BROKEN, &d, witness, true, NOW),
+            Change::Fail(successes) => record.failed(BROKEN, &d, successes, true, NOW),
             Change::Claim(now, whole, _) => record.probed_by(vm as u64 + 1, whole, &d, now),
             Change::End(owner, how, now) => record.probe_ended(owner, how, &d, now),
             Change::Back(now) => record.back(&d, now),
@@ -98,13 +98,13 @@ impl Errors {
 
     fn call(&mut self, vm: usize, next: Next) {
         match next {
-            Next::Fail(witness) => self.try_to(vm, Change::Fail(witness)),
+            Next::Fail(successes) => self.try_to(vm, Change::Fail(successes)),
             Next::Look(now, whole, end) => {
                 match self.record.1.course(&self.detection(), now, 0, whole) {
-                    Course::Probe => self.try_to(vm, Change::Claim(now, whole, end)),
-                    Course::Back => self.try_to(vm, Change::Back(now)),
-                    Course::Overdue => self.try_to(vm, Change::Overdue(now)),
-                    Course::Home | Course::Away { .. } => {}
+                    Verdict::Probe => self.try_to(vm, Change::Claim(now, whole, end)),
+                    Verdict::Back => self.try_to(vm, Change::Back(now)),
+                    Verdict::Overdue => self.try_to(vm, Change::Overdue(now)),
+                    Verdict::Home | Verdict::Away { .. } => {}
                 }
             }
             Next::End(how, now) => {
@@ -167,8 +167,8 @@ impl World for Errors {
             return false;
         };
         match op {
-            Op::Well => self.witness += 1,
-            Op::Error => self.todo[vm].push_back(Next::Fail(self.witness)),
+            Op::Well => self.successes += 1,
+            Op::Error => self.todo[vm].push_back(Next::Fail(self.successes)),
             // The gauge says that there is something to look for.
             Op::Request(now, whole, end) if self.gauge != 0 => {
                 self.todo[vm].push_back(Next::Look(now, whole, end))
@@ -222,7 +222,7 @@ fn world(consecutive: u32, record: Record, scripts: &[&[Op]]) -> Errors {
         record: (0, record),
         blind: false,
         gauge: record.phase.shown(),
-        witness: 0,
+        successes: 0,
         ejections: 0,
         probes: 0,
         dead: 0,

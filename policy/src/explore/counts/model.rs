@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::mark::{self, Gauge, INSIDE, Mark};
-use crate::roster::{Roster, Vm, Watch, owner_of};
+use crate::recovery::mark::{self, Gauge, INSIDE, Mark};
+use crate::recovery::roster::{Liveness, Roster, Vm, owner_of};
 use crate::{Admission, Admit, Step};
 
 pub(super) const LIMIT: u32 = 2;
@@ -74,7 +74,7 @@ pub(super) struct One {
     pub(super) own: i64,
     mark: Mark,
     inherited: Vec<(usize, bool)>,
-    watch: Watch,
+    watch: Liveness,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -105,7 +105,7 @@ pub(super) fn world(scripts: &[&[Op]]) -> Counts {
         own: 0,
         mark: Mark::default(),
         inherited: Vec::new(),
-        watch: Watch::new(STALE, 1, SILENT),
+        watch: Liveness::new(STALE, 1, SILENT),
     });
     Counts {
         vms: vms.collect(),

@@ -1,6 +1,6 @@
 //! What a service's `outlierDetection` asks for.
 
-use crate::answer::Codes;
+use crate::response::Codes;
 
 /// The longest that home is ejected, in milliseconds, unless `baseEjectionTime` is longer: Envoy's `max_ejection_time`.
 pub const LONGEST: u64 = 300_000;
@@ -42,7 +42,7 @@ impl Detection {
             (0, n) | (n, 0) => n,
             (a, b) => a.min(b),
         };
-        least.clamp(1, crate::attention::SELDOM)
+        least.clamp(1, crate::sampling::SELDOM)
     }
 
     /// The longest ejection.

@@ -3,12 +3,12 @@
 use core::cell::Cell;
 use std::rc::Rc;
 
-use super::said::{self, build, build_key, role_key};
+use super::announcement::{self, build, build_key, role_key};
 use super::{Sides, Standing};
-use crate::account::Account;
-use crate::host::{self, Metric};
+use crate::hostcalls::{self, Metric};
 use crate::plugin::Plugin;
-use crate::sign::Sign;
+use crate::recovery::account::Account;
+use crate::succession::sign::Sign;
 use config::Role;
 
 /// What a root context runs.
@@ -22,7 +22,7 @@ pub(super) struct Work {
     pub(super) at_work: Rc<Plugin>,
 }
 
-pub(super) struct Record {
+pub(super) struct Instance {
     /// 0 where it has ended, and what it ran is kept for one that was refused.
     pub(super) root: u32,
     pub(super) plugin: String,
@@ -36,23 +36,23 @@ pub(super) struct Record {
     pub(super) shows_refusal: bool,
     pub(super) standing: Rc<Cell<Standing>>,
     /// Its gauges include it.
-    pub(super) says: bool,
+    pub(super) announced: bool,
     /// Ticks since it last showed that it is alive.
     pub(super) silent: u8,
     /// They did at some time.
-    pub(super) said: bool,
+    pub(super) was_announced: bool,
     /// It does not tick.
     pub(super) rests: bool,
 }
 
-impl Record {
+impl Instance {
     pub(super) fn new(
         root: u32,
         plugin: &str,
         work: Option<Work>,
         standing: &Rc<Cell<Standing>>,
-    ) -> Record {
-        Record {
+    ) -> Instance {
+        Instance {
             root,
             plugin: plugin.to_owned(),
             sides: 0,
@@ -61,9 +61,9 @@ impl Record {
             refusal: None,
             shows_refusal: false,
             standing: Rc::clone(standing),
-            says: false,
+            announced: false,
             silent: 0,
-            said: false,
+            was_announced: false,
             rests: false,
         }
     }
@@ -86,42 +86,42 @@ impl Record {
     }
 
     /// Says that it runs, once, and that it is alive.
-    pub(super) fn say(&mut self) {
+    pub(super) fn announce(&mut self) {
         let Some(work) = &self.work else { return };
-        if !self.said {
-            self.said = true;
+        if !self.was_announced {
+            self.was_announced = true;
             // Not again when it comes back: that may be in a VM of a module that was replaced, whose streams end one by one.
             // Where all went back to that module, the main thread was configured anew.
-            host::remember(&role_key(&self.plugin), work.role.word());
-            host::remember(&build_key(&self.plugin), &build());
+            hostcalls::remember(&role_key(&self.plugin), work.role.word());
+            hostcalls::remember(&build_key(&self.plugin), &build());
         }
-        if !self.says {
-            self.says = true;
+        if !self.announced {
+            self.announced = true;
             work.gauges.iter().flatten().for_each(Sign::show);
             if !self.refused {
-                said::announce(&work.at_work);
+                announcement::begins(&work.at_work);
             }
         }
         self.silent = 0;
         if let Some(gauge) = work.heartbeat {
-            host::record(gauge, host::now());
+            hostcalls::record(gauge, hostcalls::now());
         }
         if let (Some(workers), [_, Some(configured)]) = (work.workers, &work.gauges) {
             // One of the VMs is the main thread's.
-            let vms = host::read(configured.total()).unwrap_or(0);
-            host::record(workers, vms.saturating_sub(1));
+            let vms = hostcalls::read(configured.total()).unwrap_or(0);
+            hostcalls::record(workers, vms.saturating_sub(1));
         }
     }
 
     /// Takes back that it runs. What comes in its place has the configuration of the digest `next`, if anything does.
     pub(super) fn retract(&mut self, next: u64) {
-        if let Some(work) = self.work.as_ref().filter(|_| self.says) {
+        if let Some(work) = self.work.as_ref().filter(|_| self.announced) {
             work.gauges.iter().flatten().for_each(Sign::hide);
             if !self.refused && work.at_work.digest != next {
-                said::ends(&work.at_work);
+                announcement::ends(&work.at_work);
             }
         }
-        self.says = false;
+        self.announced = false;
     }
 
     /// Says that its configuration was refused, and that none has come in its place, or takes that back. True where that
@@ -145,7 +145,7 @@ impl Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for Instance {
     fn drop(&mut self) {
         self.retract(0);
         self.show_refusal(false);

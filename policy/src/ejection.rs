@@ -11,13 +11,13 @@
 //! **Invariant: a record heals.** Other Wasm modules of the proxy can write shared data. A time that no change here could
 //! have written counts as over ([`Record::healed`]), and a number of ejections beyond the largest that is written as none.
 //! **Invariant: good answers between two errors part them**, whichever workers saw which: they are counted together
-//! (the witness), and an error that finds that count moved begins a new run. It holds for answers that are read: a worker
+//! (the successes), and an error that finds that count moved begins a new run. It holds for answers that are read: a worker
 //! in a long calm does not read all ([`super::attention`]).
 
 mod bytes;
 mod detection;
 
-use super::answer::Failure;
+use super::response::Failure;
 pub use detection::{Detection, LONGEST, PATIENCE, UNANSWERED};
 
 /// How home stands.
@@ -61,7 +61,7 @@ pub struct Record {
     /// Errors in a row, and of a gateway in a row. While home is ejected the first is how many probes were let go.
     pub runs: [u32; 2],
     /// The count of good answers that the last error saw.
-    pub witness: u64,
+    pub successes: u64,
     /// Ejections in a row.
     pub ejections: u32,
 }
@@ -71,7 +71,7 @@ impl Default for Record {
         Record {
             phase: Phase::Available(0),
             runs: [0; 2],
-            witness: 0,
+            successes: 0,
             ejections: 0,
         }
     }
@@ -92,7 +92,7 @@ pub enum Ended {
 
 /// What to do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Course {
+pub enum Verdict {
     /// As if there were no errors.
     Home,
     /// Divert it.
@@ -135,26 +135,26 @@ impl Record {
 
     /// What to do with a request at `now`, for a `draw` that is even over all numbers. `whole`: the request is known to be
     /// complete.
-    pub fn course(&self, detection: &Detection, now: u64, draw: u32, whole: bool) -> Course {
+    pub fn course(&self, detection: &Detection, now: u64, draw: u32, whole: bool) -> Verdict {
         let all = 1u64 << 32;
         let most = u64::from(detection.max_percent).saturating_mul(all) / 100;
         let away = |share: u64, ramp| {
             if u64::from(draw) < share.min(most) {
-                Course::Away { ramp }
+                Verdict::Away { ramp }
             } else {
-                Course::Home
+                Verdict::Home
             }
         };
         let this = self.healed(detection, now);
         match this.phase {
-            Phase::Available(_) => Course::Home,
-            Phase::Ejected(until) if this.may_probe(until, detection, now, whole) => Course::Probe,
-            Phase::Probing { .. } if this.is_overdue(detection, now) => Course::Overdue,
+            Phase::Available(_) => Verdict::Home,
+            Phase::Ejected(until) if this.may_probe(until, detection, now, whole) => Verdict::Probe,
+            Phase::Probing { .. } if this.is_overdue(detection, now) => Verdict::Overdue,
             Phase::Ejected(_) | Phase::Probing { .. } => away(all, false),
             Phase::Ramp(since) => {
                 let left = detection.interval.saturating_sub(now.saturating_sub(since));
                 if left == 0 {
-                    return Course::Back;
+                    return Verdict::Back;
                 }
                 // 28 bits are fine enough, and a year of milliseconds has 35.
                 let share = left
@@ -191,13 +191,13 @@ impl Record {
         now.saturating_sub(since) >= time
     }
 
-    /// After an error, where that changes anything. `witness` is the count of good answers now, and `enough` whether errors
+    /// After an error, where that changes anything. `successes` is the count of good answers now, and `enough` whether errors
     /// are as large a part of the answers as is asked for.
     pub fn failed(
         &self,
         failure: Failure,
         detection: &Detection,
-        witness: u64,
+        successes: u64,
         enough: bool,
         now: u64,
     ) -> Option<Record> {
@@ -205,7 +205,7 @@ impl Record {
         if matches!(this.phase, Phase::Ejected(_) | Phase::Probing { .. }) {
             return None;
         }
-        let [run, gateway] = if this.witness == witness {
+        let [run, gateway] = if this.successes == successes {
             this.runs
         } else {
             [0; 2]
@@ -228,7 +228,7 @@ impl Record {
         }
         Some(Record {
             runs,
-            witness,
+            successes,
             ..this
         })
     }
@@ -367,7 +367,7 @@ impl Record {
         Record {
             phase: Phase::Ejected(now.saturating_add(time)),
             runs: [0; 2],
-            witness: self.witness,
+            successes: self.successes,
             ejections: u32::try_from(ejections).unwrap_or(u32::MAX),
         }
     }
@@ -382,5 +382,5 @@ impl Record {
 }
 
 #[cfg(test)]
-#[path = "outlier_test.rs"]
+#[path = "ejection_test.rs"]
 mod tests;

@@ -1,12 +1,12 @@
 //! What every callback does at its beginning and its end, so that the other VMs see whether this one lives: it shows that it
-//! is inside ([`policy::mark`]), and beats where its worker is too busy to tick ([`policy::roster`]).
+//! is inside ([`policy::recovery::mark`]), and beats where its worker is too busy to tick ([`policy::roster`]).
 
 use core::cell::Cell;
 
-use super::host::{self, Metric};
-use super::worker;
-use policy::mark::{self, Add, INSIDE, Mark};
-use policy::roster::CALLBACKS;
+use crate::hostcalls::{self, Metric};
+use crate::recovery;
+use policy::recovery::mark::{self, Add, INSIDE, Mark};
+use policy::recovery::roster::CALLBACKS;
 
 /// Ticks between two looks for marks on the beat that are not this VM's: five seconds.
 const CLEAR_AFTER: u32 = 25;
@@ -26,7 +26,7 @@ thread_local! {
 /// next, goes on with it. The VM has its slot before it counts anything, so that no share is missing of what it counts.
 pub fn stream_begins() {
     if !SETTLED.replace(true) {
-        worker::settle();
+        recovery::settle();
     }
     begins();
 }
@@ -37,7 +37,7 @@ pub fn begins() {
     SINCE.set(since);
     if since >= CALLBACKS {
         ends();
-        worker::work();
+        recovery::work();
     }
     enter(|mark| mark.enter(BEAT.get()));
 }
@@ -59,7 +59,7 @@ pub fn tick_begins() {
 pub fn ends() {
     let mut mark = MARK.get();
     if let Some((gauge, n)) = mark.leave()
-        && !host::add(gauge, n)
+        && !hostcalls::add(gauge, n)
     {
         mark.not_left(gauge);
     }
@@ -70,7 +70,7 @@ pub fn ends() {
 pub fn beat() {
     SINCE.set(0);
     if let Some(beat) = BEAT.get() {
-        host::add(beat, 1);
+        hostcalls::add(beat, 1);
     }
 }
 
@@ -79,14 +79,14 @@ pub fn add(share: Metric, n: i64) -> bool {
     let mut mark = MARK.get();
     mark.moves(share);
     MARK.set(mark);
-    host::add(share, n)
+    hostcalls::add(share, n)
 }
 
 /// Adds to a share of this VM's with the end of the callback. False if Envoy would not: then the callback goes on.
 pub fn ends_with(share: Metric, n: i64) -> bool {
     let mut mark = MARK.get();
     let (gauge, n) = mark.leave_with((share, n));
-    let added = host::add(gauge, n);
+    let added = hostcalls::add(gauge, n);
     if added {
         MARK.set(mark);
     }
@@ -108,16 +108,16 @@ pub fn settled(beat: Option<Metric>) {
 /// Takes off the marks that a VM has left on the beat of this one's slot: a dead one, or one that was wrongly declared dead.
 fn clear() {
     let Some(beat) = BEAT.get() else { return };
-    let left = host::read(beat).map_or(0, mark::marks);
+    let left = hostcalls::read(beat).map_or(0, mark::marks);
     if left != 0 {
-        host::add(beat, left.saturating_mul(INSIDE).saturating_neg());
+        hostcalls::add(beat, left.saturating_mul(INSIDE).saturating_neg());
     }
 }
 
 fn enter(with: impl FnOnce(&mut Mark) -> Option<Add>) {
     let mut mark = MARK.get();
     if let Some((gauge, n)) = with(&mut mark)
-        && !host::add(gauge, n)
+        && !hostcalls::add(gauge, n)
     {
         mark.not_entered();
     }

@@ -9,7 +9,7 @@ const _: () = assert!(LONGEST * 2 <= INTERVAL * 3);
 /// A service and what one worker notes of it.
 #[derive(Default)]
 struct World {
-    share: Share,
+    share: ErrorRate,
     now: Note,
 }
 
@@ -34,7 +34,7 @@ impl World {
 
 #[test]
 fn of_no_percent_any_error_is_enough() {
-    assert!(Share::default().reached(0, INTERVAL, Note::default()));
+    assert!(ErrorRate::default().reached(0, INTERVAL, Note::default()));
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_test_whether_the_gauge_is_kept_is_no_good_answer_and_a_count_that_wraps_goe
         (PROBE - 10, PROBE + 50),
         (PROBE - 10, 50),
     ] {
-        let mut share = Share::default();
+        let mut share = ErrorRate::default();
         share.note(Note {
             at: 0,
             errors: 0,

@@ -1,20 +1,20 @@
 //! What the log has about an ejection: one line when home is ejected, one when it begins to take its load back, and one when
 //! it has all of it. What the minute keeps back has level debug.
 
-use super::Errors;
-use crate::host::{self, Level};
+use super::Health;
+use crate::hostcalls::{self, Level};
 use crate::notice::{self, Outcome, Text};
-use policy::outlier::Record;
+use policy::ejection::Record;
 
 /// The condition that home is ejected, and that it does not have all its load: by the end of the key of the record.
 const EJECTED: &str = ".ejected.notice.1";
 const AWAY: &str = ".away.notice.1";
 
-impl Errors {
+impl Health {
     #[cold]
     #[inline(never)]
     pub(super) fn say_ejected(&self, after: &Record, now: u64, why: &str) {
-        host::add(self.ejections, 1);
+        hostcalls::add(self.ejections, 1);
         notice::begins(&self.notice(AWAY), 0, notice::SILENT);
         let ms = after.lasts(now).to_string();
         let text = "service %0: home is ejected for %1 ms and its requests go to %2; the last of its errors: %3";
@@ -53,7 +53,7 @@ fn say(told: Outcome, text: Text) {
     }
 }
 
-/// Errors eject nobody any more.
+/// Health eject nobody any more.
 pub(super) fn forget(key: &str) {
     for kind in [EJECTED, AWAY] {
         notice::forget(&[key, kind].concat());

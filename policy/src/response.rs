@@ -93,7 +93,7 @@ pub fn suspect(status: u32, detection: &Detection) -> bool {
 
 /// What an answer says of home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Assessment {
     /// Home answered well.
     Well,
     /// An error of home's.
@@ -114,11 +114,11 @@ pub fn verdict(
     details: &str,
     detection: &Detection,
     probe: bool,
-) -> Verdict {
+) -> Assessment {
     if came_from_home(details) {
         // As with Envoy, the list is not of what a gRPC status stands for.
         let codes = detection.codes.filter(|_| !grpc);
-        return failure_at_home(status, codes).map_or(Verdict::Well, Verdict::Failed);
+        return failure_at_home(status, codes).map_or(Assessment::Well, Assessment::Failed);
     }
     let flagged = OF_HOME | if detection.overflow { OVERFLOW } else { 0 };
     // Envoy says 504 only where the request was complete, else 408 (and for gRPC UNAVAILABLE, else UNKNOWN); but of a gRPC
@@ -126,9 +126,9 @@ pub fn verdict(
     let unanswered = probe && GAVE_UP.contains(&details) && !(grpc && details == MAX_DURATION);
     match failure(status) {
         Some(failure) if flags & flagged != 0 || (unanswered && failure.gateway) => {
-            Verdict::Failed(failure)
+            Assessment::Failed(failure)
         }
-        _ => Verdict::Nothing,
+        _ => Assessment::Nothing,
     }
 }
 
@@ -174,5 +174,5 @@ pub fn broke_off(flags: u64) -> bool {
 }
 
 #[cfg(test)]
-#[path = "answer_test.rs"]
+#[path = "response_test.rs"]
 mod tests;

@@ -25,12 +25,12 @@ pub enum Look {
 
 /// One worker's attention to one service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Attention {
+pub struct Sampling {
     well: u32,
     turn: u32,
 }
 
-impl Attention {
+impl Sampling {
     /// How to look at the next answer, reading every `every`-th in a calm.
     pub fn next(&mut self, every: u32) -> Look {
         if !self.calm() {
@@ -64,8 +64,8 @@ impl Attention {
 mod tests {
     use super::*;
 
-    fn calmed() -> Attention {
-        let mut attention = Attention::default();
+    fn calmed() -> Sampling {
+        let mut attention = Sampling::default();
         for _ in 0..CALM {
             assert_eq!(attention.next(5), Look::ToTheEnd);
             attention.saw(true);

@@ -31,12 +31,12 @@ pub struct Note {
 
 /// What one worker has noted of one service.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Share {
+pub struct ErrorRate {
     notes: [Option<Note>; NOTES],
     next: usize,
 }
 
-impl Share {
+impl ErrorRate {
     /// Whether it is time for a note. Times in milliseconds.
     pub fn is_due(&self, interval: u64, now: u64) -> bool {
         let last = self.notes.iter().flatten().map(|note| note.at).max();
@@ -70,5 +70,5 @@ impl Share {
 }
 
 #[cfg(test)]
-#[path = "share_test.rs"]
+#[path = "error_rate_test.rs"]
 mod tests;

@@ -3,11 +3,11 @@
 
 use core::cell::{Cell, RefCell};
 
-use super::callback;
-use super::host::{self, Metric};
-use super::worker;
-use policy::mark;
+use crate::hostcalls::{self, Metric};
+use crate::recovery;
+use crate::recovery::callback;
 use policy::names;
+use policy::recovery::mark;
 
 /// A count of the whole process, and this VM's part of it.
 pub struct Account {
@@ -66,7 +66,7 @@ impl Account {
 
     /// Adds to the total and to our share. False where Envoy would not: nothing was added.
     pub fn add(&self, n: i64) -> bool {
-        let added = host::add(self.total, n);
+        let added = hostcalls::add(self.total, n);
         if added {
             self.hold(n);
         }
@@ -86,7 +86,7 @@ impl Account {
     fn release_by(&self, n: i64, add: impl FnOnce(Metric, i64) -> bool) {
         let less = n.saturating_neg();
         self.own.set(self.own.get().saturating_add(less));
-        if host::add(self.total, less) {
+        if hostcalls::add(self.total, less) {
             self.share(less, add);
         }
     }
@@ -103,7 +103,7 @@ impl Account {
 
     fn hold_by(&self, n: i64, add: impl FnOnce(Metric, i64) -> bool) {
         if self.share.get().is_none() {
-            worker::settle();
+            recovery::settle();
         }
         self.own.set(self.own.get().saturating_add(n));
         self.share(n, add);
@@ -122,7 +122,7 @@ impl Account {
         self.share.set(share);
         let Some(share) = share else { return };
         let unshared = self.unshared.get();
-        if unshared != 0 && host::add(share, unshared) {
+        if unshared != 0 && hostcalls::add(share, unshared) {
             self.unshared.set(0);
         }
         self.drive(share, self.own.get().saturating_sub(self.unshared.get()));
@@ -131,16 +131,16 @@ impl Account {
     /// Moves a share, and the total with it, from what it is to `held`, and takes off the marks that it has: the VM that made
     /// them is dead, or they are not on this share. Returns by how much the total moved.
     pub(super) fn drive(&self, share: Metric, held: i64) -> i64 {
-        let Some(is) = host::read(share) else {
+        let Some(is) = hostcalls::read(share) else {
             return 0;
         };
         let by = held.wrapping_sub(is.cast_signed());
         let counted = held.saturating_sub(mark::low(is));
-        if by == 0 || !host::add(share, by) {
+        if by == 0 || !hostcalls::add(share, by) {
             return 0;
         }
         if counted != 0 {
-            host::add(self.total, counted);
+            hostcalls::add(self.total, counted);
         }
         counted
     }

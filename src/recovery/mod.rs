@@ -1,19 +1,21 @@
 //! This VM among those of the process: its slot in the roster, its shares of the counts, and what it sees of the others.
 //! The invariants are kept, and told, in [`policy::roster`].
 
+pub mod account;
+pub mod callback;
 mod others;
+pub mod slot;
 
 use core::cell::RefCell;
 use core::mem;
 use std::rc::Rc;
 
-use super::account::Account;
-use super::callback;
-use super::host::{self, Kind, Level, Metric};
-use super::slot::{self, INDEX, Place, ROSTER, change, share_of};
-use policy::index::{self, Index};
+use crate::hostcalls::{self, Kind, Level, Metric};
+use crate::recovery::account::Account;
+use crate::recovery::slot::{INDEX, Place, ROSTER, change, share_of};
 use policy::notice::deaths::Beaten;
-use policy::roster::{IN_TIME, Roster, Vm, Watch, owner_of};
+use policy::recovery::index::{self, Index};
+use policy::recovery::roster::{IN_TIME, Liveness, Roster, Vm, owner_of};
 
 /// Shares that are looked at in a tick, of those that nothing is known to have happened to.
 const AT_LEISURE: usize = 2;
@@ -34,7 +36,7 @@ struct Worker {
     read_index: bool,
     /// The slots of dead VMs, and whether their shares were seen at 0: from then on a new VM may have them.
     inherited: Vec<(usize, bool)>,
-    watch: Watch,
+    watch: Liveness,
     /// The beats of all slots, once they were asked for.
     beats: Vec<Option<Metric>>,
     changes: Option<Metric>,
@@ -44,7 +46,7 @@ struct Worker {
     driver: Option<u32>,
     /// Root contexts of this VM.
     roots: usize,
-    /// When the last tick was, by the clock of [`host::monotonic`].
+    /// When the last tick was, by the clock of [`hostcalls::monotonic`].
     ticked: u64,
     next: usize,
     /// How many VMs had come before the others beat last.
@@ -151,7 +153,7 @@ impl Worker {
         if self.index.has(name) {
             return;
         }
-        let listed = host::exchange(INDEX, |bytes| {
+        let listed = hostcalls::exchange(INDEX, |bytes| {
             self.index.see(bytes);
             (!self.index.has(name)).then(|| (index::with(bytes, name), ()))
         });
@@ -160,7 +162,7 @@ impl Worker {
 
     /// Opens what the index has and this VM has not. False where it could not be read.
     fn open_all(&mut self) -> bool {
-        let Some(bytes) = host::recall_bytes(INDEX) else {
+        let Some(bytes) = hostcalls::recall_bytes(INDEX) else {
             return false;
         };
         self.index.see(&bytes);
@@ -173,7 +175,7 @@ impl Worker {
         let ours = |name: &&str| self.accounts.iter().all(|account| account.name != **name);
         let strange: Vec<String> = self.index.names().filter(ours).map(str::to_owned).collect();
         for name in strange {
-            if let Some(total) = host::metric(Kind::Gauge, &name) {
+            if let Some(total) = hostcalls::metric(Kind::Gauge, &name) {
                 self.open(name, total);
             }
         }
@@ -215,7 +217,7 @@ impl Worker {
             return;
         }
         callback::beat();
-        let now = host::monotonic();
+        let now = hostcalls::monotonic();
         let in_time = now.saturating_sub(mem::replace(&mut self.ticked, now)) <= IN_TIME;
         if mem::take(&mut self.unlisted) {
             for account in self.accounts.clone() {
@@ -239,13 +241,13 @@ impl Worker {
             let process = self.place.as_ref().map(|place| place.process);
             self.changes = process.and_then(slot::changes);
         }
-        let changes = self.changes.and_then(host::read).filter(|n| *n > 0);
+        let changes = self.changes.and_then(hostcalls::read).filter(|n| *n > 0);
         if let Some((last, roster)) = &self.roster
             && Some(*last) == changes
         {
             return Some(Rc::clone(roster));
         }
-        let roster = Rc::new(Roster::from_bytes(&host::recall_bytes(ROSTER)?)?);
+        let roster = Rc::new(Roster::from_bytes(&hostcalls::recall_bytes(ROSTER)?)?);
         // A VM that was wrongly taken for dead may have opened another account before it noticed, and joined once more.
         self.read_index = false;
         // Where Envoy does not keep that gauge it is 0, and the roster is read each time.
@@ -272,7 +274,7 @@ impl Worker {
             self.inherited.clear();
             self.join(Some(wanted));
             if self.accounts.iter().any(|account| account.own.get() != 0) {
-                host::log(
+                hostcalls::log(
                     Level::Warn,
                     "peer-spillover: this worker stood still for so long that others took what it counts off the counts; it is counted again",
                 );

@@ -15,14 +15,15 @@
 
 use core::cell::RefCell;
 
-use super::errors;
-use super::host::{self, Metric};
-use super::plugin::Plugin;
-use super::service::{Labels, Service};
-use super::{misroute, running, slot};
+use crate::health;
+use crate::hostcalls::{self, Metric};
+use crate::plugin::Plugin;
+use crate::recovery::slot;
+use crate::service::{Labels, Service};
+use crate::{misroute, succession};
 use config::{Mode, Role};
-use policy::index;
 use policy::names;
+use policy::recovery::index;
 
 /// A name in the index, and the gauges of that service, defined once: Envoy keeps each definition as long as the VM lives.
 #[derive(Default)]
@@ -51,13 +52,13 @@ pub struct Left {
 impl Left {
     /// A tick of the current root context `root`, which runs this.
     pub fn tick(&mut self, root: u32, plugin: &Plugin) {
-        let changes = running::changes();
+        let changes = succession::changes();
         if self.seen != changes {
             self.seen = changes;
             self.unwatched.clear();
             each(plugin, |host, known| {
                 let service = plugin.by_name(host);
-                if service.is_none() && running::may_serve_elsewhere(root, plugin, host) {
+                if service.is_none() && succession::may_serve_elsewhere(root, plugin, host) {
                     return;
                 }
                 known.show_limit(plugin, host, service.and_then(|s| s.rule.limit));
@@ -71,7 +72,7 @@ impl Left {
         self.next = self.next.saturating_add(1);
         let next = self.next.checked_rem(self.unwatched.len());
         if let Some((labels, gauge)) = next.and_then(|next| self.unwatched.get(next)) {
-            errors::forget(labels, *gauge);
+            health::forget(labels, *gauge);
         }
     }
 }
@@ -82,7 +83,7 @@ impl Known {
             self.limit = plugin.labels(host).gauge("limit");
         }
         if let Some(gauge) = self.limit {
-            host::record(gauge, limit.unwrap_or(0).into());
+            hostcalls::record(gauge, limit.unwrap_or(0).into());
         }
     }
 
@@ -110,7 +111,7 @@ impl Known {
             self.ejected = labels.gauge("ejected");
         }
         let gauge = self.ejected?;
-        errors::forget(&labels, gauge);
+        health::forget(&labels, gauge);
         Some((labels, gauge))
     }
 }
@@ -128,7 +129,7 @@ pub fn end(plugin: &Plugin) {
 fn each(plugin: &Plugin, mut see: impl FnMut(&str, &mut Known)) {
     let of = [("plugin", &*plugin.name), ("role", plugin.role.word())];
     let prefix = names::metric(&of, "service=.=");
-    let listed = host::recall_bytes(slot::INDEX).unwrap_or_default();
+    let listed = hostcalls::recall_bytes(slot::INDEX).unwrap_or_default();
     // It is never borrowed twice at once.
     let _ = KNOWN.try_with(|all| {
         let Ok(mut all) = all.try_borrow_mut() else {

@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use crate::host::{self, Kind, Level};
+use crate::hostcalls::{self, Kind, Level};
 use crate::notice;
 use crate::plugin::Plugin;
 use config::Role;
@@ -14,8 +14,8 @@ const ALIVE: u64 = 5;
 
 /// Whether any VM says that it runs `plugin` in this role.
 pub fn is_said(plugin: &str, role: Role) -> bool {
-    let gauge = host::metric(Kind::Gauge, &configured(plugin, role));
-    gauge.and_then(host::read).is_some_and(|vms| vms != 0)
+    let gauge = hostcalls::metric(Kind::Gauge, &configured(plugin, role));
+    gauge.and_then(hostcalls::read).is_some_and(|vms| vms != 0)
 }
 
 /// Whether one runs in any VM of this proxy: it said so, took nothing back, and was alive a moment ago. Both are asked
@@ -23,18 +23,18 @@ pub fn is_said(plugin: &str, role: Role) -> bool {
 pub fn anywhere(plugin: &str, role: Option<Role>) -> bool {
     // What was refused need not tell its role, and to ask for the gauges of a role makes them: they would say for ever
     // that one has stopped which never ran. So the role is that of the last one that ran, and where none did nothing runs.
-    let last = host::recall(&role_key(plugin));
+    let last = hostcalls::recall(&role_key(plugin));
     let last = last.and_then(|last| Role::ALL.into_iter().find(|role| role.word() == last));
     let Some(role) = last.filter(|last| role.is_none_or(|role| role == *last)) else {
         return false;
     };
     let read = |name: &str| {
-        host::metric(Kind::Gauge, name)
-            .and_then(host::read)
+        hostcalls::metric(Kind::Gauge, name)
+            .and_then(hostcalls::read)
             .unwrap_or(0)
     };
     read(&configured(plugin, role)) > 0
-        && read(&heartbeat(plugin, role)).abs_diff(host::now()) <= ALIVE
+        && read(&heartbeat(plugin, role)).abs_diff(hostcalls::now()) <= ALIVE
 }
 
 /// The shared key of the role that a plugin last ran in.
@@ -70,7 +70,7 @@ pub(super) fn build_key(plugin: &str) -> String {
 
 /// Whether what last ran of `plugin` was this module: then the VMs in which it runs go on with it by themselves.
 pub fn same_module(plugin: &str) -> bool {
-    host::recall(&build_key(plugin)).is_some_and(|last| last == build())
+    hostcalls::recall(&build_key(plugin)).is_some_and(|last| last == build())
 }
 
 /// Services that the line about a configuration names.
@@ -80,10 +80,10 @@ const NAMED: usize = 3;
 /// Istio shows if one was refused.
 #[cold]
 #[inline(never)]
-pub(super) fn announce(plugin: &Plugin) {
+pub(super) fn begins(plugin: &Plugin) {
     let refused = exchange(&refused_key(&plugin.name), b"1", b"");
     let digest = plugin.digest.to_le_bytes();
-    let known = host::recall_bytes(&in_force_key(plugin)).unwrap_or_default();
+    let known = hostcalls::recall_bytes(&in_force_key(plugin)).unwrap_or_default();
     let came = known != digest && exchange(&in_force_key(plugin), &known, &digest);
     if !refused && !came {
         return;
@@ -135,12 +135,12 @@ pub(super) fn ends(plugin: &Plugin) {
 
 /// One was refused: whichever comes into force next ends that.
 pub(super) fn refused(plugin: &str) {
-    host::remember(&refused_key(plugin), "1");
+    hostcalls::remember(&refused_key(plugin), "1");
 }
 
 /// Changes what is written from one to another. False where it is not so, or another VM was faster.
 fn exchange(key: &str, from: &[u8], to: &[u8]) -> bool {
-    host::exchange_bytes(key, &mut |is| (is == from).then(|| to.to_vec()))
+    hostcalls::exchange_bytes(key, &mut |is| (is == from).then(|| to.to_vec()))
 }
 
 fn refused_key(plugin: &str) -> String {

@@ -26,7 +26,7 @@ impl Record {
         };
         let [run, gateway] = self.runs;
         let words = [kind, self.ejections, run, gateway].map(u32::to_le_bytes);
-        let longs = [self.witness, number, owner].map(u64::to_le_bytes);
+        let longs = [self.successes, number, owner].map(u64::to_le_bytes);
         let bytes = words.as_flattened().iter().chain(longs.as_flattened());
         let mut out = [0; 40];
         out.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
@@ -65,7 +65,7 @@ impl Record {
                 phase,
                 ejections: word(4)?,
                 runs: [word(8)?, word(12)?],
-                witness: long(16)?,
+                successes: long(16)?,
             })
         };
         read().unwrap_or_default()

@@ -9,16 +9,16 @@ mod lines;
 
 use core::cell::Cell;
 
-use super::host::{self, Kind, Metric};
-use super::kept::counts;
-use super::service::Labels;
-use super::worker;
-use policy::answer::Failure;
-use policy::attention::{Attention, Look};
+use crate::hostcalls::{self, Kind, Metric};
+use crate::metrics::counts;
+use crate::recovery;
+use crate::service::Labels;
+use policy::ejection::{Detection, Ended, Phase, Record, Verdict};
+use policy::error_rate::{ErrorRate, Note};
 use policy::names::metric;
-use policy::outlier::{Course, Detection, Ended, Phase, Record};
-use policy::roster::Vm;
-use policy::share::{Note, Share};
+use policy::recovery::roster::Vm;
+use policy::response::Failure;
+use policy::sampling::{Look, Sampling};
 
 /// Between two numbers of the sequence of draws (Weyl's, by the golden ratio): even over any stretch.
 const STEP: u32 = 0x9E37_79B9;
@@ -32,108 +32,108 @@ const LOOKS: u32 = 2;
 const SPREAD: u32 = 3;
 
 /// Error detection at work.
-pub struct Errors {
+pub struct Health {
     pub detection: Detection,
     /// For log lines.
     host: String,
     peer: String,
     key: String,
     ejected: Metric,
-    witness: Metric,
+    successes: Metric,
     ejections: Metric,
     errors: Metric,
-    attention: Cell<Attention>,
+    sampling: Cell<Sampling>,
     draw: Cell<u32>,
     turn: Cell<u32>,
     /// The record as last read, and what the gauge was then.
     last: Cell<Option<(u64, Record)>>,
     /// How large a part of the answers are errors.
-    share: Cell<Share>,
+    error_rate: Cell<ErrorRate>,
     /// Gauge and record as they last were seen to differ, and how many looks in a row saw that.
     differ: Cell<(u64, Record, u32)>,
 }
 
-impl Errors {
+impl Health {
     /// Detection for a service of these labels.
-    /// # Errors
+    /// # Health
     /// The name of a metric that Envoy does not keep.
-    pub fn new(detection: Detection, labels: &Labels, peer: &str) -> Result<Errors, String> {
+    pub fn new(detection: Detection, labels: &Labels, peer: &str) -> Result<Health, String> {
         let gauge = |name: &str| {
             let name = metric(&labels.pairs(), name);
-            let gauge = host::metric(Kind::Gauge, &name);
+            let gauge = hostcalls::metric(Kind::Gauge, &name);
             gauge.filter(|gauge| counts(*gauge)).ok_or(name)
         };
         let counter = |name: &str| {
             let name = metric(&labels.pairs(), name);
-            host::metric(Kind::Counter, &name).ok_or(name)
+            hostcalls::metric(Kind::Counter, &name).ok_or(name)
         };
-        Ok(Errors {
+        Ok(Health {
             detection,
             host: labels.host.clone(),
             peer: peer.to_owned(),
             ejected: gauge("ejected")?,
-            witness: gauge("good_answers")?,
+            successes: gauge("good_answers")?,
             ejections: counter("ejections")?,
             errors: counter("errors")?,
-            attention: Cell::default(),
+            sampling: Cell::default(),
             draw: Cell::default(),
             turn: Cell::default(),
             last: Cell::default(),
-            share: Cell::default(),
+            error_rate: Cell::default(),
             differ: Cell::default(),
             key: key(labels),
         })
     }
 
     /// The same, as a new configuration has it.
-    pub fn configured(&self, detection: Detection, peer: &str) -> Errors {
-        Errors {
+    pub fn configured(&self, detection: Detection, peer: &str) -> Health {
+        Health {
             detection,
             host: self.host.clone(),
             peer: peer.to_owned(),
             key: self.key.clone(),
-            attention: Cell::default(),
+            sampling: Cell::default(),
             draw: Cell::default(),
             turn: Cell::default(),
             last: Cell::default(),
             // Otherwise a configuration that changes often would never let anything be ejected.
-            share: Cell::new(self.share.get()),
+            error_rate: Cell::new(self.error_rate.get()),
             differ: Cell::default(),
             ..*self
         }
     }
 
     /// What to do with a request; `owner` is who it would be as a probe. `whole`: it is known to be complete.
-    pub fn course(&self, owner: u64, whole: bool) -> Course {
-        let gauge = host::read(self.ejected).unwrap_or(0);
+    pub fn course(&self, owner: u64, whole: bool) -> Verdict {
+        let gauge = hostcalls::read(self.ejected).unwrap_or(0);
         if gauge == 0 {
-            return Course::Home;
+            return Verdict::Home;
         }
-        let now = host::monotonic();
+        let now = hostcalls::monotonic();
         let draw = self.draw.get().wrapping_add(STEP);
         self.draw.set(draw);
         let known = self.last.get().filter(|(seen, _)| *seen == gauge);
         let record = known.map_or_else(|| self.read(gauge), |(_, record)| record);
         let mut course = record.course(&self.detection, now, draw, whole);
-        if known.is_some() && course == Course::Probe {
+        if known.is_some() && course == Verdict::Probe {
             course = self.read(gauge).course(&self.detection, now, draw, whole);
         }
         match course {
             // Another was faster.
-            Course::Probe
+            Verdict::Probe
                 if self
                     .change(|record| record.probed_by(owner, whole, &self.detection, now))
                     .is_none() =>
             {
-                Course::Away { ramp: false }
+                Verdict::Away { ramp: false }
             }
-            Course::Overdue => {
+            Verdict::Overdue => {
                 self.give_up(now);
-                Course::Away { ramp: false }
+                Verdict::Away { ramp: false }
             }
-            Course::Back => {
+            Verdict::Back => {
                 self.back(now);
-                Course::Home
+                Verdict::Home
             }
             course => course,
         }
@@ -141,15 +141,15 @@ impl Errors {
 
     /// How to look at the next answer.
     pub fn look(&self) -> Look {
-        let mut attention = self.attention.get();
-        let look = attention.next(self.detection.every());
-        self.attention.set(attention);
+        let mut sampling = self.sampling.get();
+        let look = sampling.next(self.detection.every());
+        self.sampling.set(sampling);
         look
     }
 
     /// Whether only some answers are looked at.
     pub fn calm(&self) -> bool {
-        self.attention.get().calm()
+        self.sampling.get().calm()
     }
 
     /// A good answer of home's.
@@ -161,7 +161,7 @@ impl Errors {
             1
         };
         self.saw(true);
-        host::add(self.witness, weight.into());
+        hostcalls::add(self.successes, weight.into());
     }
 
     /// An answer that may be an error of home's: from now on all are read.
@@ -181,24 +181,25 @@ impl Errors {
 
     fn erred(&self, failure: Failure, what: &str, enough: bool) {
         self.saw(false);
-        host::add(self.errors, 1);
+        hostcalls::add(self.errors, 1);
         // The lower half, as of a count: in the upper one VMs test whether Envoy keeps the gauge.
-        let witness = host::read(self.witness).map_or(0, |n| u64::from(n as u32));
-        let now = host::monotonic();
+        let successes = hostcalls::read(self.successes).map_or(0, |n| u64::from(n as u32));
+        let now = hostcalls::monotonic();
         let detection = &self.detection;
         let note = self.note(now);
         let enough = enough
             || self
-                .share
+                .error_rate
                 .get()
                 .reached(self.percent(), detection.interval, note);
-        let changed = self.change(|record| record.failed(failure, detection, witness, enough, now));
+        let changed =
+            self.change(|record| record.failed(failure, detection, successes, enough, now));
         if let Some(after) = changed.filter(|after| matches!(after.phase, Phase::Ejected(_))) {
             self.say_ejected(&after, now, what);
         }
     }
 
-    /// Errors eject only where they are so many percent of the answers.
+    /// Health eject only where they are so many percent of the answers.
     fn percent(&self) -> u32 {
         self.detection.min_percent.unwrap_or(0)
     }
@@ -207,18 +208,18 @@ impl Errors {
         // Where nothing is to be compared, nothing is read.
         let of = |metric| match self.percent() {
             0 => 0,
-            _ => host::read(metric).unwrap_or(0),
+            _ => hostcalls::read(metric).unwrap_or(0),
         };
         Note {
             at: now,
             errors: of(self.errors),
-            good: of(self.witness),
+            good: of(self.successes),
         }
     }
 
     /// The probe of `owner` ended, as in [`Record::probe_ended`].
     pub fn probe_ended(&self, owner: u64, how: Ended) {
-        let now = host::monotonic();
+        let now = hostcalls::monotonic();
         let ended = self.change(|record| record.probe_ended(owner, how, &self.detection, now));
         let Some(after) = ended else { return };
         match how {
@@ -230,7 +231,7 @@ impl Errors {
 
     /// Ends a ramp that is over, whether or not a request comes, and a probe whose VM is dead or that is not answered.
     pub fn tick(&self) {
-        let gauge = host::read(self.ejected).unwrap_or(0);
+        let gauge = hostcalls::read(self.ejected).unwrap_or(0);
         if self.percent() > 0 {
             self.take_note();
         }
@@ -243,11 +244,11 @@ impl Errors {
             return;
         }
         match self.read(gauge).phase {
-            Phase::Ramp(_) => self.back(host::monotonic()),
-            Phase::Probing { owner, .. } if worker::is_declared_dead(vm_of(owner)) => {
+            Phase::Ramp(_) => self.back(hostcalls::monotonic()),
+            Phase::Probing { owner, .. } if recovery::is_declared_dead(vm_of(owner)) => {
                 self.probe_ended(owner, Ended::Nothing);
             }
-            Phase::Probing { .. } => self.give_up(host::monotonic()),
+            Phase::Probing { .. } => self.give_up(hostcalls::monotonic()),
             _ => {}
         }
     }
@@ -271,11 +272,11 @@ impl Errors {
 
     #[inline(never)]
     fn take_note(&self) {
-        let (interval, now) = (self.detection.interval, host::monotonic());
-        let mut share = self.share.get();
-        if share.is_due(interval, now) {
-            share.note(self.note(now));
-            self.share.set(share);
+        let (interval, now) = (self.detection.interval, hostcalls::monotonic());
+        let mut error_rate = self.error_rate.get();
+        if error_rate.is_due(interval, now) {
+            error_rate.note(self.note(now));
+            self.error_rate.set(error_rate);
         }
     }
 
@@ -283,7 +284,7 @@ impl Errors {
     /// gone is written again, and the gauge driven to what the record says.
     #[inline(never)]
     fn look_after(&self, gauge: u64) {
-        let Some((bytes, number)) = host::shared(&self.key) else {
+        let Some((bytes, number)) = hostcalls::shared(&self.key) else {
             // There is none before the first error.
             if gauge != 0 {
                 prepare(&self.key);
@@ -297,12 +298,12 @@ impl Errors {
             _ => 0,
         };
         self.differ.set((gauge, record, seen));
-        if by == 0 || seen < LOOKS.saturating_add(worker::id() % SPREAD) {
+        if by == 0 || seen < LOOKS.saturating_add(recovery::id() % SPREAD) {
             return;
         }
         // Whoever wrote meanwhile, or mends too, makes this fail.
-        if host::write_again(&self.key, &bytes, number) {
-            host::add(self.ejected, by);
+        if hostcalls::write_again(&self.key, &bytes, number) {
+            hostcalls::add(self.ejected, by);
         }
     }
 
@@ -316,13 +317,13 @@ impl Errors {
     }
 
     fn saw(&self, well: bool) {
-        let mut attention = self.attention.get();
-        attention.saw(well);
-        self.attention.set(attention);
+        let mut sampling = self.sampling.get();
+        sampling.saw(well);
+        self.sampling.set(sampling);
     }
 
     fn read(&self, gauge: u64) -> Record {
-        let bytes = host::recall_bytes(&self.key).unwrap_or_default();
+        let bytes = hostcalls::recall_bytes(&self.key).unwrap_or_default();
         let record = Record::from_bytes(&bytes);
         self.last.set(Some((gauge, record)));
         record
@@ -337,26 +338,26 @@ impl Errors {
 /// change.
 #[inline(never)]
 fn change(key: &str, gauge: Metric, to: &dyn Fn(&Record) -> Option<Record>) -> Option<Record> {
-    let (before, after) = host::exchange(key, |bytes| {
+    let (before, after) = hostcalls::exchange(key, |bytes| {
         let before = Record::from_bytes(bytes);
         let after = to(&before)?;
         Some((after.to_bytes().to_vec(), (before, after)))
     })?;
     let moved = after.phase.shown().saturating_sub(before.phase.shown());
     if moved != 0 {
-        host::add(gauge, moved);
+        hostcalls::add(gauge, moved);
     }
     Some(after)
 }
 
 #[inline(never)]
 fn prepare(key: &str) {
-    host::prepare(key, &Record::default().to_bytes());
+    hostcalls::prepare(key, &Record::default().to_bytes());
 }
 
 /// Makes home available where it was ejected and errors eject nobody any more. The gauge is `ejected`.
 pub fn forget(labels: &Labels, gauge: Metric) {
-    if host::read(gauge).is_some_and(|value| value != 0) {
+    if hostcalls::read(gauge).is_some_and(|value| value != 0) {
         change(&key(labels), gauge, &|record| {
             (record.phase.shown() != 0).then(Record::default)
         });
@@ -371,7 +372,7 @@ fn key(labels: &Labels) -> String {
 
 /// Who a stream of this VM is as a probe, among all of the proxy.
 pub fn owner(stream: u32) -> u64 {
-    u64::from(worker::id()) << 32 | u64::from(stream)
+    u64::from(recovery::id()) << 32 | u64::from(stream)
 }
 
 fn vm_of(owner: u64) -> Vm {

@@ -159,16 +159,16 @@ impl Roster {
 
 /// What a VM has seen of the others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Watch {
+pub struct Liveness {
     stale: u32,
     looks: u32,
     silent: u32,
     seen: Vec<Seen>,
 }
 
-impl Default for Watch {
+impl Default for Liveness {
     fn default() -> Self {
-        Watch::new(STALE, LOOKS, SILENT)
+        Liveness::new(STALE, LOOKS, SILENT)
     }
 }
 
@@ -180,11 +180,11 @@ struct Seen {
     inside: u32,
 }
 
-impl Watch {
+impl Liveness {
     /// For which a VM is dead after `stale` ticks without a beat, in the last `looks` of which it was inside a callback, or
     /// after `silent` more wherever it was.
-    pub fn new(stale: u32, looks: u32, silent: u32) -> Watch {
-        Watch {
+    pub fn new(stale: u32, looks: u32, silent: u32) -> Liveness {
+        Liveness {
             stale,
             looks,
             silent,
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn only_an_observers_own_ticks_make_a_vm_stale() {
-        let mut watch = Watch::default();
+        let mut watch = Liveness::default();
         for _ in 0..STALE {
             assert!(!watch.dead(3, 9, 100, INSIDE));
         }
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_silent_vm_outside_of_a_callback_is_alive_for_a_minute() {
-        let mut watch = Watch::default();
+        let mut watch = Liveness::default();
         for _ in 0..STALE + SILENT {
             assert!(!watch.dead(0, 1, 5, OUTSIDE));
         }
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_vm_that_is_seen_outside_once_in_the_last_looks_is_alive() {
-        let mut watch = Watch::default();
+        let mut watch = Liveness::default();
         for _ in 0..STALE + 50 {
             for _ in 1..LOOKS {
                 assert!(!watch.dead(0, 1, 5, INSIDE));
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_vm_is_not_looked_into_as_long_as_it_beats() {
-        let mut watch = Watch::default();
+        let mut watch = Liveness::default();
         for beat in 0..1000 {
             assert!(!watch.dead(0, 1, beat, || panic!("it beats")));
         }

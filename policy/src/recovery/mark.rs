@@ -8,7 +8,7 @@
 //! **Invariant: a mark waits for nothing that the callback counts, and what it counts waits for no mark.** A share moves right
 //! after its total, so that a VM that dies later in the same callback leaves the two in agreement. The move of a share that is
 //! the last thing a callback has to do takes the mark off with the same addition. Some hostcalls may come after it that a VM
-//! hardly dies in: one that does is found after [`super::roster::SILENT`].
+//! hardly dies in: one that does is found after [`crate::recovery::roster::SILENT`].
 
 /// A gauge of the VM: the number by which the host knows it.
 pub type Gauge = u32;

@@ -3,9 +3,9 @@
 use core::cell::Cell;
 use std::rc::Rc;
 
-use super::account::Account;
-use super::host::{self, Kind, Metric};
-use super::worker;
+use crate::hostcalls::{self, Kind, Metric};
+use crate::recovery;
+use crate::recovery::account::Account;
 
 /// A gauge of which a VM is 1 as long as any of its root contexts has reason to say so.
 #[derive(Clone)]
@@ -17,8 +17,8 @@ pub struct Sign {
 
 /// The count by this name, if Envoy keeps it.
 pub fn account(name: &str) -> Option<Rc<Account>> {
-    let total = host::metric(Kind::Gauge, name)?;
-    worker::account(name.to_owned(), total)
+    let total = hostcalls::metric(Kind::Gauge, name)?;
+    recovery::account(name.to_owned(), total)
 }
 
 impl Sign {

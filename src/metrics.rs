@@ -1,6 +1,6 @@
 //! Whether Envoy keeps the filter's gauges: a stats matcher may drop some, and then nothing can be counted.
 
-use super::host::{self, Kind, Metric};
+use crate::hostcalls::{self, Kind, Metric};
 use config::{Fault, Role};
 use policy::names::{self, metric};
 
@@ -9,12 +9,12 @@ use policy::names::{self, metric};
 const PROBE: i64 = 1 << 32;
 
 /// Whether Envoy keeps gauges of this plugin; a service's own are looked at when it is first used.
-/// # Errors
+/// # Health
 /// It does not.
 pub fn keeps_gauges(plugin: &str, role: Role) -> Result<(), Fault> {
     let labels = [("plugin", plugin), ("role", role.word())];
-    let name = metric(&labels, names::TEST);
-    let gauge = host::metric(Kind::Gauge, &name).filter(|gauge| counts(*gauge));
+    let name = metric(&labels, names::GAUGES_KEPT);
+    let gauge = hostcalls::metric(Kind::Gauge, &name).filter(|gauge| counts(*gauge));
     gauge.map(|_| ()).ok_or_else(|| dropped(&name))
 }
 
@@ -32,11 +32,11 @@ pub fn dropped(name: &str) -> Fault {
 /// Whether Envoy keeps this gauge. A stats matcher that drops it makes it read 0 for ever, silently, and then a limit
 /// admits everything.
 pub fn counts(gauge: Metric) -> bool {
-    if host::read(gauge).is_some_and(|value| value != 0) {
+    if hostcalls::read(gauge).is_some_and(|value| value != 0) {
         return true;
     }
-    host::add(gauge, PROBE);
-    let kept = host::read(gauge).is_some_and(|value| value != 0);
-    host::add(gauge, PROBE.saturating_neg());
+    hostcalls::add(gauge, PROBE);
+    let kept = hostcalls::read(gauge).is_some_and(|value| value != 0);
+    hostcalls::add(gauge, PROBE.saturating_neg());
     kept
 }

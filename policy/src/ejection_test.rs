@@ -1,5 +1,5 @@
 use super::*;
-use crate::answer::BROKEN;
+use crate::response::BROKEN;
 
 const PLAIN: Failure = Failure { gateway: false };
 
@@ -16,11 +16,11 @@ fn detection() -> Detection {
     }
 }
 
-/// `record` after errors, the witness given with each.
+/// `record` after errors, the successes given with each.
 fn after(record: Record, detection: &Detection, errors: &[(Failure, u64)], now: u64) -> Record {
-    errors.iter().fold(record, |record, (failure, witness)| {
+    errors.iter().fold(record, |record, (failure, successes)| {
         record
-            .failed(*failure, detection, *witness, true, now)
+            .failed(*failure, detection, *successes, true, now)
             .unwrap_or(record)
     })
 }
@@ -94,14 +94,14 @@ fn one_probe_at_a_time_and_none_before_its_time() {
     let ejected = after(Record::default(), &d, &[(PLAIN, 0); 3], 0);
     assert_eq!(
         ejected.course(&d, 29_999, 0, true),
-        Course::Away { ramp: false }
+        Verdict::Away { ramp: false }
     );
     assert_eq!(ejected.probed_by(1, true, &d, 29_999), None);
-    assert_eq!(ejected.course(&d, 30_000, 0, true), Course::Probe);
+    assert_eq!(ejected.course(&d, 30_000, 0, true), Verdict::Probe);
     let probing = ejected.probed_by(1, true, &d, 30_000).expect("it is time");
     assert_eq!(
         probing.course(&d, 59_999, u32::MAX, true),
-        Course::Away { ramp: false }
+        Verdict::Away { ramp: false }
     );
     assert_eq!(probing.probed_by(2, true, &d, 90_000), None);
     for ended in [Ended::Begun, Ended::Failed, Ended::Nothing] {
@@ -143,7 +143,7 @@ fn a_probe_that_is_not_answered_has_failed_in_the_end() {
     let ejected = after(Record::default(), &d, &[(PLAIN, 0); 3], 0);
     let probing = ejected.probed_by(1, true, &d, 30_000).expect("it is time");
     assert_eq!(probing.overdue(&d, 59_999), None);
-    assert_eq!(probing.course(&d, 60_000, 0, true), Course::Overdue);
+    assert_eq!(probing.course(&d, 60_000, 0, true), Verdict::Overdue);
     let again = probing.overdue(&d, 60_000).expect("it is overdue");
     assert_eq!((again.lasts(60_000), again.ejections), (60_000, 2));
     assert_eq!(
@@ -178,7 +178,7 @@ fn a_probe_that_tells_nothing_makes_room_for_the_next() {
     let again = probing
         .probe_ended(1, Ended::Nothing, &d, 31_000)
         .expect("its owner");
-    assert_eq!(again.course(&d, 31_000, 0, true), Course::Probe);
+    assert_eq!(again.course(&d, 31_000, 0, true), Verdict::Probe);
     assert_eq!(again.ejections, 1);
 }
 
@@ -192,11 +192,11 @@ fn a_probe_that_may_not_be_complete_is_let_go_ever_later_and_blames_nobody() {
         let probing = record.probed_by(1, false, &d, now).expect("it is time");
         now += seconds * 1_000;
         assert_eq!(probing.overdue(&d, now - 1), None);
-        assert_eq!(probing.course(&d, now, 0, true), Course::Overdue);
+        assert_eq!(probing.course(&d, now, 0, true), Verdict::Overdue);
         record = probing.overdue(&d, now).expect("it is overdue");
         assert_eq!((record.lasts(now), record.ejections), (0, 1));
         // Whoever is complete may try at once, the others a second later.
-        assert_eq!(record.course(&d, now, 0, true), Course::Probe);
+        assert_eq!(record.course(&d, now, 0, true), Verdict::Probe);
         assert_eq!(record.probed_by(2, false, &d, now), None);
         now += PATIENCE;
     }
@@ -214,10 +214,10 @@ fn a_request_without_a_body_is_preferred_as_a_probe_for_a_second() {
         };
         let ejected = after(Record::default(), &d, &[(PLAIN, 0); 3], 0);
         assert!(ejected.probed_by(1, true, &d, base).is_some());
-        let away = Course::Away { ramp: false };
+        let away = Verdict::Away { ramp: false };
         let other = |now: u64| ejected.course(&d, now, 0, false);
         assert_eq!(other(base + preferred - 1), away);
-        assert_eq!(other(base + preferred), Course::Probe);
+        assert_eq!(other(base + preferred), Verdict::Probe);
         // After a probe that its client gave up anybody may try at once.
         let probing = ejected.probed_by(1, true, &d, base).expect("it is time");
         let free = probing.probe_ended(1, Ended::Nothing, &d, base);
@@ -264,14 +264,14 @@ fn home_takes_its_load_back_in_a_ramp() {
     let home = |now: u64| {
         let draws = (0..1000u32).map(|i| i.wrapping_mul(0x9E37_79B9));
         draws
-            .filter(|draw| ramp.course(&d, now, *draw, true) == Course::Home)
+            .filter(|draw| ramp.course(&d, now, *draw, true) == Verdict::Home)
             .count()
     };
     assert_eq!(home(1000), 0);
     for (now, share) in [(3500, 250), (6000, 500), (8500, 750)] {
         assert!(home(now).abs_diff(share) <= 3, "{now}: {}", home(now));
     }
-    assert_eq!(ramp.course(&d, 11_000, 0, true), Course::Back);
+    assert_eq!(ramp.course(&d, 11_000, 0, true), Verdict::Back);
     assert_eq!(ramp.back(&d, 10_999), None);
     assert_eq!(
         ramp.back(&d, 11_000).expect("over").phase,
@@ -302,7 +302,7 @@ fn max_ejection_percent_bounds_what_is_diverted() {
             };
             let draws = (0..1000u32).map(|i| i.wrapping_mul(0x9E37_79B9));
             let away = draws
-                .filter(|draw| record.course(&d, 0, *draw, true) != Course::Home)
+                .filter(|draw| record.course(&d, 0, *draw, true) != Verdict::Home)
                 .count();
             assert!(
                 away.abs_diff(percent as usize * 10) <= 3,
@@ -342,5 +342,5 @@ fn bytes_that_are_no_record_say_nothing_of_home() {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-#[path = "outlier/properties.rs"]
+#[path = "ejection/properties.rs"]
 mod properties;

@@ -22,8 +22,8 @@ fn phase() -> impl Strategy<Value = Phase> {
 
 proptest! {
     #[test]
-    fn a_record_survives_its_bytes(phase in phase(), runs in any::<[u32; 2]>(), witness: u64, ejections: u32) {
-        let record = Record { phase, runs, witness, ejections };
+    fn a_record_survives_its_bytes(phase in phase(), runs in any::<[u32; 2]>(), successes: u64, ejections: u32) {
+        let record = Record { phase, runs, successes, ejections };
         prop_assert_eq!(Record::from_bytes(&record.to_bytes()), record);
     }
 
@@ -46,10 +46,10 @@ proptest! {
         while !matches!(record.phase, Phase::Available(_)) {
             prop_assert!(now - start <= LONGEST + UNANSWERED + PATIENCE + d.interval + 4_000, "{record:?}");
             let next = match record.course(&d, now, 0, whole) {
-                Course::Probe => record.probed_by(1, whole, &d, now),
-                Course::Overdue => record.overdue(&d, now),
-                Course::Back => record.back(&d, now),
-                Course::Home | Course::Away { .. } => None,
+                Verdict::Probe => record.probed_by(1, whole, &d, now),
+                Verdict::Overdue => record.overdue(&d, now),
+                Verdict::Back => record.back(&d, now),
+                Verdict::Home | Verdict::Away { .. } => None,
             };
             record = next.unwrap_or(record);
             if matches!(record.phase, Phase::Probing { owner: 1, since, .. } if since == now) {
@@ -73,14 +73,14 @@ proptest! {
     #[test]
     fn a_sequence_ejects_where_envoys_counter_would(answers in prop::collection::vec(0u8..3, 0..60), limit in 1u32..6) {
         let d = Detection { consecutive_5xx: limit, consecutive_gateway: 0, ..detection() };
-        let (mut record, mut witness, mut counter) = (Record::default(), 0, 0);
+        let (mut record, mut successes, mut counter) = (Record::default(), 0, 0);
         for answer in answers {
             if answer == 0 {
-                witness += 1;
+                successes += 1;
                 counter = 0;
             } else {
                 counter += 1;
-                record = record.failed(PLAIN, &d, witness, true, 0).expect("available");
+                record = record.failed(PLAIN, &d, successes, true, 0).expect("available");
             }
             let ejected = matches!(record.phase, Phase::Ejected(_));
             prop_assert_eq!(ejected, counter >= limit);

@@ -4,13 +4,13 @@ use core::mem;
 use std::rc::Rc;
 
 use super::Worker;
-use crate::account::Account;
-use crate::host::{self, Level};
+use crate::hostcalls::{self, Level};
 use crate::notice;
-use crate::slot::{self, ROSTER, change, share_of};
-use policy::mark;
+use crate::recovery::account::Account;
+use crate::recovery::slot::{self, ROSTER, change, share_of};
 use policy::notice::{Line, deaths};
-use policy::roster::{Roster, Vm, owner_of};
+use policy::recovery::mark;
+use policy::recovery::roster::{Roster, Vm, owner_of};
 
 /// The key of the condition that a VM is dead and no other has come in its place.
 fn key() -> String {
@@ -42,7 +42,9 @@ fn died(count: i64, before: Vm) {
         notice::write(Level::Debug, text);
     }
     // One that came before this death was known has ended nothing. It is in the roster by now.
-    if let Some(roster) = host::recall_bytes(ROSTER).and_then(|bytes| Roster::from_bytes(&bytes)) {
+    if let Some(roster) =
+        hostcalls::recall_bytes(ROSTER).and_then(|bytes| Roster::from_bytes(&bytes))
+    {
         joined(roster.joined());
     }
 }
@@ -138,7 +140,7 @@ impl Worker {
         if known.is_none() {
             *known = slot::beat(process, slot);
         }
-        known.and_then(host::read)
+        known.and_then(hostcalls::read)
     }
 
     /// Whether one of the shares in these slots has the mark of a VM that is inside a callback.
@@ -146,7 +148,7 @@ impl Worker {
         self.open_all();
         self.accounts.iter().any(|account| {
             slots.iter().any(|slot| {
-                let share = share_of(account, process, *slot).and_then(host::read);
+                let share = share_of(account, process, *slot).and_then(hostcalls::read);
                 share.is_some_and(|share| mark::marks(share) != 0)
             })
         })
