@@ -31,7 +31,7 @@ pub fn read() {}
 mod armed {
     use core::cell::{Cell, RefCell};
 
-    use super::super::host::{self, Kind, Map, Metric};
+    use crate::hostcalls::{self, Kind, Map, Metric};
 
     const OTHER: &str = "peer_spillover_trap";
 

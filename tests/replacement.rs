@@ -10,6 +10,8 @@ mod added_again;
 mod common;
 #[path = "replacement/ticks.rs"]
 mod ticks;
+#[path = "replacement/upgrade.rs"]
+mod upgrade;
 
 use anyhow::Result;
 use common::*;

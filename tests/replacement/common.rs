@@ -151,7 +151,7 @@ pub async fn at_rest(envoy: &Envoy, vms: i64) -> Result<()> {
         };
         let counted = [all(";.;in_flight"), all(";.;requests_share")].concat();
         let right = counted.iter().all(|n| *n == 0)
-            && all(";.;runs").iter().sum::<i64>() == vms
+            && all(";.;running_share").iter().sum::<i64>() == vms
             // Without any VM Envoy has no gauge either.
             && seen.get(&plugin("configured")).copied().unwrap_or(0) == vms
             && (vms == 0 || seen.get(&plugin("workers")) == Some(&(vms - 1)));

@@ -1,5 +1,6 @@
 //! The project's tasks, as a library: the tests and the demo use the same module and the same tools as the command line.
 
+pub mod before;
 pub mod config;
 pub mod exports;
 pub mod filter;
