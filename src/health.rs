@@ -19,6 +19,7 @@ use policy::names::metric;
 use policy::recovery::roster::Vm;
 use policy::response::Failure;
 use policy::sampling::{Look, Sampling};
+use policy::time::{Instant, Millis};
 
 /// Between two numbers of the sequence of draws (Weyl's, by the golden ratio): even over any stretch.
 const STEP: u32 = 0x9E37_79B9;
@@ -109,7 +110,7 @@ impl Health {
         if gauge == 0 {
             return Verdict::Home;
         }
-        let now = hostcalls::monotonic();
+        let now = hostcalls::monotonic().0;
         let draw = self.draw.get().wrapping_add(STEP);
         self.draw.set(draw);
         let known = self.last.get().filter(|(seen, _)| *seen == gauge);
@@ -184,14 +185,14 @@ impl Health {
         hostcalls::add(self.errors, 1);
         // The lower half, as of a count: in the upper one VMs test whether Envoy keeps the gauge.
         let successes = hostcalls::read(self.successes).map_or(0, |n| u64::from(n as u32));
-        let now = hostcalls::monotonic();
+        let now = hostcalls::monotonic().0;
         let detection = &self.detection;
         let note = self.note(now);
         let enough = enough
             || self
                 .error_rate
                 .get()
-                .reached(self.percent(), detection.interval, note);
+                .reached(self.percent(), Millis(detection.interval), note);
         let changed =
             self.change(|record| record.failed(failure, detection, successes, enough, now));
         if let Some(after) = changed.filter(|after| matches!(after.phase, Phase::Ejected(_))) {
@@ -211,7 +212,7 @@ impl Health {
             _ => hostcalls::read(metric).unwrap_or(0),
         };
         Note {
-            at: now,
+            at: Instant(now),
             errors: of(self.errors),
             good: of(self.successes),
         }
@@ -219,7 +220,7 @@ impl Health {
 
     /// The probe of `owner` ended, as in [`Record::probe_ended`].
     pub fn probe_ended(&self, owner: u64, how: Ended) {
-        let now = hostcalls::monotonic();
+        let now = hostcalls::monotonic().0;
         let ended = self.change(|record| record.probe_ended(owner, how, &self.detection, now));
         let Some(after) = ended else { return };
         match how {
@@ -244,11 +245,11 @@ impl Health {
             return;
         }
         match self.read(gauge).phase {
-            Phase::Ramp(_) => self.back(hostcalls::monotonic()),
+            Phase::Ramp(_) => self.back(hostcalls::monotonic().0),
             Phase::Probing { owner, .. } if recovery::is_declared_dead(vm_of(owner)) => {
                 self.probe_ended(owner, Ended::Nothing);
             }
-            Phase::Probing { .. } => self.give_up(hostcalls::monotonic()),
+            Phase::Probing { .. } => self.give_up(hostcalls::monotonic().0),
             _ => {}
         }
     }
@@ -272,9 +273,9 @@ impl Health {
 
     #[inline(never)]
     fn take_note(&self) {
-        let (interval, now) = (self.detection.interval, hostcalls::monotonic());
+        let (interval, now) = (self.detection.interval, hostcalls::monotonic().0);
         let mut error_rate = self.error_rate.get();
-        if error_rate.is_due(interval, now) {
+        if error_rate.is_due(Millis(interval), Instant(now)) {
             error_rate.note(self.note(now));
             self.error_rate.set(error_rate);
         }

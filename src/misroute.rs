@@ -12,10 +12,11 @@ use config::{Peer, Routing};
 use policy::names::metric;
 use policy::notice::{Notice, hash};
 use policy::response;
+use policy::time::Millis;
 
-/// Milliseconds without a misroute of a kind after which one that arrives ends it. Only what was sent is seen to be lost, and
+/// How long there is no misroute of a kind until one that arrives ends it. Only what was sent is seen to be lost, and
 /// whatever is stopped is tried again at the latest after ten seconds ([`policy::route`]), so all workers know by then.
-const SETTLE: u64 = 15_000;
+const SETTLE: Millis = Millis::seconds(15);
 
 /// Kinds of misroute. Each has a bit of the gauge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

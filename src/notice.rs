@@ -6,6 +6,7 @@ use core::cell::{Cell, RefCell};
 use crate::hostcalls::{self, Level};
 use policy::names::metric;
 use policy::notice::{self, Change, Line, Notice};
+use policy::time::{Instant, Millis};
 
 /// Lines that a VM keeps for later, at the most.
 const MOST_LATER: usize = 64;
@@ -30,7 +31,7 @@ pub struct Outcome {
 /// A line that was kept from being written.
 struct Later {
     key: String,
-    at: u64,
+    at: Instant,
     stands: bool,
     text: String,
 }
@@ -57,7 +58,7 @@ pub fn begins(key: &str, of: u64, text: Text) -> Outcome {
 
 /// Something was seen that ends it, as in [`Notice::ends`].
 #[inline(never)]
-pub fn ends(key: &str, of: u64, settle: u64, text: Text) -> Outcome {
+pub fn ends(key: &str, of: u64, settle: Millis, text: Text) -> Outcome {
     change(key, text, &|notice, now| notice.ends(of, settle, now))
 }
 
@@ -71,7 +72,7 @@ pub fn forget(key: &str) -> Outcome {
 
 /// Changes what is known of a condition.
 #[inline(never)]
-pub fn change(key: &str, text: Text, to: &dyn Fn(&Notice, u64) -> Change) -> Outcome {
+pub fn change(key: &str, text: Text, to: &dyn Fn(&Notice, Instant) -> Change) -> Outcome {
     let now = hostcalls::monotonic();
     let mut changed = (Notice::default(), Notice::default(), Line::Nothing);
     let written = hostcalls::exchange_bytes(key, &mut |bytes| {
@@ -195,7 +196,7 @@ pub fn once(plugin: &str, level: Level, lines: &[String]) {
 
 /// What was written of configurations of `plugin` is written again if it comes again.
 pub fn anew(plugin: &str) {
-    hostcalls::remember_bytes(&since_key(plugin), &hostcalls::monotonic().to_le_bytes());
+    hostcalls::remember_bytes(&since_key(plugin), &hostcalls::monotonic().0.to_le_bytes());
 }
 
 fn since_key(plugin: &str) -> String {

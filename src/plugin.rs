@@ -5,11 +5,12 @@ use std::rc::Rc;
 
 use super::service::{self, Labels, Service};
 use super::strangers::Strangers;
-use crate::hostcalls::Metric;
+use crate::hostcalls::{self, Metric};
 use crate::metrics;
 use crate::succession;
 use config::{Config, Fault, Mode, Role, Routing};
 use policy::names::metric;
+use policy::time::Instant;
 use policy::{Ledger, Ticket, sorted};
 
 /// A configuration at work.
@@ -34,8 +35,10 @@ pub struct Plugin {
     pub(super) used: RefCell<Vec<usize>>,
     /// Whose turn is next of those.
     pub(super) turn: Cell<usize>,
-    /// Ticks since this configuration runs in this VM: the only clock that requests need.
-    pub(super) ticks: Cell<u32>,
+    /// When this configuration began to run in this VM.
+    pub(super) since: Instant,
+    /// When the last tick was: requests need no clock that is more exact, and to read one costs a hostcall.
+    pub(super) clock: Cell<Instant>,
     /// What it is, with the module: a hash.
     pub digest: u64,
     /// What requests came for that are for no service.
@@ -68,6 +71,7 @@ impl Plugin {
             Role::Edge => config.mode == Mode::Off,
             Role::Client | Role::Server => services.iter().all(|s| s.mode == Mode::Off),
         };
+        let since = hostcalls::monotonic();
         Ok(Plugin {
             off,
             name,
@@ -83,7 +87,8 @@ impl Plugin {
             services,
             by_host,
             ledger: RefCell::default(),
-            ticks: Cell::default(),
+            since,
+            clock: Cell::new(since),
             digest,
             strangers: Strangers::of(role),
         })
@@ -98,9 +103,9 @@ impl Plugin {
         }
     }
 
-    /// Now, in ticks.
-    pub fn now(&self) -> u32 {
-        self.ticks.get()
+    /// Now, as of the last tick.
+    pub fn now(&self) -> Instant {
+        self.clock.get()
     }
 
     /// All services.

@@ -17,6 +17,7 @@ use config::{self, Mode, Peer, Role, Routing};
 use policy::names::{self, Reason, metric};
 use policy::outcome::{Answerer, Unreached};
 use policy::recovery::mark;
+use policy::time::Millis;
 use policy::{Admission, Admit, Decision, Detection, Outcome, Routes, Rule, Step};
 
 /// `minErrorPercent` on gateways and waypoints, which many clients share.
@@ -135,7 +136,7 @@ impl Service {
             }
             Ok(_) => {
                 let text = "service %0: its requests are counted again";
-                notice::ends(&key, 0, 0, (text, &[host]))
+                notice::ends(&key, 0, Millis(0), (text, &[host]))
             }
         };
         strangers::found(&self.labels);

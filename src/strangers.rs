@@ -19,6 +19,7 @@ use policy::names::metric;
 use policy::near::{Look, Looks, Near, near};
 use policy::notice::once;
 use policy::recovery::index;
+use policy::time::Millis;
 
 /// Hosts that are remembered.
 const MOST: usize = 32;
@@ -74,7 +75,7 @@ impl Plugin {
             return;
         }
         let mut looks = self.strangers.looks.get();
-        if let Some(look) = looks.next(hosts.len(), self.now()) {
+        if let Some(look) = looks.next(hosts.len(), self.now().since(self.since)) {
             self.strangers.looks.set(looks);
             self.look(look, &hosts);
         }
@@ -158,7 +159,7 @@ impl Plugin {
 #[inline(never)]
 pub fn found(of: &Labels) {
     let text: notice::Text = ("service %0 has its first request", &[&of.host]);
-    notice::ends(&key(of), 0, 0, text);
+    notice::ends(&key(of), 0, Millis(0), text);
 }
 
 fn key(of: &Labels) -> String {

@@ -23,7 +23,7 @@ const SWEEP: Sweep = Sweep {
 };
 /// Ticks in which each service that was used has its turn: a second at most, and one tick where no other was used.
 const ROUND: usize = 5;
-const _: () = assert!(TICK.as_millis() * ROUND as u128 == TURN as u128);
+const _: () = assert!(TICK.as_millis() * ROUND as u128 == TURN.0 as u128);
 
 impl Plugin {
     /// What there is to do without requests, in one tick. It does not grow with the streams. With the services it grows only as
@@ -31,7 +31,7 @@ impl Plugin {
     ///
     /// Health are the current configuration's alone: one before it, which a stream keeps alive, has other times, or none.
     pub(super) fn tick(&self, root: u32, current: bool) {
-        self.ticks.set(self.now().saturating_add(1));
+        self.clock.set(hostcalls::monotonic());
         if current {
             self.tick_services();
             self.see_strangers();

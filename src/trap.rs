@@ -31,6 +31,8 @@ pub fn read() {}
 mod armed {
     use core::cell::{Cell, RefCell};
 
+    use policy::time::Millis;
+
     use crate::hostcalls::{self, Kind, Map, Metric};
 
     const OTHER: &str = "peer_spillover_trap";
@@ -50,7 +52,7 @@ mod armed {
         let stall = hostcalls::header(Map::Request, "x-stall-ms")
             .and_then(|millis| millis.parse::<u64>().ok());
         if let Some(millis) = stall {
-            let end = hostcalls::monotonic().saturating_add(millis);
+            let end = hostcalls::monotonic().after(Millis(millis));
             while hostcalls::monotonic() < end {}
         }
     }

@@ -7,6 +7,7 @@ use config::{Peer, Routing};
 use policy::names::{Reason, metric};
 use policy::risk::Turn;
 use policy::route::{self, End, Trial};
+use policy::time::Instant;
 
 /// A request that was sent to the peer.
 pub struct Left {
@@ -21,7 +22,7 @@ pub struct Left {
 impl Service {
     /// The way of a request whose cluster is `home` to the peer, if it may be sent there now. `None` is a misroute, and
     /// counted. A request that is `bodiless` may be sent at risk.
-    pub fn way(&self, home: String, now: u32, why: Reason, bodiless: bool) -> Option<Left> {
+    pub fn way(&self, home: String, now: Instant, why: Reason, bodiless: bool) -> Option<Left> {
         let peer = self.peer.as_ref()?;
         let mut routes = self.routes.try_borrow_mut().ok()?;
         let (mut selector, mut at_risk) = (0, false);
@@ -53,7 +54,7 @@ impl Service {
     }
 
     /// Learns from a spilled request's answer, which came from `cluster`, where it went.
-    pub fn answered(&self, left: &Left, cluster: &str, now: u32) {
+    pub fn answered(&self, left: &Left, cluster: &str, now: Instant) {
         let (Some(peer), Ok(mut routes)) = (&self.peer, self.routes.try_borrow_mut()) else {
             return;
         };
@@ -125,7 +126,7 @@ impl Service {
     /// Whether it is this request's turn to be sent though no cluster of the peer is known.
     #[inline(never)]
     fn may_risk(&self, home: &str, peer: &Peer, ejected: bool, read: bool) -> bool {
-        let (key, now) = (self.way_key(home, peer, "turn"), hostcalls::now());
+        let (key, now) = (self.way_key(home, peer, "turn.2"), hostcalls::monotonic());
         let known = hostcalls::recall_bytes(&key).and_then(Turn::from_bytes);
         let turn = known.unwrap_or(Turn::first(now));
         let taken = turn.take(now, ejected, read);

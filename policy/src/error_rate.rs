@@ -10,8 +10,10 @@
 //! **Invariant: where all answers are errors, it is reached in time**: with `percent` of what home answers in the longest
 //! stretch, and at the latest when it has answered nothing well for so long.
 
-/// The longest time between two turns of a service in the ticks of a worker, in milliseconds.
-pub const TURN: u64 = 1_000;
+use super::time::{Instant, Millis};
+
+/// The longest time between two turns of a service in the ticks of a worker.
+pub const TURN: Millis = Millis::seconds(1);
 /// Notes in an interval.
 const STEPS: u64 = 4;
 /// As many as reach back more than an interval.
@@ -20,8 +22,8 @@ const NOTES: usize = 6;
 /// Errors and good answers up to a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Note {
-    /// When, in milliseconds.
-    pub at: u64,
+    /// When.
+    pub at: Instant,
     /// Errors so far.
     pub errors: u64,
     /// Good answers so far, in the lower 32 bits, which wrap around: in the upper half of the gauge VMs test whether Envoy
@@ -37,11 +39,11 @@ pub struct ErrorRate {
 }
 
 impl ErrorRate {
-    /// Whether it is time for a note. Times in milliseconds.
-    pub fn is_due(&self, interval: u64, now: u64) -> bool {
+    /// Whether it is time for a note.
+    pub fn is_due(&self, interval: Millis, now: Instant) -> bool {
         let last = self.notes.iter().flatten().map(|note| note.at).max();
         // A clock that was wrong once does not stop the notes.
-        last.is_none_or(|last| now.abs_diff(last) >= interval / STEPS)
+        last.is_none_or(|last| now.0.abs_diff(last.0) >= interval.0 / STEPS)
     }
 
     /// Takes a note.
@@ -53,11 +55,11 @@ impl ErrorRate {
     }
 
     /// Whether errors are at least `percent` of the answers from a note that is an interval old up to this one.
-    pub fn reached(&self, percent: u32, interval: u64, now: Note) -> bool {
+    pub fn reached(&self, percent: u32, interval: Millis, now: Note) -> bool {
         if percent == 0 {
             return true;
         }
-        let old = |note: &&Note| now.at.saturating_sub(note.at) >= interval;
+        let old = |note: &&Note| now.at.since(note.at) >= interval;
         let since = self.notes.iter().flatten().filter(old);
         let Some(since) = since.max_by_key(|note| note.at) else {
             return false;

@@ -1,6 +1,8 @@
 use super::*;
 
+/// All times are in milliseconds.
 const INTERVAL: u64 = 4_000;
+const TURN: u64 = super::TURN.0;
 /// The longest stretch that is looked at: a note each quarter of an interval, at the next turn.
 const LONGEST: u64 = INTERVAL + INTERVAL / STEPS + TURN;
 // What the README says of intervals of four seconds and longer.
@@ -16,25 +18,25 @@ struct World {
 impl World {
     /// Lets time pass.
     fn until(&mut self, at: u64) {
-        for turn in self.now.at / TURN + 1..=at / TURN {
-            self.now.at = turn * TURN;
-            if self.share.is_due(INTERVAL, self.now.at) {
+        for turn in self.now.at.0 / TURN + 1..=at / TURN {
+            self.now.at = Instant(turn * TURN);
+            if self.share.is_due(Millis(INTERVAL), self.now.at) {
                 self.share.note(self.now);
             }
         }
-        self.now.at = at;
+        self.now.at = Instant(at);
     }
 
     /// An error: whether errors are half of the answers now.
     fn errs(&mut self) -> bool {
         self.now.errors += 1;
-        self.share.reached(50, INTERVAL, self.now)
+        self.share.reached(50, Millis(INTERVAL), self.now)
     }
 }
 
 #[test]
 fn of_no_percent_any_error_is_enough() {
-    assert!(ErrorRate::default().reached(0, INTERVAL, Note::default()));
+    assert!(ErrorRate::default().reached(0, Millis(INTERVAL), Note::default()));
 }
 
 #[test]
@@ -84,7 +86,7 @@ fn a_clock_that_was_wrong_once_does_not_stop_the_notes() {
     let mut world = World::default();
     world.until(1_000);
     world.share.note(Note {
-        at: u64::MAX,
+        at: Instant(u64::MAX),
         ..Note::default()
     });
     world.until(10_000);
@@ -102,17 +104,17 @@ fn a_test_whether_the_gauge_is_kept_is_no_good_answer_and_a_count_that_wraps_goe
     ] {
         let mut share = ErrorRate::default();
         share.note(Note {
-            at: 0,
+            at: Instant(0),
             errors: 0,
             good: since,
         });
         let now = |errors| Note {
-            at: INTERVAL,
+            at: Instant(INTERVAL),
             errors,
             good: now,
         };
-        assert!(!share.reached(50, INTERVAL, now(59)), "{since}");
-        assert!(share.reached(50, INTERVAL, now(60)), "{since}");
+        assert!(!share.reached(50, Millis(INTERVAL), now(59)), "{since}");
+        assert!(share.reached(50, Millis(INTERVAL), now(60)), "{since}");
     }
 }
 

@@ -40,6 +40,7 @@ pub mod route;
 pub mod sampling;
 pub mod sorted;
 pub mod target;
+pub mod time;
 
 pub use admission::{Admission, Admit, Step};
 pub use decision::{Decision, Intent, Rule};

@@ -1,5 +1,7 @@
 //! Whether a service's host was written wrong: it is none that requests come for, and they come for one that is like it.
 
+use super::time::Millis;
+
 /// How a host that was written is like one that requests came for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Near {
@@ -14,8 +16,8 @@ const EDITS: u8 = 2;
 /// Letters of a first label from which on different ones are taken for a slip.
 const LONG_ENOUGH: usize = 4;
 
-/// Ticks in a minute.
-const MINUTE: u32 = 300;
+/// From when a configuration runs until a host that is alike is looked for.
+const MINUTE: Millis = Millis::seconds(60);
 
 /// What there is to look at in one tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +37,12 @@ pub struct Looks {
 }
 
 impl Looks {
-    /// What is next, at tick `now`, where requests came for so many other hosts, at least one: a short form of each at once, and
+    /// What is next, `running` after the configuration began to run, where requests came for so many other hosts, at least one: a short form of each at once, and
     /// after a minute one that is alike, and in the end all services together.
-    pub fn next(&mut self, hosts: usize, now: u32) -> Option<Look> {
+    pub fn next(&mut self, hosts: usize, running: Millis) -> Option<Look> {
         let (kind, at) = if self.short < hosts {
             (Near::Short, &mut self.short)
-        } else if now < MINUTE {
+        } else if running < MINUTE {
             return None;
         } else if self.alike < hosts {
             (Near::Alike, &mut self.alike)
@@ -163,11 +165,14 @@ mod tests {
         assert_eq!(slip, Some(Near::Alike));
     }
 
+    /// Times are in ticks here, of which there are five in a second.
+    const MINUTE: u32 = 300;
+
     /// What there is to look at in each tick that has something, for so many hosts in each tick.
     fn looks(ticks: u32, hosts: impl Fn(u32) -> usize) -> Vec<(u32, Look)> {
         let mut looks = Looks::default();
         let with = (0..ticks).filter(|now| hosts(*now) > 0);
-        with.filter_map(|now| Some((now, looks.next(hosts(now), now)?)))
+        with.filter_map(|now| Some((now, looks.next(hosts(now), Millis(u64::from(now) * 200))?)))
             .collect()
     }
 

@@ -1,8 +1,7 @@
 //! When the log has a line about a condition: one when it begins, and one when it ends.
 //!
 //! All workers of the proxy share one [`Notice`] for each condition, and change it by compare-and-swap: whoever carries a
-//! change out writes the line that it asks for, so each line is written once. The times are milliseconds of a clock that only
-//! goes forward.
+//! change out writes the line that it asks for, so each line is written once.
 //!
 //! **Invariants.**
 //! - Of the lines that say that one condition begins, there is at most one in [`MINUTE`]; the same of those that say that it
@@ -12,12 +11,16 @@
 //! - A condition that stands asks for no more lines.
 //! - A notice heals: other Wasm modules of the proxy can write shared data. A time that is yet to come counts as long over.
 
-/// Milliseconds between two lines of one kind.
-pub const MINUTE: u64 = 60_000;
-/// Milliseconds after which a condition that is no more seen ends by whatever good is seen: see [`Notice::ends`].
-pub const LONG: u64 = 300_000;
-/// Milliseconds between two writes that only say that a condition still stands.
-pub const AGAIN: u64 = 1_000;
+use super::time::{Instant, Millis};
+
+/// The shortest time between two lines of one kind.
+pub const MINUTE: Millis = Millis::seconds(60);
+/// How long a condition is not seen until it ends by whatever good is seen: see [`Notice::ends`].
+pub const LONG: Millis = Millis::seconds(300);
+/// The shortest time between two writes that only say that a condition still stands.
+pub const AGAIN: Millis = Millis::seconds(1);
+
+const NEVER: Instant = Instant(0);
 
 /// What is known of a condition in one proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -26,10 +29,10 @@ pub struct Notice {
     pub stands: bool,
     /// The last line said that it is so.
     told: bool,
-    /// When the last line of each kind was written: that it ends, that it begins. 0: never.
-    lines: [u64; 2],
+    /// When the last line of each kind was written: that it ends, that it begins. [`NEVER`] if there was none.
+    lines: [Instant; 2],
     /// When it was last seen.
-    seen: u64,
+    seen: Instant,
     /// Of what it was last seen: a hash that the caller chooses, or 0.
     pub of: u64,
 }
@@ -40,7 +43,7 @@ pub enum Line {
     /// Write it.
     Write,
     /// Ask [`Notice::due`] again at this time.
-    Later(u64),
+    Later(Instant),
     /// There is none.
     Nothing,
 }
@@ -51,7 +54,7 @@ pub type Change = Option<(Notice, Line)>;
 impl Notice {
     /// After the condition was seen, where that changes anything.
     #[inline(never)]
-    pub fn begins(&self, of: u64, now: u64) -> Change {
+    pub fn begins(&self, of: u64, now: Instant) -> Change {
         let mut next = *self;
         (next.stands, next.of, next.seen) = (true, of, now);
         let line = next.tell(now);
@@ -62,7 +65,7 @@ impl Notice {
     /// After something was seen that ends it, where that changes anything. Not within `settle` after it was last seen. What
     /// is good of one `of` does not end what is bad of another, but where that was not seen for [`LONG`].
     #[inline(never)]
-    pub fn ends(&self, of: u64, settle: u64, now: u64) -> Change {
+    pub fn ends(&self, of: u64, settle: Millis, now: Instant) -> Change {
         let age = self.age(now);
         if !self.stands || age < settle || (of != self.of && age < LONG) {
             return None;
@@ -84,7 +87,7 @@ impl Notice {
 
     /// After a line was kept from being written, whether that is to be written now: that the condition `stands`, or that it
     /// does not.
-    pub fn due(&self, stands: bool, now: u64) -> Option<Notice> {
+    pub fn due(&self, stands: bool, now: Instant) -> Option<Notice> {
         let mut next = *self;
         (self.stands == stands && next.tell(now) == Line::Write).then_some(next)
     }
@@ -94,24 +97,28 @@ impl Notice {
         Notice { of, ..*self }
     }
 
-    /// Milliseconds since it was last seen.
-    fn age(&self, now: u64) -> u64 {
+    /// How long ago it was last seen.
+    fn age(&self, now: Instant) -> Millis {
         // No change here could have written a time that is yet to come.
-        now.checked_sub(self.seen).unwrap_or(LONG)
+        if self.seen > now {
+            LONG
+        } else {
+            now.since(self.seen)
+        }
     }
 
     /// What to do about the line, and notes that it is done.
-    fn tell(&mut self, now: u64) -> Line {
+    fn tell(&mut self, now: Instant) -> Line {
         if self.stands == self.told {
             return Line::Nothing;
         }
         let [ended, begun] = &mut self.lines;
         let last = if self.stands { begun } else { ended };
-        let next = last.saturating_add(MINUTE);
-        if *last != 0 && *last <= now && now < next {
+        let next = last.after(MINUTE);
+        if *last != NEVER && *last <= now && now < next {
             return Line::Later(next);
         }
-        *last = now.max(1);
+        *last = now.max(Instant(1));
         self.told = self.stands;
         Line::Write
     }
@@ -120,7 +127,7 @@ impl Notice {
     pub fn to_bytes(&self) -> Vec<u8> {
         let [ended, begun] = self.lines;
         let flags = u64::from(self.stands) | u64::from(self.told) << 1;
-        bytes([flags, ended, begun, self.seen, self.of])
+        bytes([flags, ended.0, begun.0, self.seen.0, self.of])
     }
 
     /// The notice that these bytes are; that of a condition that was never seen where they are none.
@@ -131,8 +138,8 @@ impl Notice {
         Notice {
             stands: flags & 1 != 0,
             told: flags & 2 != 0,
-            lines: [next(), next()],
-            seen: next(),
+            lines: [Instant(next()), Instant(next())],
+            seen: Instant(next()),
             of: next(),
         }
     }
@@ -141,12 +148,12 @@ impl Notice {
 /// What is written of a text of this hash that is to be in the log, over what was written of the `last`; `None` if that was the
 /// same within [`MINUTE`].
 #[inline(never)]
-pub fn once(last: &[u8], text: u64, now: u64) -> Option<Vec<u8>> {
+pub fn once(last: &[u8], text: u64, now: Instant) -> Option<Vec<u8>> {
     let mut words = words(last);
     let same = words.next() == Some(text);
-    let age = words.next().and_then(|at| now.checked_sub(at));
-    let known = same && age.is_some_and(|age| age < MINUTE);
-    (!known).then(|| bytes([text, now]))
+    let at = words.next().map(Instant).filter(|at| *at <= now);
+    let known = same && at.is_some_and(|at| now.since(at) < MINUTE);
+    (!known).then(|| bytes([text, now.0]))
 }
 
 /// VMs that died, and how many had come before the first of them did, as what a notice is of.

@@ -44,9 +44,11 @@ impl Proxy {
         let later = self.workers[worker].later.clone();
         let due = later.into_iter().find(|(at, _)| *at <= now);
         let changed = match sees {
-            Sees::Bad(of) => before.begins(of, now),
-            Sees::Good(of) => before.ends(of, settle, now),
-            Sees::Tick => due.and_then(|(_, stands)| Some((before.due(stands, now)?, Line::Write))),
+            Sees::Bad(of) => before.begins(of, Instant(now)),
+            Sees::Good(of) => before.ends(of, Millis(settle), Instant(now)),
+            Sees::Tick => {
+                due.and_then(|(_, stands)| Some((before.due(stands, Instant(now))?, Line::Write)))
+            }
         };
         if let Some((after, line)) = changed {
             if number != self.number {
@@ -63,7 +65,7 @@ impl Proxy {
                         _ => after.stands,
                     },
                 )),
-                Line::Later(at) => self.workers[worker].later.push((at, after.stands)),
+                Line::Later(Instant(at)) => self.workers[worker].later.push((at, after.stands)),
                 Line::Nothing => {}
             }
         }
@@ -141,16 +143,16 @@ proptest! {
     #[test]
     fn a_notice_that_another_module_wrote_heals(bytes in proptest::collection::vec(any::<u8>(), 0..48), now in 1..u64::MAX / 2) {
         let wrong = Notice::from_bytes(&bytes);
-        let wrong = wrong.begins(1, now).map_or(wrong, |(after, _)| after);
+        let wrong = wrong.begins(1, Instant(now)).map_or(wrong, |(after, _)| after);
         let now = now + LONG;
-        let ended = wrong.ends(1, 10_000, now);
+        let ended = wrong.ends(1, Millis(10_000), Instant(now));
         prop_assert!(ended.is_some_and(|(after, _)| !after.stands));
         let ended = ended.map(|(after, _)| after).unwrap_or_default();
         // Its next beginning is told, at the latest a minute after.
-        let (begun, line) = ended.begins(1, now + 1).unwrap_or((ended, Line::Nothing));
+        let (begun, line) = ended.begins(1, Instant(now + 1)).unwrap_or((ended, Line::Nothing));
         let told = match line {
             Line::Write => true,
-            Line::Later(at) => at <= now + 1 + MINUTE && begun.due(true, at).is_some(),
+            Line::Later(Instant(at)) => at <= now + 1 + MINUTE && begun.due(true, Instant(at)).is_some(),
             Line::Nothing => false,
         };
         prop_assert!(told || ended.told);
@@ -162,7 +164,11 @@ fn of_two_workers_that_see_it_at_once_one_writes() {
     for sees in [Sees::Bad(1), Sees::Good(1)] {
         let mut proxy = Proxy::default();
         if let Sees::Good(_) = sees {
-            proxy.bytes = Notice::default().begins(1, 1).unwrap().0.to_bytes();
+            proxy.bytes = Notice::default()
+                .begins(1, Instant(1))
+                .unwrap()
+                .0
+                .to_bytes();
         }
         // Both read before either writes.
         for worker in [0, 1, 0, 1] {

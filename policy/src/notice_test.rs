@@ -1,77 +1,91 @@
 use super::*;
 
+// In milliseconds, as all times here.
+const MINUTE: u64 = super::MINUTE.0;
+const LONG: u64 = super::LONG.0;
+const AGAIN: u64 = super::AGAIN.0;
+
 #[cfg(not(target_arch = "wasm32"))]
 #[path = "notice_properties.rs"]
 mod properties;
 
 #[test]
 fn after_a_line_that_it_ended_the_next_beginning_is_written_again() {
-    let (begun, line) = Notice::default().begins(1, 5).unwrap();
+    let (begun, line) = Notice::default().begins(1, Instant(5)).unwrap();
     assert_eq!(line, Line::Write);
-    let (ended, line) = begun.ends(1, 0, 10).unwrap();
+    let (ended, line) = begun.ends(1, Millis(0), Instant(10)).unwrap();
     assert_eq!(line, Line::Write);
-    let (again, line) = ended.begins(1, 20).unwrap();
-    assert_eq!(line, Line::Later(5 + MINUTE));
-    assert_eq!(again.due(true, 4 + MINUTE), None);
-    let told = again.due(true, 5 + MINUTE).unwrap();
-    assert_eq!(told.due(true, 5 + MINUTE), None, "once");
-    let (over, line) = told.ends(1, 0, 6 + MINUTE).unwrap();
-    assert_eq!(line, Line::Later(10 + MINUTE));
+    let (again, line) = ended.begins(1, Instant(20)).unwrap();
+    assert_eq!(line, Line::Later(Instant(5 + MINUTE)));
+    assert_eq!(again.due(true, Instant(4 + MINUTE)), None);
+    let told = again.due(true, Instant(5 + MINUTE)).unwrap();
+    assert_eq!(told.due(true, Instant(5 + MINUTE)), None, "once");
+    let (over, line) = told.ends(1, Millis(0), Instant(6 + MINUTE)).unwrap();
+    assert_eq!(line, Line::Later(Instant(10 + MINUTE)));
     assert_eq!(
-        over.due(true, 10 + MINUTE),
+        over.due(true, Instant(10 + MINUTE)),
         None,
         "the text of another worker is not true any more"
     );
-    assert!(over.due(false, 10 + MINUTE).is_some());
-    let (_, line) = again.ends(1, 0, 30).unwrap();
+    assert!(over.due(false, Instant(10 + MINUTE)).is_some());
+    let (_, line) = again.ends(1, Millis(0), Instant(30)).unwrap();
     assert_eq!(line, Line::Nothing, "its beginning was not told");
-    assert_eq!(ended.begins(1, 5 + MINUTE).unwrap().1, Line::Write);
+    assert_eq!(ended.begins(1, Instant(5 + MINUTE)).unwrap().1, Line::Write);
 }
 
 #[test]
 fn what_is_good_of_one_does_not_end_what_is_bad_of_another() {
-    let (bad, _) = Notice::default().begins(1, 5).unwrap();
-    assert_eq!(bad.ends(2, 0, 5 + LONG - 1), None);
-    assert!(bad.ends(2, 0, 5 + LONG).is_some());
-    assert!(bad.ends(1, 0, 5).is_some());
+    let (bad, _) = Notice::default().begins(1, Instant(5)).unwrap();
+    assert_eq!(bad.ends(2, Millis(0), Instant(5 + LONG - 1)), None);
+    assert!(bad.ends(2, Millis(0), Instant(5 + LONG)).is_some());
+    assert!(bad.ends(1, Millis(0), Instant(5)).is_some());
 }
 
 #[test]
 fn it_does_not_end_while_it_is_seen() {
-    let (bad, _) = Notice::default().begins(1, 5).unwrap();
-    let (bad, _) = bad.begins(1, 8_000).unwrap();
-    assert_eq!(bad.ends(1, 10_000, 17_999), None);
-    assert!(bad.ends(1, 10_000, 18_000).is_some());
+    let (bad, _) = Notice::default().begins(1, Instant(5)).unwrap();
+    let (bad, _) = bad.begins(1, Instant(8_000)).unwrap();
+    assert_eq!(bad.ends(1, Millis(10_000), Instant(17_999)), None);
+    assert!(bad.ends(1, Millis(10_000), Instant(18_000)).is_some());
 }
 
 #[test]
 fn one_that_stands_is_written_once_a_second_at_most() {
-    let (bad, _) = Notice::default().begins(1, 5).unwrap();
-    assert_eq!(bad.begins(2, 4 + AGAIN), None);
-    assert_eq!(bad.begins(2, 5 + AGAIN).unwrap().1, Line::Nothing);
+    let (bad, _) = Notice::default().begins(1, Instant(5)).unwrap();
+    assert_eq!(bad.begins(2, Instant(4 + AGAIN)), None);
+    assert_eq!(bad.begins(2, Instant(5 + AGAIN)).unwrap().1, Line::Nothing);
 }
 
 #[test]
 fn a_forgotten_one_ends_without_a_line_and_begins_with_one() {
     assert_eq!(Notice::default().forgotten(), None);
     let gone = Notice::default()
-        .begins(1, 5)
+        .begins(1, Instant(5))
         .unwrap()
         .0
         .forgotten()
         .unwrap();
-    assert_eq!(gone.ends(1, 0, 9), None);
-    assert_eq!(gone.begins(1, 9).unwrap().1, Line::Later(5 + MINUTE));
+    assert_eq!(gone.ends(1, Millis(0), Instant(9)), None);
+    assert_eq!(
+        gone.begins(1, Instant(9)).unwrap().1,
+        Line::Later(Instant(5 + MINUTE))
+    );
 }
 
 #[test]
 fn a_text_is_written_once_a_minute() {
-    let text = once(b"", 7, 5).unwrap();
-    assert_eq!(once(&text, 7, 4 + MINUTE), None);
-    assert!(once(&text, 7, 5 + MINUTE).is_some());
-    assert!(once(&text, 8, 5).is_some(), "another");
-    assert!(once(&text, 7, 4).is_some(), "a time that is yet to come");
-    assert!(once(&[255; 17], 7, 5).is_some(), "another module's bytes");
+    let text = once(b"", 7, Instant(5)).unwrap();
+    assert_eq!(once(&text, 7, Instant(4 + MINUTE)), None);
+    assert!(once(&text, 7, Instant(5 + MINUTE)).is_some());
+    assert!(once(&text, 8, Instant(5)).is_some(), "another");
+    assert!(
+        once(&text, 7, Instant(4)).is_some(),
+        "a time that is yet to come"
+    );
+    assert!(
+        once(&[255; 17], 7, Instant(5)).is_some(),
+        "another module's bytes"
+    );
 }
 
 #[test]

@@ -2,61 +2,63 @@
 //! cluster of any name. Where none does, that request is lost, so there are few: the first after [`FIRST`], or at
 //! once where home is ejected and there is little to lose; the next after [`AGAIN`], then after twice the time.
 
-/// Seconds from the first request that found no cluster to the first that is sent all the same.
-pub const FIRST: u64 = 5;
-/// Seconds to the second.
-pub const AGAIN: u64 = 30;
+use super::time::{Instant, Millis};
+
+/// From the first request that found no cluster to the first that is sent all the same.
+pub const FIRST: Millis = Millis::seconds(5);
+/// From that one to the second.
+pub const AGAIN: Millis = Millis::seconds(30);
 /// How often that time is doubled.
 const DOUBLINGS: u8 = 4;
-/// Seconds between two, at the most: 8 minutes.
-const MOST: u64 = AGAIN << DOUBLINGS;
+/// The longest time between two: 8 minutes.
+const MOST: Millis = AGAIN.times(1 << DOUBLINGS);
 
 /// What all workers of the proxy share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// The Unix second from which on one may be sent.
-    pub next: u64,
+    /// From when on one may be sent.
+    pub next: Instant,
     /// Those that were sent.
     pub sent: u8,
 }
 
 impl Turn {
     /// Before the first.
-    pub fn first(now: u64) -> Turn {
+    pub fn first(now: Instant) -> Turn {
         Turn {
-            next: now.saturating_add(FIRST),
+            next: now.after(FIRST),
             sent: 0,
         }
     }
 
     /// After a request is sent now; `None` if it may not be. `read` tells that it can be repeated: where none that can
     /// took the turn for [`AGAIN`], any may.
-    pub fn take(self, now: u64, home_is_ejected: bool, read: bool) -> Option<Turn> {
+    pub fn take(self, now: Instant, home_is_ejected: bool, read: bool) -> Option<Turn> {
         let from = if home_is_ejected && self.sent == 0 {
-            0
+            Instant::default()
         } else if read || home_is_ejected {
             self.next
         } else {
-            self.next.saturating_add(AGAIN)
+            self.next.after(AGAIN)
         };
-        // A clock that was set back may not stop it for good.
-        let far = from.saturating_sub(now) > MOST.saturating_add(AGAIN);
+        // Other modules of the proxy can write what is shared, and may not stop it for good.
+        let far = from.since(now) > MOST.times(2);
         (now >= from || far).then(|| Turn {
-            next: now.saturating_add(AGAIN.saturating_mul(1 << self.sent.min(DOUBLINGS))),
+            next: now.after(AGAIN.times(1 << self.sent.min(DOUBLINGS))),
             sent: self.sent.saturating_add(1),
         })
     }
 
     /// As it is shared.
     pub fn to_bytes(self) -> [u8; 8] {
-        (self.next << 8 | u64::from(self.sent)).to_le_bytes()
+        (self.next.0 << 8 | u64::from(self.sent)).to_le_bytes()
     }
 
     /// `None` if these are not a turn's.
     pub fn from_bytes(bytes: Vec<u8>) -> Option<Turn> {
         let packed = u64::from_le_bytes(bytes.try_into().ok()?);
         Some(Turn {
-            next: packed >> 8,
+            next: Instant(packed >> 8),
             sent: packed as u8,
         })
     }
@@ -66,14 +68,16 @@ impl Turn {
 mod tests {
     use super::*;
 
-    const NOW: u64 = 1_800_000_000;
+    const NOW: Instant = Instant(1_800_000_000);
 
     /// The seconds of the first hour at which requests are sent, where one of this kind asks in every second.
     fn sent(home_is_ejected: bool, read: bool) -> Vec<u64> {
         let mut turn = Turn::first(NOW);
         let mut sent = Vec::new();
         for second in 0..3600 {
-            if let Some(taken) = turn.take(NOW + second, home_is_ejected, read) {
+            if let Some(taken) =
+                turn.take(NOW.after(Millis::seconds(second)), home_is_ejected, read)
+            {
                 turn = taken;
                 sent.push(second);
             }
@@ -101,13 +105,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_stops_nothing_for_good() {
+    fn a_turn_that_is_far_away_stops_nothing_for_good() {
         let turn = Turn {
-            next: NOW + MOST,
+            next: NOW.after(MOST),
             sent: 9,
         };
         assert_eq!(turn.take(NOW, false, true), None);
-        assert!(turn.take(NOW - 31, false, true).is_some());
+        let before = Instant(NOW.0 - MOST.0 - 1);
+        assert!(turn.take(before, false, true).is_some());
     }
 
     #[test]

@@ -17,13 +17,14 @@
 //! - What is kept is bounded: [`DOORS`] and [`SELECTORS`].
 
 use super::target::{self, is_nowhere};
+use super::time::{Instant, Millis};
 
-/// Ticks in a second.
-const SECOND: u32 = 5;
-/// Ticks between two requests that try what led nowhere, at the most: ten seconds. Each is a request at risk.
-pub const MOST_WAIT: u32 = 50;
-/// Ticks after the last lost request until selectors are no longer looked at: a minute.
-const QUIET: u32 = 300;
+/// From a lost request to the next that tries.
+const SECOND: Millis = Millis::seconds(1);
+/// The longest time between two requests that try what led nowhere. Each is a request at risk.
+pub const MOST_WAIT: Millis = Millis::seconds(10);
+/// From the last lost request until selectors are no longer looked at.
+const QUIET: Millis = Millis::seconds(60);
 /// Lost requests in a row that stop their selector.
 const ROW: u8 = 2;
 /// The same, where one of that selector has arrived before, but not within a second after one did.
@@ -106,33 +107,33 @@ pub fn end(
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Doubt {
     lost: u8,
-    /// The tick at which the next may try.
-    until: u32,
-    /// Ticks from one that tries to the next.
-    wait: u32,
+    /// When the next may try.
+    until: Instant,
+    /// From one that tries to the next.
+    wait: Millis,
     /// One has arrived.
     proven: bool,
 }
 
 impl Doubt {
     /// Whether a request may go, where `most` lost ones stop the way.
-    fn open(&self, most: u8, now: u32) -> bool {
+    fn open(&self, most: u8, now: Instant) -> bool {
         self.lost < most || now >= self.until
     }
 
     /// A request goes. On a way that is stopped it is the only one until the next try.
-    fn take(&mut self, most: u8, now: u32) {
+    fn take(&mut self, most: u8, now: Instant) {
         if self.lost >= most {
-            self.wait = self.wait.saturating_mul(2).min(MOST_WAIT);
-            self.until = now.saturating_add(self.wait);
+            self.wait = self.wait.times(2).min(MOST_WAIT);
+            self.until = now.after(self.wait);
         }
     }
 
-    fn lose(&mut self, most: u8, now: u32) {
+    fn lose(&mut self, most: u8, now: Instant) {
         if self.lost < most {
             self.lost = self.lost.saturating_add(1);
             self.wait = SECOND;
-            self.until = now.saturating_add(SECOND);
+            self.until = now.after(SECOND);
         }
     }
 
@@ -155,8 +156,8 @@ enum Way {
     Unknown,
     /// It does, or that cannot be told.
     Open,
-    /// It does not, and is looked for again at this tick.
-    Gone(u32),
+    /// It does not, and is looked for again at this moment.
+    Gone(Instant),
 }
 
 /// What is believed of requests that come from one cluster, or of one selector among them.
@@ -172,10 +173,10 @@ struct Door {
     empty: Doubt,
     /// That cluster, hashed.
     reached: u64,
-    /// The tick at which the last one arrived.
-    arrived: u32,
-    /// The tick from which on doubts about its selectors are forgotten: a minute after the last.
-    quiet: u32,
+    /// When the last one arrived.
+    arrived: Instant,
+    /// From when on doubts about its selectors are forgotten: [`QUIET`] after the last.
+    quiet: Instant,
 }
 
 impl Door {
@@ -184,8 +185,8 @@ impl Door {
     }
 
     /// Lately a request has arrived, so what was lost since says nothing of all others.
-    fn leads(&self, now: u32) -> bool {
-        self.all.proven && now.saturating_sub(self.arrived) < SECOND
+    fn leads(&self, now: Instant) -> bool {
+        self.all.proven && now.since(self.arrived) < SECOND
     }
 }
 
@@ -230,10 +231,10 @@ impl Routes {
         self.selectors.iter_mut().find(|door| door.key == key)
     }
 
-    /// What to do at tick `now` with a request whose cluster is `home`, of this selector; 0 if that was not asked for: it
+    /// What to do now with a request whose cluster is `home`, of this selector; 0 if that was not asked for: it
     /// is not where all is known to be well.
     #[inline(never)]
-    pub fn trial(&mut self, home: &str, selector: u64, now: u32) -> Trial {
+    pub fn trial(&mut self, home: &str, selector: u64, now: Instant) -> Trial {
         let home = hash(FNV, home);
         let of = self.doubt(home ^ selector).copied();
         let Some(door) = self.door(home) else {
@@ -276,13 +277,13 @@ impl Routes {
 
     /// After a look: whether a cluster of the peer exists, or `None` if that cannot be told.
     #[inline(never)]
-    pub fn looked(&mut self, home: &str, exists: Option<bool>, now: u32) {
+    pub fn looked(&mut self, home: &str, exists: Option<bool>, now: Instant) {
         let home = hash(FNV, home);
         let Some(door) = self.door(home) else {
             return;
         };
         if exists == Some(false) {
-            door.way = Way::Gone(now.saturating_add(SECOND));
+            door.way = Way::Gone(now.after(SECOND));
         } else if door.way != Way::Open {
             *door = Door {
                 key: home,
@@ -304,7 +305,7 @@ impl Routes {
         cluster: &str,
         end: End,
         at_risk: bool,
-        now: u32,
+        now: Instant,
     ) -> bool {
         let (home, cluster) = (hash(FNV, home), hash(FNV, cluster));
         let key = home ^ selector;
@@ -331,7 +332,7 @@ impl Routes {
             doubt.all.arrive();
             doubt.arrived = now;
         } else {
-            door.quiet = now.saturating_add(QUIET);
+            door.quiet = now.after(QUIET);
             // The door counts selectors, and each only once until one of it arrives.
             if doubt.all.lost == 0 {
                 door.all.lose(door.most(), now);

@@ -18,9 +18,9 @@ proptest! {
             now += later;
             let selector = format!("/{path}");
             if other_port {
-                with.looked(OTHER_PORT, Some(end == End::Arrived), now);
+                with.looked(OTHER_PORT, Some(end == End::Arrived), at(now));
                 trial_from(&mut with, OTHER_PORT, &selector, now);
-                with.answered(OTHER_PORT, get(&selector), "", end, false, now);
+                with.answered(OTHER_PORT, get(&selector), "", end, false, at(now));
             } else {
                 let sent = trial(&mut with, &selector, now);
                 prop_assert_eq!(sent, trial(&mut without, &selector, now));

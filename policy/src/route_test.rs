@@ -5,13 +5,23 @@ use super::*;
 const HOME: &str = "outbound|80||a.istio.svc.cluster.local";
 const OTHER_PORT: &str = "outbound|8080||a.istio.svc.cluster.local";
 const PEER: &str = "outbound|80||a.istio.gke.global";
+/// Times are in ticks, as requests have them: five in a second.
+const SECOND: u32 = 5;
+const MOST_WAIT: u32 = 50;
+const QUIET: u32 = 300;
+
+/// The moment of a tick.
+fn at(tick: u32) -> Instant {
+    Instant(u64::from(tick) * 200)
+}
+
 /// Longer than anything is stopped.
 const LONG: u32 = MOST_WAIT + 1;
 
 /// Routes on which a look has found the peer's cluster.
 fn found() -> Routes {
     let mut routes = Routes::default();
-    routes.looked(HOME, Some(true), 0);
+    routes.looked(HOME, Some(true), at(0));
     routes
 }
 
@@ -24,7 +34,7 @@ fn proven() -> Routes {
 
 /// A request ends.
 fn ends(routes: &mut Routes, path: &str, end: End, now: u32) {
-    routes.answered(HOME, get(path), PEER, end, false, now);
+    routes.answered(HOME, get(path), PEER, end, false, at(now));
 }
 
 fn trial(routes: &mut Routes, path: &str, now: u32) -> Trial {
@@ -32,8 +42,8 @@ fn trial(routes: &mut Routes, path: &str, now: u32) -> Trial {
 }
 
 fn trial_from(routes: &mut Routes, home: &str, path: &str, now: u32) -> Trial {
-    match routes.trial(home, 0, now) {
-        Trial::Select => routes.trial(home, get(path), now),
+    match routes.trial(home, 0, at(now)) {
+        Trial::Select => routes.trial(home, get(path), at(now)),
         other => other,
     }
 }
@@ -77,25 +87,25 @@ fn lose(routes: &mut Routes, path: &str, requests: u32, now: u32) -> u32 {
 fn nothing_is_sent_where_there_is_no_cluster_and_it_is_looked_for_again() {
     let mut routes = Routes::default();
     assert_eq!(trial(&mut routes, "", 0), Trial::Look);
-    routes.looked(HOME, Some(false), 10);
+    routes.looked(HOME, Some(false), at(10));
     assert_eq!(trial(&mut routes, "", 10), Trial::NoCluster);
     assert_eq!(trial(&mut routes, "", 9 + SECOND), Trial::NoCluster);
     assert_eq!(trial(&mut routes, "", 10 + SECOND), Trial::Look);
-    routes.looked(HOME, Some(true), 10 + SECOND);
+    routes.looked(HOME, Some(true), at(10 + SECOND));
     assert_eq!(trial(&mut routes, "", 10 + SECOND), Trial::Go);
 }
 
 #[test]
 fn where_it_cannot_be_told_whether_there_is_a_cluster_requests_are_sent() {
     let mut routes = Routes::default();
-    routes.looked("home", None, 0);
+    routes.looked("home", None, at(0));
     assert_eq!(trial_from(&mut routes, "home", "/", 0), Trial::Go);
 }
 
 #[test]
 fn a_port_that_the_peer_lacks_stops_no_other_port() {
     let mut routes = proven();
-    routes.looked(OTHER_PORT, Some(false), 0);
+    routes.looked(OTHER_PORT, Some(false), at(0));
     let other = trial_from(&mut routes, OTHER_PORT, "/a", 0);
     assert_eq!(other, Trial::NoCluster);
     assert_eq!(trial(&mut routes, "/a", 0), Trial::Go);
@@ -106,8 +116,8 @@ fn a_port_that_the_peer_lacks_stops_no_other_port() {
 #[test]
 fn a_late_answer_does_not_send_another_one_after_a_removed_cluster() {
     let mut routes = proven();
-    assert!(routes.answered(HOME, get("/a"), "", End::Lost, false, 7));
-    routes.looked(HOME, Some(false), 7);
+    assert!(routes.answered(HOME, get("/a"), "", End::Lost, false, at(7)));
+    routes.looked(HOME, Some(false), at(7));
     ends(&mut routes, "/a", End::Arrived, 8);
     assert_eq!(trial(&mut routes, "/a", 8), Trial::NoCluster);
     assert_eq!(trial(&mut routes, "/a", 7 + SECOND), Trial::Look);
@@ -116,10 +126,10 @@ fn a_late_answer_does_not_send_another_one_after_a_removed_cluster() {
 #[test]
 fn a_request_at_risk_that_arrives_opens_the_way_and_one_that_is_lost_does_not() {
     let mut routes = Routes::default();
-    routes.looked(HOME, Some(false), 0);
-    assert!(!routes.answered(HOME, 0, "", End::Lost, true, 1));
+    routes.looked(HOME, Some(false), at(0));
+    assert!(!routes.answered(HOME, 0, "", End::Lost, true, at(1)));
     assert_eq!(trial(&mut routes, "", 1), Trial::NoCluster);
-    routes.answered(HOME, 0, "elsewhere", End::Arrived, true, 1);
+    routes.answered(HOME, 0, "elsewhere", End::Arrived, true, at(1));
     assert_eq!(trial(&mut routes, "", 1), Trial::Go);
 }
 
@@ -236,7 +246,7 @@ fn a_peer_that_is_empty_is_tried_once_in_a_second_and_then_less_often() {
 fn another_cluster_that_is_empty_stops_its_own_path_only() {
     let mut routes = proven();
     for _ in 0..10 {
-        routes.answered(HOME, get("/b"), "outbound|80||b", End::Empty, false, 0);
+        routes.answered(HOME, get("/b"), "outbound|80||b", End::Empty, false, at(0));
     }
     assert_eq!(trial(&mut routes, "/b", 0), Trial::NoRoute);
     assert_eq!(trial(&mut routes, "/a", 0), Trial::Go);
@@ -245,7 +255,7 @@ fn another_cluster_that_is_empty_stops_its_own_path_only() {
 #[test]
 fn no_selector_is_read_where_all_is_well_and_again_none_after_a_quiet_minute() {
     let mut routes = proven();
-    let reads = |routes: &mut Routes, now| routes.trial(HOME, 0, now) == Trial::Select;
+    let reads = |routes: &mut Routes, now| routes.trial(HOME, 0, at(now)) == Trial::Select;
     assert!(!reads(&mut routes, 0));
     ends(&mut routes, "/nowhere", End::Lost, 0);
     assert!(reads(&mut routes, QUIET - 1));
@@ -258,9 +268,9 @@ fn memory_is_bounded_whatever_clients_ask_for() {
     let mut routes = Routes::default();
     for n in 0..50 {
         let home = format!("outbound|{n}||a");
-        routes.looked(&home, Some(true), 0);
+        routes.looked(&home, Some(true), at(0));
         for path in 0..50 {
-            routes.answered(&home, get(&format!("/{path}")), "", End::Lost, false, 0);
+            routes.answered(&home, get(&format!("/{path}")), "", End::Lost, false, at(0));
         }
     }
     assert_eq!(routes.doors.len(), DOORS);

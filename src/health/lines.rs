@@ -5,6 +5,7 @@ use super::Health;
 use crate::hostcalls::{self, Level};
 use crate::notice::{self, Outcome, Text};
 use policy::ejection::Record;
+use policy::time::Millis;
 
 /// The condition that home is ejected, and that it does not have all its load: by the end of the key of the record.
 const EJECTED: &str = ".ejected.notice.1";
@@ -29,7 +30,7 @@ impl Health {
         let ms = self.detection.interval.to_string();
         let text = "service %0: a probe was answered; home takes its load back within %1 ms";
         let text: Text = (text, &[&self.host, &ms]);
-        let told = notice::ends(&self.notice(EJECTED), 0, 0, text);
+        let told = notice::ends(&self.notice(EJECTED), 0, Millis(0), text);
         say(told, text);
     }
 
@@ -37,7 +38,7 @@ impl Health {
     #[inline(never)]
     pub(super) fn say_back(&self) {
         let text: Text = ("service %0: home has all its load back", &[&self.host]);
-        let told = notice::ends(&self.notice(AWAY), 0, 0, text);
+        let told = notice::ends(&self.notice(AWAY), 0, Millis(0), text);
         say(told, text);
     }
 

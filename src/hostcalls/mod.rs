@@ -13,6 +13,7 @@ mod abi;
 mod property;
 
 use core::ptr::null_mut;
+use policy::time::Instant;
 use std::time::Duration;
 
 use abi::*;
@@ -310,13 +311,13 @@ pub fn write_again(key: &str, bytes: &[u8], number: u32) -> bool {
     set_shared(key, bytes, number)
 }
 
-/// Milliseconds of a clock that only goes forward, the same for all workers; 0 where the host has none.
-pub fn monotonic() -> u64 {
+/// Now, of the one clock of all decisions; the beginning of time where the host has none.
+pub fn monotonic() -> Instant {
     const MONOTONIC: u32 = 1;
     let mut nanos = 0;
     // SAFETY: `nanos` is a live variable.
     let status = unsafe { clock_time_get(MONOTONIC, 0, &raw mut nanos) };
-    if status == 0 { nanos / 1_000_000 } else { 0 }
+    Instant(if status == 0 { nanos / 1_000_000 } else { 0 })
 }
 
 /// Whether Envoy knows a cluster of this name, or nothing where it cannot be told.

@@ -217,7 +217,7 @@ impl Worker {
             return;
         }
         callback::beat();
-        let now = hostcalls::monotonic();
+        let now = hostcalls::monotonic().0;
         let in_time = now.saturating_sub(mem::replace(&mut self.ticked, now)) <= IN_TIME;
         if mem::take(&mut self.unlisted) {
             for account in self.accounts.clone() {

@@ -11,6 +11,7 @@ use crate::recovery::slot::{self, ROSTER, change, share_of};
 use policy::notice::{Line, deaths};
 use policy::recovery::mark;
 use policy::recovery::roster::{Roster, Vm, owner_of};
+use policy::time::Millis;
 
 /// The key of the condition that a VM is dead and no other has come in its place.
 fn key() -> String {
@@ -22,7 +23,7 @@ fn key() -> String {
 pub(super) fn joined(joined: Vm) {
     let text = "as many VMs of this proxy live again as before one died";
     notice::change(&key(), (text, &[]), &|notice, now| {
-        notice.ends(deaths::all_replaced(notice.of, joined)?, 0, now)
+        notice.ends(deaths::all_replaced(notice.of, joined)?, Millis(0), now)
     });
 }
 

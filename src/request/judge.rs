@@ -164,7 +164,7 @@ impl Request {
             _ if !timed_out && !told => false,
             Deadline::Unset => false,
             Deadline::Chosen(_) if told => true,
-            Deadline::Chosen(at) => hostcalls::monotonic().saturating_add(LATER) >= at,
+            Deadline::Chosen(at) => hostcalls::monotonic().0.saturating_add(LATER) >= at,
             Deadline::Unknown => {
                 health.doubted();
                 true
@@ -234,7 +234,7 @@ impl Deadline {
             }
         }
         millis.map_or(Deadline::Unset, |millis| {
-            Deadline::Chosen(hostcalls::monotonic().saturating_add(millis))
+            Deadline::Chosen(hostcalls::monotonic().0.saturating_add(millis))
         })
     }
 }
