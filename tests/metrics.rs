@@ -1,16 +1,16 @@
 //! What it did and why: metrics with their labels, the field of the access log, the debug header.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+#[path = "metrics/page.rs"]
+mod page;
 
-use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+
+use anyhow::Result;
 use envoy_test::World;
 use envoy_test::client::Answer;
 use envoy_test::world::{
     HOME, HOST, PEER, PLUGIN, PeerRoute, Update, decisions, metric, plugin_config, service_metric,
 };
-use policy::names::INTERNAL;
-use regex::Regex;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -127,6 +127,7 @@ async fn decisions_by_destination_and_reason() -> Result<()> {
         expect(first, 1);
         expect(then, 2);
         assert_eq!(decisions(&world.envoy, HOST).await?, expected);
+        page::declared(&world).await?;
     }
     Ok(())
 }
@@ -249,84 +250,6 @@ async fn labels_come_out_for_prometheus() -> Result<()> {
         .filter(|line| line.contains("peer_spillover_") && line.contains("___"))
         .collect();
     assert!(left.is_empty(), "labels that stayed in names: {left:?}");
-    Ok(())
-}
-
-/// The names of the metrics that the README documents.
-fn documented() -> Result<BTreeSet<String>> {
-    let readme = fs::read_to_string(xtask::workspace_root().join("README.md"))?;
-    let (_, table) = readme.split_once("| name | kind |").context("no table")?;
-    let rows = table.lines().skip(2).take_while(|row| !row.is_empty());
-    let names = rows.flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`'));
-    let names = names.map(|name| name.trim_matches([' ', ',']));
-    Ok(names
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect())
-}
-
-/// What Prometheus is told to drop, whole names.
-fn dropped() -> Result<Regex> {
-    let path = "wasmplugin/telemetry/prometheus.yaml";
-    let rules: Value =
-        serde_yaml_ng::from_str(&fs::read_to_string(xtask::workspace_root().join(path))?)?;
-    let rule = |rules: &Value, source: &str| -> Result<String> {
-        assert_eq!(rules[0]["action"], "drop");
-        assert_eq!(rules[0][source], json!(["__name__"]));
-        Ok(rules[0]["regex"].as_str().context("regex")?.to_owned())
-    };
-    let own = rule(&rules["metric_relabel_configs"], "source_labels")?;
-    assert_eq!(own, rule(&rules["metricRelabelings"], "sourceLabels")?);
-    Ok(Regex::new(&format!("^(?:{own})$"))?)
-}
-
-/// And nothing that is documented, with the labels in the names or not; and there is no third kind.
-#[tokio::test]
-async fn the_rule_for_prometheus_drops_what_is_internal() -> Result<()> {
-    let dropped = dropped()?;
-    let documented = documented()?;
-    assert!(documented.len() > 10, "{documented:?}");
-    let detecting = with(|c| {
-        c["services"][0]["trafficPolicy"]["outlierDetection"] = json!({});
-    });
-    let world = World::builder()
-        .filter(detecting)
-        .workers(2)
-        .start()
-        .await?;
-    two_more(&world).await?;
-    world.get(&[("x-peer-spillover-from", "mars")]).await?;
-    let bad = with(|c| c["version"] = json!(2));
-    assert_eq!(world.set_filter_config(bad).await?, Update::Accepted);
-    world.wait_ticks(1).await?;
-
-    let text = world.envoy.prometheus().await?;
-    let samples = text.lines().filter_map(|line| line.split_once('{'));
-    let samples = samples.filter_map(|(name, _)| name.strip_prefix("peer_spillover_"));
-    let seen: BTreeSet<&str> = samples.collect();
-    for name in &seen {
-        let internal = INTERNAL.contains(name);
-        assert!(internal != documented.contains(*name), "{name}");
-        let whole = format!("peer_spillover_{name}");
-        assert_eq!(dropped.is_match(&whole), internal, "{name}");
-    }
-    for name in INTERNAL {
-        assert!(seen.contains(name), "{name} is not among {seen:?}");
-    }
-    // One route leads to the peer, so there is none of this one.
-    let seen = seen.into_iter().chain(["misroutes"]);
-    let seen: BTreeSet<&str> = seen.filter(|name| !INTERNAL.contains(name)).collect();
-    assert!(documented.iter().eq(seen), "{documented:?}");
-
-    // As Envoy names them where nobody asks for labels.
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    for whole in world.envoy.stats_matching("peer_spillover_").await?.keys() {
-        let whole = whole.trim_start_matches("wasmcustom.");
-        let (_, name) = whole.rsplit_once(";.;").context("labels")?;
-        let sample: String = whole.chars().map(plain).collect();
-        let internal = INTERNAL.contains(&name);
-        assert_eq!(dropped.is_match(&sample), internal, "{sample}");
-    }
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! What must be so at the end of a case.
 
-use policy::ejection::Record;
+use policy::names::metrics::{self, Kind};
 use policy::names::{HOME, REJECTED};
+use policy::ejection::Record;
 use serde_json::Value;
 
 use crate::fault::Family;
@@ -109,8 +110,22 @@ fn unhealed(world: &World) -> Option<String> {
     None
 }
 
-/// When all root contexts are gone: nothing is said to run.
+/// When all root contexts are gone: every metric is one that is declared, and nothing is said to run.
 pub fn when_closed(world: &World) -> Option<String> {
+    // The index of the counts, by whose names their gauges are found, is in shared data.
+    if world.faults.spares(Family::Shared) && !world.outsider {
+        let fault = |metric: &Metric| {
+            let kind = if metric.kind == GAUGE {
+                Kind::Gauge
+            } else {
+                Kind::Counter
+            };
+            metrics::fault(kind, &metric.name)
+        };
+        if let Some(fault) = world.metrics.all.iter().find_map(fault) {
+            return Some(fault);
+        }
+    }
     if !world.fair {
         return None;
     }

@@ -5,29 +5,10 @@
 //! `peer_spillover_service=.=a.istio.svc.cluster.local;.;in_flight` becomes `peer_spillover_in_flight{service="a.…"}`,
 //! and stays one readable name where nobody asks.
 //!
-//! | metric | kind | labels | what it says |
-//! |---|---|---|---|
-//! | `in_flight` | gauge | plugin, role, service | requests sent to the home service and not finished |
-//! | `limit` | gauge | plugin, role, service | the limit last configured; 0 if there is none, or no such service any more |
-//! | `decisions` | counter | plugin, role, service, destination, reason | what was decided, and why |
-//! | `outcomes` | counter | plugin, role, service, destination, response_code_class | what became of the requests that were spilled |
-//! | `ejected` | gauge | plugin, role, service | 1 where home is ejected for errors, 2 in the ramp after it, else 0 |
-//! | `ejections` | counter | plugin, role, service | how often home was ejected |
-//! | `errors` | counter | plugin, role, service | home's errors that were read, failed probes too |
-//! | `misroutes` | counter | plugin, role, service, peer | spills that no route led to the peer, or that found it empty |
-//! | `misrouted` | gauge | plugin, role, service | which misroutes stand: the sum of 1 no cluster of the peer's host, 2 no route, 4 no healthy upstream, 8 leads elsewhere, 16 not answered by the peer |
-//! | `forged_headers` | counter | plugin, role | requests with headers of the filter's that nobody of the mesh vouches for |
-//! | `info` | gauge | plugin, role, version, mode, cluster | VMs that run this: one for each worker, and the main thread's |
-//! | `configured` | gauge | plugin, role | VMs that run a good configuration, whichever |
-//! | `workers` | gauge | plugin, role | those of them that are alive, less the main thread's |
-//! | `heartbeat` | gauge | plugin, role | Unix second at which one of them was last seen alive |
-//! | `good_answers` | gauge | plugin, role, service | home's answers that were read and were no errors; with `minErrorPercent` each stands for those that were not read |
-//! | `gauges_kept` | gauge | plugin, role | always 0: shows that Envoy keeps gauges of ours |
-//! | `beats` | gauge | worker | grows while that VM lives; `worker` is a number for the process and a slot in it |
-//! | `roster_changes` | gauge | worker (the process alone) | VMs that came, and slots that were taken over |
-//! | `requests_share`, `running_share`, `versions_share`, `refusals_share` | gauge | worker, and others | that VM's share of `in_flight`, `configured`, `info`, `config_refused` |
-//! | `config_rejected` | counter | plugin | configurations refused, counted by each VM that was given one |
-//! | `config_refused` | gauge | plugin | VMs whose last configuration was refused; 0 as soon as a good one is in force |
+//! What each metric means is declared in `metrics`, from which `docs/metrics.md` is made. Its prose is not in the module.
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod metrics;
 
 /// Set on a spilled request, and believed only from a peer that proves who it is.
 pub const MARKER: &str = "x-peer-spillover-from";
@@ -40,17 +21,6 @@ pub const LOG_FIELD: &str = "peer_spillover";
 /// What every metric's name begins with.
 pub const PREFIX: &str = "peer_spillover_";
 
-/// What only the filter itself needs. The rule for Prometheus in `wasmplugin/telemetry/` drops these.
-pub const INTERNAL: [&str; 8] = [
-    "beats",
-    GAUGES_KEPT,
-    "good_answers",
-    "refusals_share",
-    "requests_share",
-    "roster_changes",
-    "running_share",
-    "versions_share",
-];
 /// The gauge by which it is tested whether Envoy keeps gauges at all.
 pub const GAUGES_KEPT: &str = "gauges_kept";
 
@@ -108,7 +78,7 @@ impl Reason {
     ];
 
     /// The word that users see.
-    pub fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             Reason::Room => "room",
             Reason::Guest => "guest",

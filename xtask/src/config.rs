@@ -1,4 +1,4 @@
-//! What is made from the declaration of the configuration: the reference page and the JSON Schema.
+//! The pages that are made from declarations in the code: of the configuration, with its JSON Schema, and of the metrics.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::{tools, workspace_root};
 
-/// Writes both into `docs`. By an example of the configuration's package, so that the tasks do not wait for the rest to compile.
+/// Writes them into `docs`. By an example of the configuration's package, so that the tasks do not wait for it to compile.
 /// # Errors
 /// The configuration does not compile, or the files cannot be written.
 pub fn write() -> Result<()> {
@@ -18,7 +18,7 @@ pub fn write() -> Result<()> {
         .current_dir(workspace_root());
     ensure!(
         cargo.status()?.success(),
-        "docs/configuration.* cannot be written"
+        "docs/configuration.* and docs/metrics.md cannot be written"
     );
     Ok(())
 }

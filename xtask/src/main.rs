@@ -21,7 +21,7 @@ enum Task {
     Image(xtask::image::ImageTask),
     /// Run the tests of policy and configuration on bare WebAssembly, under Node.
     PolicyWasm,
-    /// Write docs/configuration.md and docs/configuration.schema.json, from the declaration of the configuration.
+    /// Write docs/configuration.md, its JSON Schema and docs/metrics.md, from what the code declares.
     Config,
     /// Check the format and the lints.
     Lint,

@@ -1,0 +1,292 @@
+//! What every metric means, declared once: `cargo xtask config` makes `docs/metrics.md` from it, and tests compare it with
+//! what Envoy shows. It is compiled for native targets only, so that its prose is not in the module.
+
+use super::{HOME, PREFIX, REJECTED, RETURNED, Reason, GAUGES_KEPT};
+
+mod page;
+
+pub use page::page;
+
+/// The kind of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+}
+
+impl Kind {
+    /// The word that Prometheus has for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        }
+    }
+}
+
+/// A metric.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its name, without [`PREFIX`] and labels.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// The names of its labels, in the order in which they stand in its full name.
+    pub labels: &'static [&'static str],
+    /// What it means.
+    pub about: &'static str,
+}
+
+/// A label.
+#[derive(Debug)]
+pub struct Label {
+    /// Its name.
+    pub name: &'static str,
+    /// The words that its value may be.
+    pub words: &'static [&'static str],
+    /// Its value may also be something else than these words.
+    pub open: bool,
+    /// What its value is.
+    pub about: &'static str,
+}
+
+/// A decision that can be made about a request.
+#[derive(Debug)]
+pub struct Decided {
+    /// [`HOME`], [`REJECTED`], or `None` for the peer.
+    pub to: Option<&'static str>,
+    /// Why.
+    pub reason: Reason,
+    /// When it is made.
+    pub about: &'static str,
+}
+
+const PLUGIN: &[&str] = &["plugin"];
+const ROLE: &[&str] = &["plugin", "role"];
+const SERVICE: &[&str] = &["plugin", "role", "service"];
+const PEER: &[&str] = &["plugin", "role", "service", "peer"];
+const DECISION: &[&str] = &["plugin", "role", "service", "destination", "reason"];
+const OUTCOME: &[&str] = &[
+    "plugin",
+    "role",
+    "service",
+    "destination",
+    "response_code_class",
+];
+const INFO: &[&str] = &["plugin", "role", "version", "mode", "cluster"];
+
+macro_rules! metrics {
+    ($(#[$all:meta])+ $table:ident: $($(#[doc = $about:literal])+ $kind:ident($name:expr, $labels:expr);)+) => {
+        $(#[$all])+
+        pub const $table: &[Metric] = &[$(Metric {
+            name: $name,
+            kind: Kind::$kind,
+            labels: $labels,
+            about: concat!($($about),+),
+        }),+];
+    };
+}
+
+metrics! {
+    /// The metrics for users.
+    METRICS:
+    /// The number of requests that this proxy has sent to home and that are not finished, over all its workers. With
+    /// `mode: observe`, requests that would have been spilled are not counted.
+    Gauge("in_flight", SERVICE);
+    /// The limit that was configured last. 0 means that the service has no limit, or that it is no longer in the configuration.
+    Gauge("limit", SERVICE);
+    /// Requests, by what was decided about them and why: see [Decisions](#decisions).
+    Counter("decisions", DECISION);
+    /// Spilled requests that have ended, by who answered them and with what: see [Outcomes](#outcomes).
+    Counter("outcomes", OUTCOME);
+    /// 1 while home is ejected for its errors, 2 during the ramp that follows, otherwise 0.
+    Gauge("ejected", SERVICE);
+    /// How often home was ejected.
+    Counter("ejections", SERVICE);
+    /// Errors of home that the filter has read, failed probes included. With `overflow: eject`, requests that found no room
+    /// at home are counted as well.
+    Counter("errors", SERVICE);
+    /// Misroutes: requests that were to be spilled, but no route led them to the peer, or the peer's cluster had no healthy
+    /// host. Requests that the filter kept at home for that reason are included.
+    Counter("misroutes", PEER);
+    /// The causes of misroutes that persist at this moment, added up: see [Misroutes](#misroutes). 0 if there is none.
+    Gauge("misrouted", SERVICE);
+    /// Requests that arrived with the header `x-peer-spillover-from` or `x-peer-spillover-to` and without a client certificate
+    /// of a trusted domain.
+    Counter("forged_headers", ROLE);
+    /// The number of VMs that run this version of the module in this mode. Above 0, they are in use.
+    Gauge("info", INFO);
+    /// The number of VMs that run a valid configuration, whichever it is.
+    Gauge("configured", ROLE);
+    /// The Unix time, in seconds, at which one of the VMs in `configured` was last alive.
+    Gauge("heartbeat", ROLE);
+    /// The number of VMs in `configured` that are alive, without those of the main thread. This is the number of the proxy's
+    /// workers; it is lower if the VM of a worker has died.
+    Gauge("workers", ROLE);
+    /// Refused configurations. Every VM that is given a refused configuration counts it, so one mistake adds more than 1.
+    Counter("config_rejected", PLUGIN);
+    /// The number of VMs whose last configuration was refused. It is 0 again as soon as a valid configuration is in force. If
+    /// Envoy refuses an upgrade because the new module does not accept its configuration, only `config_rejected` shows it.
+    Gauge("config_refused", PLUGIN);
+}
+
+metrics! {
+    /// The metrics that only the filter itself needs. The rule for Prometheus in `wasmplugin/telemetry/` drops them.
+    INTERNAL:
+    /// Answers of home that the filter has read and that were not errors. With `minErrorPercent`, each of them also stands for
+    /// those that were not read.
+    Gauge("good_answers", SERVICE);
+    /// Always 0. The filter adds a number to it and takes it off again, to see whether Envoy keeps the filter's gauges.
+    Gauge(GAUGES_KEPT, ROLE);
+    /// How often the list of the VMs of this process has changed: a VM was added, or a VM took over the slot of another.
+    Gauge("roster_changes", &["worker"]);
+    /// It grows for as long as the VM in this slot is alive.
+    Gauge("beats", &["worker"]);
+    /// This VM's share of `in_flight`.
+    Gauge("requests_share", &["worker", "plugin", "role", "service"]);
+    /// This VM's share of `configured`.
+    Gauge("running_share", &["worker", "plugin", "role"]);
+    /// This VM's share of `info`.
+    Gauge("versions_share", &["worker", "plugin", "role", "version", "mode", "cluster"]);
+    /// This VM's share of `config_refused`.
+    Gauge("refusals_share", &["worker", "plugin"]);
+}
+
+macro_rules! labels {
+    ($($(#[doc = $about:literal])+ $name:ident: [$($word:expr),*] $($open:ident)?;)+) => {
+        /// The labels.
+        pub const LABELS: &[Label] = &[$(Label {
+            name: stringify!($name),
+            words: &[$($word),*],
+            open: { let open: &[&str] = &[$(stringify!($open)),*]; !open.is_empty() },
+            about: concat!($($about),+),
+        }),+];
+    };
+}
+
+labels! {
+    /// The name of the plugin in Envoy. For a WasmPlugin it is the namespace, a dot and the name. Characters other than letters,
+    /// digits and `-._*` are replaced by `_`.
+    plugin: [] open;
+    /// The `role` of the configuration.
+    role: ["client", "server", "edge"];
+    /// The `host` of the service, as configured, in lower case.
+    service: [] open;
+    /// Where the request was sent, or who answered it. A name is that of the peer.
+    destination: [HOME, REJECTED, RETURNED] open;
+    /// Why it was sent there: see [Decisions](#decisions).
+    reason: [
+        Reason::Room.word(), Reason::Guest.word(), Reason::Returned.word(), Reason::WhenFull.word(), Reason::Misroute.word(),
+        Reason::Uncounted.word(), Reason::Probe.word(), Reason::Limit.word(), Reason::Contention.word(),
+        Reason::Evacuate.word(), Reason::Ejected.word(), Reason::Ramp.word()
+    ];
+    /// The class of the answer's status: see [Outcomes](#outcomes).
+    response_code_class: ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
+    /// The `name` of the peer.
+    peer: [] open;
+    /// The version of the module, such as `0.1.0`.
+    version: [] open;
+    /// The `mode` of the plugin. The mode of a service is not shown here.
+    mode: ["enforce", "observe", "off"];
+    /// The `cluster` of the configuration.
+    cluster: [] open;
+    /// A number of the Envoy process, a hyphen, and the number of the VM's slot. For `roster_changes` it is only the former.
+    worker: [] open;
+}
+
+macro_rules! decisions {
+    ($($(#[doc = $about:literal])+ $to:expr, $reason:ident;)+) => {
+        /// All decisions that can be made.
+        pub const DECISIONS: &[Decided] = &[$(Decided {
+            to: $to,
+            reason: Reason::$reason,
+            about: concat!($($about),+),
+        }),+];
+    };
+}
+
+decisions! {
+    /// The request was within the limit, or the service has no limit.
+    Some(HOME), Room;
+    /// A peer spilled the request to this cluster. Guests are served beyond the limit and are never spilled again.
+    Some(HOME), Guest;
+    /// This cluster had spilled the request, and it came back.
+    Some(HOME), Returned;
+    /// The request was to be spilled, but the peer is drained. With `whenFull: home` it goes home.
+    Some(HOME), WhenFull;
+    /// The request was to be spilled, but nothing leads to the peer, or the peer's cluster has no healthy host.
+    Some(HOME), Misroute;
+    /// The filter could not count: Envoy refused it, or does not keep the gauges of this service (`proxyStatsMatcher`).
+    Some(HOME), Uncounted;
+    /// Home is ejected, and this one request tests whether it works again. It is sent even if the limit is reached.
+    Some(HOME), Probe;
+    /// The limit was reached. With `overflow: eject`, the request that ejects home has this reason too.
+    None, Limit;
+    /// Several workers tried to take the last room at the same moment, sixteen times. There may have been room.
+    None, Contention;
+    /// The service has `mode: evacuate`.
+    None, Evacuate;
+    /// Home is ejected for its errors.
+    None, Ejected;
+    /// Home takes its load back step by step after an ejection, and this request is not yet part of it.
+    None, Ramp;
+    /// The request was to be spilled, but the peer is drained. With `whenFull: reject` the filter answers it with 503.
+    Some(REJECTED), WhenFull;
+}
+
+/// What is wrong with a metric as Envoy has it, by this table: its name, its kind, its labels or one of their values.
+pub fn fault(kind: Kind, full_name: &str) -> Option<String> {
+    let wrong = |what: &str| Some(format!("{full_name}: {what}"));
+    let Some(rest) = full_name.strip_prefix(PREFIX) else {
+        return wrong("does not begin as all do");
+    };
+    let mut parts: Vec<&str> = rest.split(";.;").collect();
+    let name = parts.pop().unwrap_or_default();
+    let all = || METRICS.iter().chain(INTERNAL);
+    let Some(metric) = all().find(|metric| metric.name == name) else {
+        return wrong("is not declared");
+    };
+    if metric.kind != kind {
+        return wrong("is of another kind");
+    }
+    let pairs: Option<Vec<(&str, &str)>> = parts.iter().map(|p| p.split_once("=.=")).collect();
+    let Some(pairs) = pairs.filter(|pairs| pairs.iter().map(|(label, _)| label).eq(metric.labels))
+    else {
+        return wrong("has other labels");
+    };
+    let known = |(label, value): &(&str, &str)| {
+        LABELS
+            .iter()
+            .any(|l| l.name == *label && (l.open || l.words.contains(value)))
+    };
+    if !pairs.iter().all(known) {
+        return wrong("has another value of a label");
+    }
+    let of = |label: &str| {
+        pairs
+            .iter()
+            .find(|(name, _)| *name == label)
+            .map(|(_, value)| *value)
+    };
+    if let Some(reason) = of("reason") {
+        let to = of("destination").filter(|to| [HOME, REJECTED, RETURNED].contains(to));
+        if !DECISIONS
+            .iter()
+            .any(|d| d.to == to && d.reason.word() == reason)
+        {
+            return wrong("is no decision");
+        }
+    }
+    if of("response_code_class").is_some()
+        && [Some(HOME), Some(REJECTED)].contains(&of("destination"))
+    {
+        return wrong("is no outcome");
+    }
+    None
+}
+
+#[cfg(test)]
+#[path = "metrics_test.rs"]
+mod tests;

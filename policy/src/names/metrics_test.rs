@@ -1,0 +1,100 @@
+//! The page is what the table gives, and the table has every word that the code can put into a label.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::config::Mode;
+use crate::config::Role;
+use crate::config::declaration::Word;
+use crate::names::{metric, share};
+use crate::policy::outcome::Class;
+
+#[test]
+fn the_committed_page_is_what_the_table_gives() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+    let committed = fs::read_to_string(path).expect("`cargo xtask config` writes it");
+    assert!(committed == page(), "run `cargo xtask config`");
+}
+
+fn words(label: &str) -> BTreeSet<&'static str> {
+    let label = LABELS.iter().find(|l| l.name == label);
+    label.expect("a label").words.iter().copied().collect()
+}
+
+#[test]
+fn a_label_has_every_word_that_the_code_gives_it() {
+    let classes: BTreeSet<&str> = Class::ALL.iter().map(|class| class.word()).collect();
+    assert_eq!(words("response_code_class"), classes);
+    let reasons: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.word()).collect();
+    assert_eq!(words("reason"), reasons);
+    assert_eq!(words("role"), Role::WORDS.iter().copied().collect());
+    assert_eq!(words("mode"), Mode::WORDS.iter().copied().collect());
+    for reason in Reason::ALL {
+        let known = DECISIONS.iter().any(|decided| decided.reason == reason);
+        assert!(known, "{reason:?} is in no decision");
+    }
+}
+
+#[test]
+fn each_metric_is_declared_once_with_labels_that_are_declared() {
+    let mut names = BTreeSet::new();
+    let mut used = BTreeSet::new();
+    for metric in METRICS.iter().chain(INTERNAL) {
+        assert!(names.insert(metric.name), "{} is there twice", metric.name);
+        assert!(!metric.about.trim().is_empty(), "{}", metric.name);
+        used.extend(metric.labels);
+    }
+    let labels: BTreeSet<&str> = LABELS.iter().map(|label| label.name).collect();
+    assert_eq!(used, labels);
+}
+
+/// What [`share`] calls the share of a count is an internal metric with a label more.
+#[test]
+fn every_share_is_declared_with_the_labels_of_its_count() {
+    let mut shares = 0;
+    for whole in METRICS {
+        let labels: Vec<(&str, &str)> = whole.labels.iter().map(|label| (*label, "x")).collect();
+        let Some(share) = share(&metric(&labels, whole.name)) else {
+            continue;
+        };
+        let (_, name) = share.rsplit_once(";.;").expect("labels");
+        let part = INTERNAL.iter().find(|metric| metric.name == name);
+        let labels = part.expect("the share is declared").labels;
+        assert_eq!(labels.split_first(), Some((&"worker", whole.labels)));
+        shares += 1;
+    }
+    assert_eq!(shares, 4);
+}
+
+#[test]
+fn a_metric_that_the_table_does_not_have_is_a_fault() {
+    let service = [("plugin", "p"), ("role", "client"), ("service", "a")];
+    let decision = |to, reason| {
+        let labels = [&service[..], &[("destination", to), ("reason", reason)]].concat();
+        metric(&labels, "decisions")
+    };
+    for good in [
+        decision("home", "room"),
+        decision("gke", "limit"),
+        decision("rejected", "when-full"),
+    ] {
+        assert_eq!(fault(Kind::Counter, &good), None);
+    }
+    for (bad, says) in [
+        (metric(&service, "in_flght"), "is not declared"),
+        (metric(&service, "in_flight"), "is of another kind"),
+        (metric(&service[..2], "errors"), "has other labels"),
+        (
+            metric(&[service[0], ("role", "sever"), service[2]], "errors"),
+            "has another value of a label",
+        ),
+        (decision("home", "limit"), "is no decision"),
+        (decision("returned", "returned"), "is no decision"),
+        ("errors".to_owned(), "does not begin as all do"),
+    ] {
+        let fault = fault(Kind::Counter, &bad).unwrap_or_default();
+        assert!(fault.ends_with(says), "{bad}: {fault}");
+    }
+}
