@@ -44,7 +44,7 @@ struct Lost {
 }
 
 impl Lost {
-    /// The most that two workers may have lost where the peer's cluster exists without a route, as README.md says.
+    /// The most that two workers may have lost where the peer's cluster exists without a route, as docs/limits.md says.
     fn allowed(&self) -> usize {
         let again = [1, 3, 7, 15, 25].map(Duration::from_secs);
         2 * (3 + again.iter().filter(|at| self.time >= **at).count())

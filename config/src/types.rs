@@ -135,3 +135,24 @@ pub struct Peer {
     /// The host whose route leads to it, in lower case.
     pub host: String,
 }
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use policy::names::metrics::LABELS;
+
+    use super::{Mode, Role};
+    use crate::declaration::Word;
+
+    /// The page of metrics says what a label may be.
+    #[test]
+    fn a_label_has_every_word_that_a_configuration_gives_it() {
+        let words = |name: &str| {
+            LABELS
+                .iter()
+                .find(|label| label.name == name)
+                .map(|label| label.words)
+        };
+        assert_eq!(words("role"), Some(Role::WORDS));
+        assert_eq!(words("mode"), Some(Mode::WORDS));
+    }
+}

@@ -1,8 +1,8 @@
 //! What must be so at the end of a case.
 
+use policy::ejection::Record;
 use policy::names::metrics::{self, Kind};
 use policy::names::{HOME, REJECTED};
-use policy::ejection::Record;
 use serde_json::Value;
 
 use crate::fault::Family;

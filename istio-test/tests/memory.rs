@@ -1,4 +1,4 @@
-//! What the plugin costs a sidecar in memory: wasmplugin/README.md, "Memory".
+//! What the plugin costs a sidecar in memory: docs/cost.md, "Memory".
 
 use std::fs;
 
@@ -108,7 +108,7 @@ async fn what_a_sidecar_takes() -> Result<()> {
     Ok(())
 }
 
-/// Prints a line of the README's table, and returns what is resident.
+/// Prints a line of that page's table, and returns what is resident.
 fn show(name: &str, workers: u32, used: &Used) -> f64 {
     let Used {
         file,

@@ -1,7 +1,7 @@
 //! What every metric means, declared once: `cargo xtask config` makes `docs/metrics.md` from it, and tests compare it with
 //! what Envoy shows. It is compiled for native targets only, so that its prose is not in the module.
 
-use super::{HOME, PREFIX, REJECTED, RETURNED, Reason, GAUGES_KEPT};
+use super::{GAUGES_KEPT, HOME, PREFIX, REJECTED, RETURNED, Reason};
 
 mod page;
 

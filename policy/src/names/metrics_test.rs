@@ -5,11 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::config::Mode;
-use crate::config::Role;
-use crate::config::declaration::Word;
 use crate::names::{metric, share};
-use crate::policy::outcome::Class;
+use crate::outcome::Class;
 
 #[test]
 fn the_committed_page_is_what_the_table_gives() {
@@ -29,8 +26,6 @@ fn a_label_has_every_word_that_the_code_gives_it() {
     assert_eq!(words("response_code_class"), classes);
     let reasons: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.word()).collect();
     assert_eq!(words("reason"), reasons);
-    assert_eq!(words("role"), Role::WORDS.iter().copied().collect());
-    assert_eq!(words("mode"), Mode::WORDS.iter().copied().collect());
     for reason in Reason::ALL {
         let known = DECISIONS.iter().any(|decided| decided.reason == reason);
         assert!(known, "{reason:?} is in no decision");
