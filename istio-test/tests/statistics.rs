@@ -108,7 +108,8 @@ async fn with_extra_stat_tags_the_labels_are_labels() -> Result<()> {
 }
 
 /// Where spilled requests come home, the reason is in the proxy: the peer's endpoint in `/clusters` whatever Istio hides, and
-/// the statistics of its cluster with the `proxyStatsMatcher` that the README gives. It hides nothing that the filter needs.
+/// the statistics of its cluster with the `proxyStatsMatcher` that docs/troubleshooting.md gives. It hides nothing that the
+/// filter needs.
 #[tokio::test(flavor = "multi_thread")]
 async fn why_spilled_requests_come_home() -> Result<()> {
     let (mesh, folder) = federated().await?;
@@ -126,11 +127,11 @@ async fn why_spilled_requests_come_home() -> Result<()> {
     );
     assert_eq!(proxy.sum(&hidden).await?, 0);
 
-    let readme = fs::read_to_string(xtask::workspace_root().join("wasmplugin/README.md"))?;
+    let page = fs::read_to_string(xtask::workspace_root().join("docs/troubleshooting.md"))?;
     let begin = "proxyStatsMatcher:\n";
-    let lines = readme
+    let lines = page
         .split_once(begin)
-        .context("the README has no proxyStatsMatcher")?
+        .context("the page has no proxyStatsMatcher")?
         .1;
     let lines = lines.split("```").next().unwrap_or_default();
     let matcher: Value = serde_yaml_ng::from_str(&format!("proxyStatsMatcher:\n{lines}"))?;

@@ -105,7 +105,7 @@ filter would make each of these requests dearer.
 | 16 | The peer answers none of the requests that are sent to it. |
 
 A cause is removed when a route leads to the peer again, or when the peer answers.
-[wasmplugin/README.md](../wasmplugin/README.md#symptoms-and-causes) says what to do about each.
+[troubleshooting.md](troubleshooting.md) says what to do about each.
 
 ## Access log and debug header
 
