@@ -10,9 +10,9 @@ mod lines;
 use core::cell::Cell;
 
 use crate::hostcalls::{self, Kind, Metric};
+use crate::metrics::Labels;
 use crate::metrics::counts;
 use crate::recovery;
-use crate::service::Labels;
 use policy::ejection::{Detection, Ended, Phase, Record, Verdict};
 use policy::error_rate::{ErrorRate, Note};
 use policy::names::metric;
@@ -56,7 +56,7 @@ pub struct Health {
 
 impl Health {
     /// Detection for a service of these labels.
-    /// # Health
+    /// # Errors
     /// The name of a metric that Envoy does not keep.
     pub fn new(detection: Detection, labels: &Labels, peer: &str) -> Result<Health, String> {
         let gauge = |name: &str| {

@@ -1,4 +1,8 @@
-//! Whether Envoy keeps the filter's gauges: a stats matcher may drop some, and then nothing can be counted.
+//! The metrics of a service, and whether Envoy keeps the filter's gauges: a stats matcher may drop some, and then nothing can be
+//! counted.
+
+use core::cell::Cell;
+use std::rc::Rc;
 
 use crate::hostcalls::{self, Kind, Metric};
 use config::{Fault, Role};
@@ -9,7 +13,7 @@ use policy::names::{self, metric};
 const PROBE: i64 = 1 << 32;
 
 /// Whether Envoy keeps gauges of this plugin; a service's own are looked at when it is first used.
-/// # Health
+/// # Errors
 /// It does not.
 pub fn keeps_gauges(plugin: &str, role: Role) -> Result<(), Fault> {
     let labels = [("plugin", plugin), ("role", role.word())];
@@ -39,4 +43,37 @@ pub fn counts(gauge: Metric) -> bool {
     let kept = hostcalls::read(gauge).is_some_and(|value| value != 0);
     hostcalls::add(gauge, PROBE.saturating_neg());
     kept
+}
+
+/// Adds 1 to a counter that is defined when it is first needed.
+pub fn count(cell: &Cell<Option<Metric>>, name: impl FnOnce() -> String) {
+    if cell.get().is_none() {
+        cell.set(hostcalls::metric(Kind::Counter, &name()));
+    }
+    if let Some(counter) = cell.get() {
+        hostcalls::add(counter, 1);
+    }
+}
+
+/// The labels that all metrics of a service have.
+pub struct Labels {
+    pub plugin: Rc<str>,
+    pub role: Role,
+    pub host: String,
+}
+
+impl Labels {
+    /// In the form that [`metric`] takes.
+    pub fn pairs(&self) -> [(&'static str, &str); 3] {
+        [
+            ("plugin", &self.plugin),
+            ("role", self.role.word()),
+            ("service", &self.host),
+        ]
+    }
+
+    /// Defines a gauge of the service.
+    pub fn gauge(&self, name: &str) -> Option<Metric> {
+        hostcalls::metric(Kind::Gauge, &metric(&self.pairs(), name))
+    }
 }

@@ -6,8 +6,9 @@
 use core::hint::black_box;
 
 use super::notice::{self, Outcome, Text};
-use super::service::{Labels, Service, count};
+use super::service::Service;
 use crate::hostcalls;
+use crate::metrics::{Labels, count};
 use config::{Peer, Routing};
 use policy::names::metric;
 use policy::notice::{Notice, hash};

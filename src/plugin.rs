@@ -3,10 +3,10 @@
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::service::{self, Labels, Service};
+use super::service::Service;
 use super::strangers::Strangers;
 use crate::hostcalls::{self, Metric};
-use crate::metrics;
+use crate::metrics::{self, Labels};
 use crate::succession;
 use config::{Config, Fault, Mode, Role, Routing};
 use policy::names::metric;
@@ -205,7 +205,7 @@ impl Plugin {
     /// Counts a request with headers of the filter's that nobody vouches for.
     #[inline(never)]
     pub fn forged(&self) {
-        service::count(&self.forged, || {
+        metrics::count(&self.forged, || {
             let labels = [("plugin", &*self.name), ("role", self.role.word())];
             metric(&labels, "forged_headers")
         });

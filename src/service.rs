@@ -10,7 +10,7 @@ use super::notice;
 use super::strangers;
 use crate::health::Health;
 use crate::hostcalls::{self, Kind, Metric};
-use crate::metrics::{counts, dropped};
+use crate::metrics::{Labels, count, counts, dropped};
 use crate::recovery;
 use crate::recovery::account::Account;
 use config::{self, Mode, Peer, Role, Routing};
@@ -144,7 +144,7 @@ impl Service {
     }
 
     /// Defines what is counted.
-    /// # Health
+    /// # Errors
     /// The name of a gauge that Envoy does not keep.
     fn counts(&self) -> Result<Counts, String> {
         let name = metric(&self.labels.pairs(), "in_flight");
@@ -362,37 +362,4 @@ fn count_to_admit(account: &Account) -> Option<i64> {
     }
     recovery::check_place();
     in_flight_of(account)
-}
-
-/// Adds 1 to a counter that is defined when it is first needed.
-pub fn count(cell: &Cell<Option<Metric>>, name: impl FnOnce() -> String) {
-    if cell.get().is_none() {
-        cell.set(hostcalls::metric(Kind::Counter, &name()));
-    }
-    if let Some(counter) = cell.get() {
-        hostcalls::add(counter, 1);
-    }
-}
-
-/// The labels that all metrics of a service have.
-pub struct Labels {
-    pub plugin: Rc<str>,
-    pub role: Role,
-    pub host: String,
-}
-
-impl Labels {
-    /// In the form that [`metric`] takes.
-    pub fn pairs(&self) -> [(&'static str, &str); 3] {
-        [
-            ("plugin", &self.plugin),
-            ("role", self.role.word()),
-            ("service", &self.host),
-        ]
-    }
-
-    /// Defines a gauge of the service.
-    pub fn gauge(&self, name: &str) -> Option<Metric> {
-        hostcalls::metric(Kind::Gauge, &metric(&self.pairs(), name))
-    }
 }

@@ -1,5 +1,7 @@
 //! What a configuration does without requests, five times a second.
 
+mod strangers;
+
 use std::time::Duration;
 
 use super::plugin::Plugin;

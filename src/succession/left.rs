@@ -17,9 +17,10 @@ use core::cell::RefCell;
 
 use crate::health;
 use crate::hostcalls::{self, Metric};
+use crate::metrics::Labels;
 use crate::plugin::Plugin;
 use crate::recovery::slot;
-use crate::service::{Labels, Service};
+use crate::service::Service;
 use crate::{misroute, succession};
 use config::{Mode, Role};
 use policy::names;
