@@ -9,6 +9,7 @@ use crate::hostcalls::{self, Metric};
 use crate::metrics::{self, Labels};
 use crate::succession;
 use config::{Config, Fault, Mode, Role, Routing};
+use policy::destination::{Destination, DestinationId};
 use policy::names::metric;
 use policy::time::Instant;
 use policy::{Ledger, Ticket, sorted};
@@ -28,6 +29,8 @@ pub struct Plugin {
     /// The counter of requests with headers that nobody vouches for.
     forged: Cell<Option<Metric>>,
     pub(super) services: Vec<Service>,
+    /// Home and the peers of each service: what the ledger holds requests of.
+    destinations: Vec<Destination>,
     /// Indices of services in the order of their hosts, for a search; empty where `*` serves all.
     by_host: Vec<usize>,
     pub(super) ledger: RefCell<Ledger>,
@@ -54,9 +57,18 @@ impl Plugin {
     ) -> Result<Plugin, Fault> {
         let (name, role) = (Rc::from(name), config.role);
         metrics::keeps_gauges(&name, role)?;
+        let mut destinations = Vec::new();
         let services = config.services.into_iter().enumerate();
         let services: Vec<Service> = services
-            .map(|(index, service)| Service::new(service, index, &name, role, default_routing))
+            .map(|(index, service)| {
+                let place = (index, destinations.len());
+                let peer = service.peer.is_some().then_some(DestinationId::peer(0));
+                for id in [Some(DestinationId::HOME), peer].into_iter().flatten() {
+                    let service = index;
+                    destinations.push(Destination { service, id });
+                }
+                Service::new(service, place, &name, role, default_routing)
+            })
             .collect();
         let host = |index: usize| services.get(index).map_or("", Service::host);
         let mut by_host: Vec<usize> = Vec::with_capacity(services.len());
@@ -85,6 +97,7 @@ impl Plugin {
             used: RefCell::default(),
             turn: Cell::default(),
             services,
+            destinations,
             by_host,
             ledger: RefCell::default(),
             since,
@@ -211,32 +224,40 @@ impl Plugin {
         });
     }
 
-    /// Books a slot that the service's count already includes.
-    pub fn hold(&self, service: &Service, stream: u32) -> Option<Ticket> {
+    /// A destination of the configuration, by its index among all of them, and its service.
+    pub(super) fn destination(&self, index: usize) -> Option<(&Service, DestinationId)> {
+        let destination = self.destinations.get(index)?;
+        Some((self.services.get(destination.service)?, destination.id))
+    }
+
+    /// Books a request that the count of this destination already includes.
+    pub fn hold(&self, service: &Service, to: DestinationId, stream: u32) -> Option<Ticket> {
+        let destination = service.first.saturating_add(to.index());
         self.ledger
             .try_borrow_mut()
             .ok()
-            .map(|mut ledger| ledger.hold(service.index, stream))
+            .map(|mut ledger| ledger.hold(destination, stream))
     }
 
-    /// Notes that the answer to a request has begun: from now on a sweep looks at it, if there is a limit.
-    pub fn answered(&self, service: &Service, ticket: Option<&Ticket>) {
-        if let Some(ticket) = ticket.filter(|_| service.rule.limit.is_some())
+    /// Notes that the answer to a request has begun: from now on a sweep looks at it, if anything depends on the count.
+    pub fn answered(&self, service: &Service, to: DestinationId, ticket: Option<&Ticket>) {
+        let matters = to != DestinationId::HOME || service.rule.limit.is_some();
+        if let Some(ticket) = ticket.filter(|_| matters)
             && let Ok(mut ledger) = self.ledger.try_borrow_mut()
         {
             ledger.answered(ticket);
         }
     }
 
-    /// Gives a slot back, if no sweep did. The last thing that a callback does.
+    /// Takes a request off its count, if no sweep did. The last thing that a callback does.
     pub fn release(&self, ticket: Ticket) {
-        let service = self
+        let destination = self
             .ledger
             .try_borrow_mut()
             .ok()
             .and_then(|mut ledger| ledger.release(ticket));
-        if let Some(service) = service.and_then(|index| self.services.get(index)) {
-            service.count_out_last();
+        if let Some((service, to)) = destination.and_then(|index| self.destination(index)) {
+            service.count_out_last(to);
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::health::owner;
 use crate::hostcalls::{self, Map};
 use crate::recovery::callback;
 use config::{Mode, Role, Routing};
+use policy::destination::DestinationId;
 use policy::ejection::Verdict;
 use policy::names::{self, Reason};
 use policy::outcome::Answerer;
@@ -101,7 +102,7 @@ impl Request {
         }
         match decision {
             Decision::Home(Reason::Room) if service.rule.limit.is_some() => {
-                self.ticket = plugin.hold(service, self.id);
+                self.ticket = plugin.hold(service, DestinationId::HOME, self.id);
                 decision
             }
             Decision::Home(_) => self.home_uninvited(plugin, service, decision),
@@ -116,10 +117,10 @@ impl Request {
         service: &Service,
         decision: Decision,
     ) -> Decision {
-        if !service.count_in() {
+        if !service.count_in(DestinationId::HOME) {
             return Decision::Home(Reason::Uncounted);
         }
-        self.ticket = plugin.hold(service, self.id);
+        self.ticket = plugin.hold(service, DestinationId::HOME, self.id);
         decision
     }
 
@@ -186,6 +187,10 @@ impl Request {
             let way = service.way(home, plugin.now(), why, self.whole);
             if way.is_some() && rewrite(plugin, service) {
                 self.outcome = Some(Outcome::UNANSWERED);
+                let peer = DestinationId::peer(0);
+                if service.count_in(peer) {
+                    self.ticket = plugin.hold(service, peer, self.id);
+                }
                 // The header had named the peer's cluster, so its answer tells nothing of the way there.
                 self.left = way.filter(|_| !had_to);
             } else {
@@ -261,7 +266,7 @@ impl Request {
         let Some(service) = plugin.service(index) else {
             return;
         };
-        plugin.answered(service, self.ticket.as_ref());
+        plugin.answered(service, self.sent_to(), self.ticket.as_ref());
         if let (Some(health), Decision::Home(_)) = (service.health(), decision) {
             self.judge(health, end_of_stream);
         }
@@ -289,6 +294,14 @@ impl Request {
             .and_then(|(index, _)| self.plugin.as_ref()?.service(index))
     }
 
+    /// Where it was sent.
+    fn sent_to(&self) -> DestinationId {
+        match self.outcome {
+            Some(_) => DestinationId::peer(0),
+            None => DestinationId::HOME,
+        }
+    }
+
     /// What is said of its decision, and of its answer if that came home: in the access log and the debug header.
     fn line(&self, service: &Service, decision: Decision) -> String {
         let (destination, reason) = service.said(decision);
@@ -303,9 +316,9 @@ impl Request {
     /// Whether it holds a slot, and there is more to be lost with it: other requests of its service in this VM, or errors.
     fn has_more_to_lose(&self) -> bool {
         self.ticket.is_some()
-            && self
-                .service()
-                .is_some_and(|service| service.health().is_some() || service.holds_many())
+            && self.service().is_some_and(|service| {
+                service.health().is_some() || service.holds_many(self.sent_to())
+            })
     }
 }
 

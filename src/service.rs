@@ -14,6 +14,7 @@ use crate::metrics::{Labels, count, counts, dropped};
 use crate::recovery;
 use crate::recovery::account::Account;
 use config::{self, Mode, Peer, Role, Routing};
+use policy::destination::DestinationId;
 use policy::names::{self, Reason, metric};
 use policy::outcome::{Answerer, Unreached};
 use policy::recovery::mark;
@@ -31,6 +32,8 @@ pub struct Service {
     /// Nothing where the role is server, whose rule sends nobody away.
     pub peer: Option<Peer>,
     pub index: usize,
+    /// Its home's index among all destinations of the configuration; its peers follow.
+    pub first: usize,
     /// `None` if ejection is disabled.
     pub detection: Option<Detection>,
     /// The plugin visits it in its ticks.
@@ -61,6 +64,8 @@ pub(super) struct Used {
 
 struct Counts {
     in_flight: Rc<Account>,
+    /// At the peer. Empty until the first request is spilled, and `None` if Envoy does not keep the gauge.
+    at_peer: OnceCell<Option<Rc<Account>>>,
     /// `None` if ejection is disabled.
     errors: Option<Health>,
     /// `None` if there is no peer.
@@ -71,7 +76,7 @@ impl Service {
     /// A service that no request has used yet.
     pub fn new(
         config: config::Service,
-        index: usize,
+        (index, first): (usize, usize),
         plugin: &Rc<str>,
         role: Role,
         default_routing: Routing,
@@ -89,6 +94,7 @@ impl Service {
             rule: config.rule,
             peer: config.peer,
             index,
+            first,
             detection,
             visited: Cell::default(),
             requested: Cell::default(),
@@ -163,6 +169,7 @@ impl Service {
             .and_then(|_| self.labels.gauge("misrouted"));
         Ok(Counts {
             in_flight,
+            at_peer: OnceCell::new(),
             errors: errors.transpose()?,
             misrouted,
         })
@@ -170,6 +177,7 @@ impl Service {
 
     /// Goes on with what this service counts with in the configuration before, where it was used.
     pub fn go_on(&self, before: &Service) {
+        let same_peer = self.peer_name() == before.peer_name();
         let Some(Some(before)) = before.used.get().map(|used| &used.counts) else {
             return;
         };
@@ -181,8 +189,10 @@ impl Service {
         };
         let in_flight = Rc::clone(&before.in_flight);
         let misrouted = before.misrouted;
+        let at_peer = before.at_peer.clone();
         let counts = Some(Counts {
             in_flight,
+            at_peer: if same_peer { at_peer } else { OnceCell::new() },
             errors,
             misrouted,
         });
@@ -219,6 +229,25 @@ impl Service {
 
     fn in_flight(&self) -> Option<&Account> {
         Some(&*self.used.get()?.counts.as_ref()?.in_flight)
+    }
+
+    /// The count of requests in flight at one of its destinations.
+    fn in_flight_at(&self, to: DestinationId) -> Option<&Account> {
+        if to == DestinationId::HOME {
+            return self.in_flight();
+        }
+        let at_peer = &self.used.get()?.counts.as_ref()?.at_peer;
+        at_peer.get_or_init(|| self.first_spill()).as_deref()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn first_spill(&self) -> Option<Rc<Account>> {
+        let mut labels = self.labels.pairs().to_vec();
+        labels.push(("peer", self.peer_name()));
+        let name = metric(&labels, "peer_in_flight");
+        let total = hostcalls::metric(Kind::Gauge, &name).filter(|gauge| counts(*gauge))?;
+        recovery::account(name, total)
     }
 
     /// The service's host, or `*`.
@@ -259,26 +288,27 @@ impl Service {
         }
     }
 
-    /// Counts a request that goes home without asking. False where Envoy would not count.
-    pub fn count_in(&self) -> bool {
-        self.in_flight().is_some_and(|account| account.add(1))
+    /// Counts a request that is sent without asking. False if Envoy would not count it.
+    pub fn count_in(&self, to: DestinationId) -> bool {
+        self.in_flight_at(to).is_some_and(|account| account.add(1))
     }
 
-    /// Whether this VM has more than one request in flight.
-    pub fn holds_many(&self) -> bool {
-        self.in_flight().is_some_and(|account| account.own() > 1)
+    /// Whether this VM has more than one request in flight at a destination.
+    pub fn holds_many(&self, to: DestinationId) -> bool {
+        self.in_flight_at(to)
+            .is_some_and(|account| account.own() > 1)
     }
 
     /// Takes requests off the count.
-    pub fn count_out(&self, n: u32) {
-        if let Some(account) = self.in_flight() {
+    pub fn count_out(&self, to: DestinationId, n: u32) {
+        if let Some(account) = self.in_flight_at(to) {
             account.release(n.into());
         }
     }
 
     /// Takes a request off the count, and ends the callback.
-    pub fn count_out_last(&self) {
-        if let Some(account) = self.in_flight() {
+    pub fn count_out_last(&self, to: DestinationId) {
+        if let Some(account) = self.in_flight_at(to) {
             account.release_last(1);
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::plugin::Plugin;
 use crate::hostcalls;
+use policy::destination::DestinationId;
 use policy::error_rate::TURN;
 use policy::ledger::Sweep;
 use policy::recovery::roster::STALE;
@@ -67,9 +68,12 @@ impl Plugin {
         let Ok(mut ledger) = self.ledger.try_borrow_mut() else {
             return;
         };
+        // A peer has no limit.
         let full = |index: usize| {
-            let service = self.services.get(index);
-            service.is_some_and(|service| {
+            let home = self
+                .destination(index)
+                .filter(|(_, to)| *to == DestinationId::HOME);
+            home.is_some_and(|(service, _)| {
                 let limit = service.rule.limit;
                 limit.is_some_and(|limit| service.count().is_some_and(|n| n >= limit.into()))
             })
@@ -81,8 +85,8 @@ impl Plugin {
                 && hostcalls::has_property(hostcalls::BACKEND_LATENCY)
         };
         let swept = |index: usize, n| {
-            if let Some(service) = self.services.get(index) {
-                service.count_out(n);
+            if let Some((service, to)) = self.destination(index) {
+                service.count_out(to, n);
             }
         };
         ledger.sweep(SWEEP, full, finished, swept);

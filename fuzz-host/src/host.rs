@@ -90,7 +90,7 @@ impl World {
             return Ok(());
         }
         let metric = &mut self.metrics.all[place];
-        let counts = metric.kind == GAUGE && metric.name.ends_with(";.;in_flight");
+        let counts = metric.kind == GAUGE && metric.name.ends_with("in_flight");
         if self.sabotage == Some(Sabotage::LoseOne) && counts && n == -1 {
             self.sabotage = None;
             return Ok(());

@@ -26,6 +26,7 @@ pub mod names;
 
 pub mod admission;
 pub mod decision;
+pub mod destination;
 pub mod ejection;
 pub mod error_rate;
 pub mod ledger;

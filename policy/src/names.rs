@@ -110,8 +110,9 @@ pub fn metric(labels: &[(&str, &str)], name: &str) -> String {
 }
 
 /// The counts that VMs have shares of, and what a share is called.
-const SHARES: [(&str, &str); 4] = [
+const SHARES: [(&str, &str); 5] = [
     ("in_flight", "requests_share"),
+    ("peer_in_flight", "peer_requests_share"),
     ("config_refused", "refusals_share"),
     ("configured", "running_share"),
     ("info", "versions_share"),
@@ -165,6 +166,9 @@ mod tests {
         let total = metric(&[("plugin", "p"), ("service", "in_flight")], "in_flight");
         let expected = "plugin=.=p;.;service=.=in_flight;.;requests_share";
         assert_eq!(share(&total).as_deref(), Some(expected));
+        let at_peer = metric(&[("plugin", "p"), ("peer", "gke")], "peer_in_flight");
+        let expected = "plugin=.=p;.;peer=.=gke;.;peer_requests_share";
+        assert_eq!(share(&at_peer).as_deref(), Some(expected));
         assert_eq!(share(&metric(&[("plugin", "p")], "limit")), None);
         assert_eq!(share("in_flight"), None);
     }

@@ -95,6 +95,8 @@ metrics! {
     /// The number of requests that this proxy has sent to home and that are not finished, over all its workers. With
     /// `mode: observe`, requests that would have been spilled are not counted.
     Gauge("in_flight", SERVICE);
+    /// The number of requests that this proxy has spilled to the peer and that are not finished, over all its workers.
+    Gauge("peer_in_flight", PEER);
     /// The limit that was configured last. 0 means that the service has no limit, or that it is no longer in the configuration.
     Gauge("limit", SERVICE);
     /// Requests, by what was decided about them and why: see [Decisions](#decisions).
@@ -146,6 +148,8 @@ metrics! {
     Gauge("beats", &["worker"]);
     /// This VM's share of `in_flight`.
     Gauge("requests_share", &["worker", "plugin", "role", "service"]);
+    /// This VM's share of `peer_in_flight`.
+    Gauge("peer_requests_share", &["worker", "plugin", "role", "service", "peer"]);
     /// This VM's share of `configured`.
     Gauge("running_share", &["worker", "plugin", "role"]);
     /// This VM's share of `info`.

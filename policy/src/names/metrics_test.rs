@@ -60,7 +60,7 @@ fn every_share_is_declared_with_the_labels_of_its_count() {
         assert_eq!(labels.split_first(), Some((&"worker", whole.labels)));
         shares += 1;
     }
-    assert_eq!(shares, 4);
+    assert_eq!(shares, 5);
 }
 
 #[test]
