@@ -7,7 +7,6 @@ use super::service::Service;
 use super::strangers::Strangers;
 use crate::hostcalls::{self, Metric};
 use crate::metrics::{self, Labels};
-use crate::succession;
 use config::{Config, Fault, Mode, Role, Routing};
 use policy::destination::{Destination, DestinationId};
 use policy::names::metric;
@@ -42,6 +41,8 @@ pub struct Plugin {
     pub(super) since: Instant,
     /// When the last tick was: requests need no clock that is more exact, and to read one costs a hostcall.
     pub(super) clock: Cell<Instant>,
+    /// Called with each service when its first request comes.
+    on_first_use: fn(&Plugin, &Service),
     /// What it is, with the module: a hash.
     pub digest: u64,
     /// What requests came for that are for no service.
@@ -54,6 +55,7 @@ impl Plugin {
         digest: u64,
         name: &str,
         default_routing: Routing,
+        on_first_use: fn(&Plugin, &Service),
     ) -> Result<Plugin, Fault> {
         let (name, role) = (Rc::from(name), config.role);
         metrics::keeps_gauges(&name, role)?;
@@ -102,6 +104,7 @@ impl Plugin {
             ledger: RefCell::default(),
             since,
             clock: Cell::new(since),
+            on_first_use,
             digest,
             strangers: Strangers::of(role),
         })
@@ -203,15 +206,8 @@ impl Plugin {
                 self.strangers.close();
             }
         }
-        // A request of a listener that drains: the root context that took over ticks for this one.
-        if let (Some(current), Some(service)) = (
-            succession::current(&self.name, self.role),
-            self.service(index),
-        ) && !core::ptr::eq(&raw const *current, self)
-            && let Some(now) = current.by_name(service.host())
-            && now.is_counted()
-        {
-            current.uses(now);
+        if let Some(service) = self.service(index) {
+            (self.on_first_use)(self, service);
         }
     }
 

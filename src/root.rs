@@ -10,6 +10,7 @@ use proxy_wasm::types::ContextType;
 use super::notice;
 use super::plugin::Plugin;
 use super::request::Request;
+use super::service::Service;
 use super::tick::TICK;
 use super::trap;
 use crate::hostcalls::{self, Kind, Level};
@@ -77,7 +78,7 @@ impl Root {
         let mut warnings = core::mem::take(&mut config.warnings);
         warnings.extend(config::hosts::short(&config, &node));
         let digest = succession::digest(bytes);
-        let plugin = Plugin::new(config, digest, name, default_routing)?;
+        let plugin = Plugin::new(config, digest, name, default_routing, first_use)?;
         if !warnings.is_empty() {
             notice::once(name, Level::Warn, &warnings);
         }
@@ -253,5 +254,17 @@ impl RootContext for Root {
 
     fn get_type(&self) -> Option<ContextType> {
         Some(ContextType::HttpContext)
+    }
+}
+
+/// A service of `plugin` is used for the first time. If a request of a listener that drains came, the root context that took over
+/// ticks for it too.
+fn first_use(plugin: &Plugin, service: &Service) {
+    if let Some(current) = succession::current(&plugin.name, plugin.role)
+        && !core::ptr::eq(&raw const *current, plugin)
+        && let Some(now) = current.by_name(service.host())
+        && now.is_counted()
+    {
+        current.uses(now);
     }
 }
