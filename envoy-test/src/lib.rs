@@ -6,11 +6,9 @@
 
 pub mod certs;
 pub mod client;
-pub mod demo;
 pub mod echo;
 pub mod empty_filter;
 pub mod envoy;
-pub mod figure;
 pub mod load;
 pub mod wait;
 pub mod world;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use envoy_test::demo::drive::{Target, drive};
-use envoy_test::demo::in_flight::{changes, most_per_second};
-use envoy_test::demo::result::{self, Counts, LIMIT_OF_2020, Report, Run, windows};
+use demo::drive::{Target, drive};
+use demo::in_flight::{changes, most_per_second};
+use demo::result::{self, Counts, LIMIT_OF_2020, Report, Run, windows};
 use envoy_test::wait::until_some;
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! The origin's experiment on real Istio: 1, 3, 1 connections, as it was, with the filter, and with both.
 
 use anyhow::Result;
-use envoy_test::demo::result::{Counts, Run};
+use demo::result::{Counts, Run};
 use istio_test::experiment::{Load, apply_plugin, both, origin, run};
 use istio_test::federation::plugin_config;
 use istio_test::fixture::{federated, fresh};

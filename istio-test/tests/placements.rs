@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use decisions::table;
+use demo::drive::{Target, drive};
+use demo::result::{self, Counts, windows};
 use envoy_test::Client;
 use envoy_test::client::{Answer, Dial, empty, request};
-use envoy_test::demo::drive::{Target, drive};
-use envoy_test::demo::result::{self, Counts, windows};
 use envoy_test::load::{Until, answered_by, closed_loop, failed};
 use envoy_test::wait::until_some;
 use istio_test::experiment::{DELAY, PATH, apply_plugin};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand, value_parser};
-use envoy_test::demo::report::{self, Table};
+use demo::report::{self, Table};
 use istio_test::experiment::{self, Load};
 use istio_test::{Cluster, Layout, Mesh, down, heal, multi_primary, needs, up};
 

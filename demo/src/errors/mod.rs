@@ -6,20 +6,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
+use envoy_test::world::{HOME, PEER, World};
 use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::demo::course::Course;
-use crate::demo::options::Options;
-use crate::demo::report::{Table, connections, spans};
-use crate::demo::result::{Window, failed_by_status};
-use crate::demo::run::{begin, service, shown, start};
-use crate::demo::sample::{Counts, Sample};
-use crate::demo::witness::{self, Witnesses};
+use crate::course::Course;
 use crate::figure::{self, Figure, Panel, Phase};
-use crate::world::{HOME, PEER, World};
+use crate::options::Options;
+use crate::report::{Table, connections, spans};
+use crate::result::{Window, failed_by_status};
+use crate::run::{begin, service, shown, start};
+use crate::sample::{Counts, Sample};
+use crate::witness::{self, Witnesses};
 
 /// Errors in a row that eject home.
 const CONSECUTIVE: u32 = 5;

@@ -1,11 +1,11 @@
 //! The lines to play with that `--keep` prints: each that begins with two spaces is a command, to be copied as it is.
 
+use envoy_test::world::{HOST, World};
 use serde_json::Value;
 
-use super::errors::{self, Errors};
-use super::options::Options;
-use super::run::{Experiment, plugin_config};
-use crate::world::{HOST, World};
+use crate::errors::{self, Errors};
+use crate::options::Options;
+use crate::run::{Experiment, plugin_config};
 
 /// Long enough that requests which a shell starts one after another are at the service together.
 const DELAY_MS: u32 = 1000;

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use envoy_test::client::{self, Dial};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::result::Window;
-use super::sample::{Answer, Counts, Reason, Sample};
-use crate::client::{self, Dial};
+use crate::result::Window;
+use crate::sample::{Answer, Counts, Reason, Sample};
 
 /// A request that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(10);

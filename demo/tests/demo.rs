@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use clap::Parser;
+use demo::errors::errors;
+use demo::options::Options;
+use demo::run::experiment;
+use demo::{keep, report};
 use envoy_test::client::Client;
-use envoy_test::demo::errors::errors;
-use envoy_test::demo::options::Options;
-use envoy_test::demo::run::experiment;
-use envoy_test::demo::{keep, report};
 use envoy_test::envoy::temp_dir;
 use envoy_test::wait::until_some;
 use envoy_test::world::{HOME, HOST, PEER, World};

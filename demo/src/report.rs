@@ -6,11 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::course::Course;
-use super::eject::{Eject, EjectReport};
-use super::errors::ErrorsReport;
-use super::result::{Counts, Report, Run};
+use crate::course::Course;
+use crate::eject::{Eject, EjectReport};
+use crate::errors::ErrorsReport;
 use crate::figure::{self, Figure, InFlight, Panel, Phase, Shade, Span};
+use crate::result::{Counts, Report, Run};
 
 /// Characters of the longest bar of a second.
 const BAR: u64 = 40;
@@ -124,7 +124,7 @@ fn files(dir: &Path, (result, json): (&str, String), (name, svg): (&str, String)
 }
 
 /// So many connections.
-pub(super) fn connections(n: u32) -> String {
+pub(crate) fn connections(n: u32) -> String {
     match n {
         1 => "1 connection".to_owned(),
         n => format!("{n} connections"),
@@ -132,7 +132,7 @@ pub(super) fn connections(n: u32) -> String {
 }
 
 /// How the figure shows when home was ejected, and when it took its load back.
-pub(super) fn spans(course: &Course) -> Vec<Span> {
+pub(crate) fn spans(course: &Course) -> Vec<Span> {
     let ejected = course.ejections.iter().map(|ejection| Span {
         from: ejection.from.as_secs_f64(),
         until: ejection.until.as_secs_f64(),
@@ -223,7 +223,7 @@ fn in_flight(run: &Run) -> InFlight<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::result;
+    use crate::result;
 
     #[test]
     fn the_limit_of_each_run_is_said_wherever_a_reader_looks() {

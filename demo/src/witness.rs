@@ -1,11 +1,11 @@
 //! The same things counted by those who saw them: the clients, the services, and Envoy's statistics.
 
 use anyhow::Result;
+use envoy_test::world::{HOST, World, decisions, service_metric};
 use serde::Serialize;
 
-use super::course::Course;
-use super::sample::{Answer, Reason, Sample};
-use crate::world::{HOST, World, decisions, service_metric};
+use crate::course::Course;
+use crate::sample::{Answer, Reason, Sample};
 
 /// One thing that was counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

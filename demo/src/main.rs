@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use envoy_test::demo::errors::errors;
-use envoy_test::demo::options::Options;
-use envoy_test::demo::run::experiment;
-use envoy_test::demo::{keep, report};
+use demo::errors::errors;
+use demo::options::Options;
+use demo::run::experiment;
+use demo::{keep, report};
 
 #[tokio::main]
 async fn main() -> ExitCode {

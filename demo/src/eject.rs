@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use envoy_test::world::World;
 use serde::Serialize;
 
-use super::course::Course;
-use super::options::{EJECT_INTERVAL, Options};
-use super::result::Report;
-use super::sample::{Reason, Sample};
-use super::witness::{self, Witnesses};
-use crate::world::World;
+use crate::course::Course;
+use crate::options::{EJECT_INTERVAL, Options};
+use crate::result::Report;
+use crate::sample::{Reason, Sample};
+use crate::witness::{self, Witnesses};
 
 /// What is known beyond the surplus' [`Report`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -123,8 +123,8 @@ fn broken_promise(samples: &[Sample], course: &Course, options: &Options) -> Opt
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::Answer;
     use super::*;
+    use crate::sample::Answer;
     use clap::Parser;
 
     /// 1, 3, 1 connections for 2 s each, home ejected for 2 s.

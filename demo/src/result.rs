@@ -218,8 +218,8 @@ pub fn windows(clients: &[u32], seconds: u32) -> Vec<Window> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::Reason;
     use super::*;
+    use crate::sample::Reason;
 
     fn sample(sent_ms: u64, answer: Answer) -> Sample {
         let sent = Duration::from_millis(sent_ms);

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use envoy_test::world::PEER;
+
 use super::{BAR, CONSECUTIVE, INTERVAL};
-use crate::demo::course::Course;
-use crate::demo::options::Options;
-use crate::demo::result::failed_by_status;
-use crate::demo::sample::{Answer, Reason, Sample};
-use crate::world::PEER;
+use crate::course::Course;
+use crate::options::Options;
+use crate::result::failed_by_status;
+use crate::sample::{Answer, Reason, Sample};
 
 /// As many answers without an error, and a worker does not read the status of each any more, but of every fifth.
 const CALM: u64 = 1000;

@@ -3,18 +3,18 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use envoy_test::client::Dial;
+use envoy_test::world::{Builder, HOME, HOST, PEER, PEER_HOST, World};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::drive::{Target, drive};
-use super::eject::Eject;
-use super::in_flight::most_per_second;
-use super::options::{EJECT_INTERVAL, Options};
-use super::report::Table;
-use super::result::{self, LIMIT_OF_2020, Report, Run, Window, windows};
-use super::sample::Sample;
-use crate::client::Dial;
-use crate::world::{Builder, HOME, HOST, PEER, PEER_HOST, World};
+use crate::drive::{Target, drive};
+use crate::eject::Eject;
+use crate::in_flight::most_per_second;
+use crate::options::{EJECT_INTERVAL, Options};
+use crate::report::Table;
+use crate::result::{self, LIMIT_OF_2020, Report, Run, Window, windows};
+use crate::sample::Sample;
 
 /// How long either service takes for a request.
 pub const DELAY: Duration = Duration::from_millis(100);
@@ -82,7 +82,7 @@ pub async fn experiment(options: &Options) -> Result<Experiment> {
 }
 
 /// Sees to it that what is needed is there.
-pub(super) async fn begin() -> Result<()> {
+pub(crate) async fn begin() -> Result<()> {
     // Both have their own progress, and take a while on a fresh machine.
     tokio::task::spawn_blocking(|| xtask::tools::envoy().and_then(|_| xtask::filter::ensure()))
         .await??;
@@ -110,7 +110,7 @@ pub fn plugin_config(options: &Options) -> Value {
 }
 
 /// The filter's configuration without a `trafficPolicy`.
-pub(super) fn service(options: &Options) -> Value {
+pub(crate) fn service(options: &Options) -> Value {
     json!({
         "version": 1,
         "cluster": HOME,
@@ -126,7 +126,7 @@ pub(super) fn service(options: &Options) -> Value {
 }
 
 /// Starts both clusters.
-pub(super) async fn start(builder: Builder, options: &Options) -> Result<World> {
+pub(crate) async fn start(builder: Builder, options: &Options) -> Result<World> {
     let starting = ProgressBar::new_spinner().with_message("starting both clusters");
     starting.enable_steady_tick(DELAY);
     let world = builder
@@ -161,7 +161,7 @@ async fn run(world: &World, options: &Options, limit: u32) -> Result<(Run, Vec<S
 
 /// Runs a load of so many seconds and prints a row for each; `what` is said of a second in the row's second column.
 /// Returns when it began, and its requests.
-pub(super) async fn shown(
+pub(crate) async fn shown(
     world: &World,
     windows: &[Window],
     length: u32,

@@ -17,7 +17,7 @@ use resvg::{tiny_skia, usvg};
 
 pub use in_flight::InFlight;
 
-use crate::demo::result::Counts;
+use crate::result::Counts;
 
 /// Without what is in flight.
 const SIZE: (u32, u32) = (1200, 470);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::sample::{Answer, Reason, Sample};
+use crate::sample::{Answer, Reason, Sample};
 
 /// One time that home was ejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
