@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use envoy_test::client::Answer;
+use image::Variant;
 use serde_json::{Value, json};
-use xtask::image::Variant;
 
 use crate::layout::{
     CLIENT, CLUSTERS, Cluster, HOME_APP, HOME_GATEWAY, PEER_APP, PEER_GATEWAY, REGISTRY,

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::Result;
 use envoy_test::wait::until_some;
-use xtask::image::{Image, Variant};
+use image::{Image, Variant};
 
 use crate::layout::{Layout, REGISTRY};
 use crate::mesh::daemon;

@@ -4,13 +4,13 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use envoy_test::empty_filter::empty_filter;
+use image::Variant;
 use istio_test::federation::{plugin_config, wasmplugin};
 use istio_test::fixture::federated;
 use istio_test::layout::{CLIENT, Cluster, REGISTRY};
 use istio_test::mesh::Mesh;
 use istio_test::{net, pod, registry};
 use serde_json::Value;
-use xtask::image::Variant;
 
 /// More would be a mistake of ours: what was measured is below half of it.
 const MOST: f64 = 90.0;

@@ -24,6 +24,11 @@ pub const KEPT: &[&str] = &[
     "proxy_on_vm_start",
 ];
 
+/// Whether `wasm` begins as a WebAssembly module does.
+pub fn is_module(wasm: &[u8]) -> bool {
+    Parser::is_core_wasm(wasm)
+}
+
 /// `wasm` without the exports that are not in [`KEPT`].
 /// # Errors
 /// It is no WebAssembly module.

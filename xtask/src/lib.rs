@@ -4,7 +4,6 @@ pub mod before;
 pub mod config;
 pub mod exports;
 pub mod filter;
-pub mod image;
 pub mod lint;
 pub mod policy;
 pub mod run;

@@ -1,4 +1,4 @@
-//! `cargo xtask`, and behind the aliases `cargo filter` and `cargo image`.
+//! `cargo xtask`, and behind the alias `cargo filter`.
 
 use std::fs;
 
@@ -16,9 +16,6 @@ struct Arguments {
 enum Task {
     /// Build the shipped module, target/peer_spillover.wasm, and print its size and sha256.
     Filter,
-    /// The shipped module as an OCI image, for an `oci://` URL in a WasmPlugin.
-    #[command(subcommand)]
-    Image(xtask::image::ImageTask),
     /// Run the tests of policy and configuration on bare WebAssembly, under Node.
     PolicyWasm,
     /// Write docs/configuration.md, its JSON Schema and docs/metrics.md, from what the code declares.
@@ -41,7 +38,6 @@ fn main() -> Result<()> {
                 xtask::filter::sha256(&bytes)
             );
         }
-        Task::Image(task) => xtask::image::run(&task)?,
         Task::PolicyWasm => xtask::policy::test_on_bare_wasm()?,
         Task::Config => xtask::config::write()?,
         Task::Lint => xtask::lint::lint()?,

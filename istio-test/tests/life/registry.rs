@@ -6,13 +6,13 @@ use std::fs;
 
 use anyhow::Result;
 use envoy_test::wait::until_some;
+use image::Variant;
 use istio_test::federation::plugin_config;
 use istio_test::fixture::{self, federated};
 use istio_test::layout::{CLIENT, Cluster, REGISTRY};
 use istio_test::mesh::Mesh;
 use istio_test::{control, proxy, registry};
 use serde_json::{Value, json};
-use xtask::image::Variant;
 
 use crate::plugin::{Log, apply, by_tag, manifest, rename, touch};
 use crate::traffic::Traffic;

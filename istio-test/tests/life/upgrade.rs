@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
+use image::Variant;
 use istio_test::experiment::watch;
 use istio_test::federation::plugin_config;
 use istio_test::fixture::{self, federated};
 use istio_test::layout::{CLIENT, REGISTRY};
 use istio_test::{Mesh, registry};
 use serde_json::Value;
-use xtask::image::Variant;
 
 use crate::plugin::{apply, by_tag, manifest, touch};
 use crate::traffic::Traffic;

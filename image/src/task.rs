@@ -7,8 +7,8 @@ use clap::Subcommand;
 use tokio::runtime;
 
 use super::{Image, Variant, push, write_layout};
-use crate::run::alone;
-use crate::{filter, target_dir};
+use xtask::run::alone;
+use xtask::{filter, target_dir};
 
 /// What `cargo image` does.
 #[derive(Subcommand)]

@@ -29,12 +29,12 @@ use oci_client::client::{Config, ImageLayer};
 use oci_client::config::{Architecture, ConfigFile, Os, Rootfs};
 use oci_client::manifest::{IMAGE_LAYER_GZIP_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciImageManifest};
 use serde::Serialize;
-use wasmparser::Parser;
 
 pub use layout::write_layout;
 pub use task::{ImageTask, run};
 
-use crate::filter::sha256;
+use xtask::exports::is_module;
+use xtask::filter::sha256;
 
 /// The layer that is the module itself, in [`Variant::Artifact`].
 pub const WASM_LAYER: &str = "application/vnd.module.wasm.content.layer.v1+wasm";
@@ -92,7 +92,7 @@ impl Image {
     /// `module` is no WebAssembly module: Istio would fetch it and then refuse it.
     pub fn of(module: &[u8], version: &str, variant: Variant) -> Result<Self> {
         ensure!(
-            Parser::is_core_wasm(module),
+            is_module(module),
             "{} bytes that are no WebAssembly module cannot become an image",
             module.len()
         );

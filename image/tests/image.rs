@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
+use image::{Image, Variant};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime;
-use xtask::image::{Image, Variant};
 use xtask::{filter, target_dir};
 
 type Outcome = Result<()>;
@@ -216,8 +216,7 @@ fn cargo_image(arguments: &[&str], login: Option<(&Registry, &str)>) -> Result<O
         );
         fs::write(docker.path().join("config.json"), config)?;
     }
-    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .arg("image")
+    let output = Command::new(env!("CARGO_BIN_EXE_image"))
         .args(arguments)
         .env("DOCKER_CONFIG", docker.path())
         .env("HTTP_PROXY", "http://127.0.0.1:1")

@@ -112,7 +112,7 @@ fn the_artifact_names_the_abi_that_the_module_exports() -> Outcome {
             .context("there is one")?
             .replace('.', "_")
     );
-    assert!(crate::exports::KEPT.contains(&export.as_str()), "{export}");
+    assert!(xtask::exports::KEPT.contains(&export.as_str()), "{export}");
     Ok(())
 }
 
