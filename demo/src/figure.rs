@@ -1,9 +1,9 @@
 //! The figure of `cargo demo`: requests over time by cluster, one panel a run, all on the same axes, and where there is a
 //! limit, what home had in flight against it.
 //!
-//! It is drawn once, as SVG; the PNG is that SVG rendered. The font is embedded, so that a machine without fonts draws
-//! the same.
+//! It is drawn once, as SVG and as PNG.
 
+mod canvas;
 mod in_flight;
 
 use std::ops::Range;
@@ -13,15 +13,14 @@ use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use resvg::{tiny_skia, usvg};
 
+use canvas::Canvas;
 pub use in_flight::InFlight;
 
 use crate::result::Counts;
 
 /// Without what is in flight.
 const SIZE: (u32, u32) = (1200, 470);
-const PNG_SCALE: f32 = 2.0;
 /// Heights of an axis of time, and of one that says nothing.
 const TIME: u32 = 46;
 const NO_TIME: u32 = 8;
@@ -36,8 +35,8 @@ const INK: RGBColor = RGBColor(30, 30, 30);
 const AXIS: RGBColor = RGBColor(110, 110, 110);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Chart<'a, 'b, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, Y>>;
+type Area<'a> = DrawingArea<Canvas<'a>, Shift>;
+type Chart<'a, 'b, Y> = ChartContext<'a, Canvas<'b>, Cartesian2d<RangedCoordf64, Y>>;
 
 /// What is drawn.
 pub struct Figure<'a> {
@@ -111,42 +110,35 @@ impl Shade {
     }
 }
 
-/// Draws the figure as an SVG document.
-pub fn svg(figure: &Figure) -> Result<String> {
-    let mut document = String::new();
-    draw(figure, &mut document).context("cannot draw the figure")?;
-    Ok(document)
+/// A figure, drawn.
+pub struct Drawn {
+    /// As an SVG document
+    pub svg: String,
+    /// As the content of a PNG file
+    pub png: Vec<u8>,
 }
 
-/// Renders an SVG document of [`svg`] as a PNG file's content.
-pub fn png(svg: &str) -> Result<Vec<u8>> {
-    let mut options = usvg::Options::default();
-    options
-        .fontdb_mut()
-        .load_font_data(dejavu::sans::regular().to_vec());
-    options
-        .fontdb_mut()
-        .load_font_data(dejavu::sans::bold().to_vec());
-    let tree = usvg::Tree::from_str(svg, &options).context("cannot read the figure's SVG")?;
-    let size = tree.size();
-    let (width, height) = (size.width() * PNG_SCALE, size.height() * PNG_SCALE);
-    let mut pixels = tiny_skia::Pixmap::new(width as u32, height as u32)
-        .context("cannot hold the figure's pixels")?;
-    resvg::render(
-        &tree,
-        tiny_skia::Transform::from_scale(PNG_SCALE, PNG_SCALE),
-        &mut pixels.as_mut(),
-    );
-    pixels
-        .encode_png()
-        .context("cannot encode the figure as PNG")
-}
-
-fn draw(figure: &Figure, document: &mut String) -> Result<()> {
+/// Draws the figure.
+/// # Errors
+/// There is nothing to draw on.
+pub fn draw(figure: &Figure) -> Result<Drawn> {
     let size = size(figure);
-    let root = SVGBackend::with_string(document, size).into_drawing_area();
+    let mut svg = String::new();
+    let mut pixels = canvas::pixels(size)?;
+    let canvas = Canvas::new(&mut svg, &mut pixels, size)?;
+    draw_on(figure, canvas).context("cannot draw the figure")?;
+    let png = pixels.encode_png();
+    Ok(Drawn {
+        svg,
+        png: png.context("cannot encode the figure as PNG")?,
+    })
+}
+
+fn draw_on(figure: &Figure, canvas: Canvas) -> Result<()> {
+    let (_, height) = canvas.get_size();
+    let root = canvas.into_drawing_area();
     root.fill(&WHITE)?;
-    let (plots, legend) = root.split_vertically(size.1 - 44);
+    let (plots, legend) = root.split_vertically(height - 44);
     let top = top_of_axis(figure.panels);
     for (panel, area) in figure
         .panels

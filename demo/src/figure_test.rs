@@ -6,7 +6,11 @@ fn counts(home: u64, peer: u64, failed: u64) -> Counts {
     Counts { home, peer, failed }
 }
 
-fn example(clients: &[u32]) -> String {
+fn example(clients: &[u32]) -> Drawn {
+    of_connections(clients, "connections")
+}
+
+fn of_connections(clients: &[u32], what: &str) -> Drawn {
     let filter: Vec<_> = (0..3 * clients.len())
         .map(|s| counts(10, if s / 3 == 1 { 20 } else { 0 }, 0))
         .collect();
@@ -27,12 +31,12 @@ fn example(clients: &[u32]) -> String {
     let phases: Vec<Phase> = clients
         .iter()
         .map(|n| Phase {
-            label: format!("{n} connections"),
+            label: format!("{n} {what}"),
             short: n.to_string(),
             seconds: 3,
         })
         .collect();
-    svg(&Figure {
+    draw(&Figure {
         clusters: ("iotcloudserve", "gke"),
         failed: "failed",
         change: "load changes",
@@ -71,7 +75,7 @@ fn panels_share_the_axis_of_the_highest() {
 
 #[test]
 fn the_svg_says_who_and_when() {
-    let svg = example(&[1, 3, 1]);
+    let svg = example(&[1, 3, 1]).svg;
     for text in [
         "iotcloudserve (home)",
         "gke (peer)",
@@ -115,7 +119,7 @@ fn rectangles(svg: &str, color: &str) -> Vec<(i32, i32, i32)> {
 
 #[test]
 fn what_is_in_flight_stands_below_its_second_and_crosses_the_limit_where_it_did() {
-    let svg = example(&[1, 3, 1]);
+    let svg = example(&[1, 3, 1]).svg;
     let limits: Vec<i32> = svg
         .lines()
         .filter(|line| line.starts_with("<polyline") && line.contains("#D55E00"))
@@ -152,30 +156,38 @@ fn what_is_in_flight_stands_below_its_second_and_crosses_the_limit_where_it_did(
 
 #[test]
 fn the_figure_is_as_high_as_what_is_in_it() {
-    let height = |svg: &str| {
-        usvg::Tree::from_str(svg, &usvg::Options::default())
-            .unwrap()
-            .size()
-            .height() as u32
-    };
     let with = example(&[1, 3, 1]);
-    assert_eq!(height(&with), SIZE.1 + in_flight::HEIGHT - (TIME - NO_TIME));
+    let height = SIZE.1 + in_flight::HEIGHT - (TIME - NO_TIME);
+    let said = format!("<svg width=\"{}\" height=\"{height}\"", SIZE.0);
+    assert!(with.svg.starts_with(&said), "{said}");
     // Time is said once in each panel.
-    assert_eq!(with.matches("time (s)").count(), 2);
-    let pixels = png(&with).unwrap();
+    assert_eq!(with.svg.matches("time (s)").count(), 2);
     // A PNG says its height at this place.
-    assert_eq!(
-        pixels[20..24],
-        (height(&with) * PNG_SCALE as u32).to_be_bytes()
-    );
+    let pixels = height * canvas::SCALE as u32;
+    assert_eq!(with.png[20..24], pixels.to_be_bytes());
 }
 
 #[test]
 fn the_png_has_text_without_the_machines_fonts() {
-    let with = png(&example(&[1, 3, 1])).unwrap();
-    let without = png(&example(&[1, 3, 1]).replace("3 connections", "")).unwrap();
+    let with = example(&[1, 3, 1]).png;
+    let without = of_connections(&[1, 3, 1], "").png;
     assert_eq!(with[..8], *b"\x89PNG\r\n\x1a\n");
     assert_ne!(with, without, "text leaves no mark");
+}
+
+#[test]
+fn the_png_has_the_colour_of_each_bar_where_the_svg_has_the_bar() {
+    let Drawn { svg, png } = example(&[1, 3, 1]);
+    let pixels = tiny_skia::Pixmap::decode_png(&png).unwrap();
+    for (text, color) in [("#0072B2", HOME), ("#F0AD28", PEER), ("#141414", FAILED)] {
+        for (left, _, bottom) in rectangles(&svg, text) {
+            // Inside of it, above what it stands on.
+            let place = |at: i32| (at as f32 * canvas::SCALE) as u32;
+            let pixel = pixels.pixel(place(left + 2), place(bottom - 2)).unwrap();
+            let pixel = (pixel.red(), pixel.green(), pixel.blue());
+            assert_eq!(pixel, color.rgb(), "{text} at {left}, {bottom}");
+        }
+    }
 }
 
 #[test]
@@ -203,7 +215,7 @@ fn a_shaded_stretch_has_a_label_where_there_is_room() {
         spans: &spans,
         in_flight: None,
     };
-    let svg = svg(&Figure {
+    let svg = draw(&Figure {
         clusters: ("iotcloudserve", "gke"),
         failed: "answered 500 by home",
         change: "home changes",
@@ -212,7 +224,8 @@ fn a_shaded_stretch_has_a_label_where_there_is_room() {
         per_bar: "requests per second",
         panels: &[panel],
     })
-    .unwrap();
+    .unwrap()
+    .svg;
     for text in ["ejected 2 s", "home fails", "answered 500 by home"] {
         assert!(svg.contains(text), "{text}");
     }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::course::Course;
 use crate::eject::{Eject, EjectReport};
 use crate::errors::ErrorsReport;
-use crate::figure::{self, Figure, InFlight, Panel, Phase, Shade, Span};
+use crate::figure::{self, Drawn, Figure, InFlight, Panel, Phase, Shade, Span};
 use crate::result::{Counts, Report, Run};
 
 /// Characters of the longest bar of a second.
@@ -110,12 +110,12 @@ pub fn write_errors(report: &ErrorsReport, dir: &Path) -> Result<()> {
     files(dir, ("errors", json), ("errors", report.draw()?))
 }
 
-fn files(dir: &Path, (result, json): (&str, String), (name, svg): (&str, String)) -> Result<()> {
+fn files(dir: &Path, (result, json): (&str, String), (name, drawn): (&str, Drawn)) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     for (name, content) in [
         (format!("{result}.json"), json.into_bytes()),
-        (format!("{name}.png"), figure::png(&svg)?),
-        (format!("{name}.svg"), svg.into_bytes()),
+        (format!("{name}.png"), drawn.png),
+        (format!("{name}.svg"), drawn.svg.into_bytes()),
     ] {
         let path = dir.join(name);
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
@@ -148,7 +148,7 @@ pub(crate) fn spans(course: &Course) -> Vec<Span> {
     ejected.chain(ramps).collect()
 }
 
-fn draw(report: &Report, eject: Option<&Eject>) -> Result<String> {
+fn draw(report: &Report, eject: Option<&Eject>) -> Result<Drawn> {
     let outcome = |run: &Run| {
         let Counts { home, peer, failed } = run.totals.counts;
         let statuses: Vec<String> = run
@@ -187,7 +187,7 @@ fn draw(report: &Report, eject: Option<&Eject>) -> Result<String> {
         "(b) The set-up of 2020, limit {}, without the filter",
         report.without_filter.limit
     );
-    figure::svg(&Figure {
+    figure::draw(&Figure {
         clusters: (&report.home, &report.peer),
         failed: "failed",
         change: "load changes",
@@ -236,7 +236,7 @@ mod tests {
             filter: run(2),
             without_filter: run(1),
         };
-        let figure = draw(&report, None).unwrap();
+        let figure = draw(&report, None).unwrap().svg;
         for title in [
             "With peer-spillover, limit 2\n",
             "The set-up of 2020, limit 1, without",

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::course::Course;
-use crate::figure::{self, Figure, Panel, Phase};
+use crate::figure::{self, Drawn, Figure, Panel, Phase};
 use crate::options::Options;
 use crate::report::{Table, connections, spans};
 use crate::result::{Window, failed_by_status};
@@ -232,10 +232,10 @@ impl ErrorsReport {
         text
     }
 
-    /// The figure, as SVG.
+    /// The figure.
     /// # Errors
     /// It cannot be drawn.
-    pub fn draw(&self) -> Result<String> {
+    pub fn draw(&self) -> Result<Drawn> {
         let phases: Vec<Phase> = self
             .phases
             .iter()
@@ -257,7 +257,7 @@ impl ErrorsReport {
             connections(self.clients),
             self.peer
         );
-        figure::svg(&Figure {
+        figure::draw(&Figure {
             clusters: (&self.home, &self.peer),
             failed: "answered 500 by home",
             change: "home changes",
