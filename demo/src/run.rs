@@ -7,6 +7,7 @@ use envoy_test::client::Dial;
 use envoy_test::world::{Builder, HOME, HOST, PEER, PEER_HOST, World};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use crate::drive::{Target, drive};
 use crate::eject::Eject;
@@ -83,9 +84,10 @@ pub async fn experiment(options: &Options) -> Result<Experiment> {
 
 /// Sees to it that what is needed is there.
 pub(crate) async fn begin() -> Result<()> {
-    // Both have their own progress, and take a while on a fresh machine.
-    tokio::task::spawn_blocking(|| xtask::tools::envoy().and_then(|_| xtask::filter::ensure()))
-        .await??;
+    // Both have their own progress, and take a while on a fresh machine: side by side, since one waits for the network.
+    let envoy = async { spawn_blocking(xtask::tools::envoy).await? };
+    let filter = async { spawn_blocking(xtask::filter::ensure).await? };
+    tokio::try_join!(envoy, filter)?;
     Ok(())
 }
 

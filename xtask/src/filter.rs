@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use sha2::{Digest, Sha256};
@@ -75,7 +76,13 @@ fn make(name: &str, dir: &str, features: &[&str]) -> Result<PathBuf> {
     let module = target_dir().join(name);
     let dir = target_dir().join(dir);
     alone(&dir.with_extension("lock"), || {
-        let raw = compile(&workspace_root(), &dir, features)?;
+        let raw = thread::scope(|scope| {
+            if !module.is_file() {
+                // Takes a while on a fresh machine, and needs not wait for the compiler. What fails here fails again in `finish`.
+                scope.spawn(tools::wasm_opt);
+            }
+            compile(&workspace_root(), &dir, features)
+        })?;
         let stamp = dir.join("peer_spillover.from");
         // All that the module is made of: how, and from what.
         let how = (exports::KEPT, tools::BINARYEN, OPTIMISE, FEATURES);

@@ -4,15 +4,19 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// A command that is done within this time had nothing to do, and nobody needs to hear of it.
 const QUICK: Duration = Duration::from_millis(700);
+
+/// Where the lines of commands that run side by side stand below each other.
+static LINES: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// Runs `command` to its end, its own output kept for the case that it fails. If it takes longer than a moment, a line
 /// on stderr says `what`.
@@ -51,6 +55,7 @@ fn show(what: &str, waiting: &Receiver<()>) {
     let bar = ProgressBar::new_spinner()
         .with_style(ProgressStyle::default_spinner())
         .with_message(what.to_owned());
+    let bar = LINES.add(bar);
     if bar.is_hidden() {
         // Not by a macro: a test's progress is wanted while it runs. Nobody can be told that stderr is closed.
         let _ = writeln!(io::stderr(), "{what} …");
