@@ -1,5 +1,5 @@
-//! The declaration as users and their tools read it: the page `docs/configuration.md` and the JSON Schema beside it, which
-//! `cargo xtask config` writes.
+//! The page `docs/configuration.md` and the JSON Schema beside it, made from the declaration. `cargo xtask config` writes
+//! them.
 
 use std::fmt::Write;
 
@@ -10,21 +10,21 @@ use super::declared::plugin::plugin;
 use super::nearest::inner;
 use super::types::Role;
 
-/// Go's durations, but those below zero.
+/// The durations of Go that are not negative.
 const DURATION: &str = r"^\+?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h))+)$";
 const NAME: &str = "^[A-Za-z0-9._-]{1,63}$";
 const HOST: &str = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,252}$";
 const HOST_OR_STAR: &str = r"^(\*|[A-Za-z0-9_-][A-Za-z0-9._-]{0,252})$";
-/// As the reader has it.
+/// The same bound as in the reader.
 const MOST_IN_MAP: usize = super::reader::MOST_IN_MAP;
 
-/// A rule that concerns more than a single value, so that the schema does not know it.
+/// A rule that concerns more than a single value, so that it cannot be in the schema.
 pub struct Rule {
-    /// Its name.
+    /// The name of the rule, for tests.
     pub name: &'static str,
-    /// What it says.
+    /// The sentence on the page.
     pub says: &'static str,
-    /// What a fault of it contains.
+    /// A part of the message of a fault that breaks the rule.
     pub fault: &'static str,
 }
 
@@ -32,66 +32,66 @@ const fn rule(name: &'static str, says: &'static str, fault: &'static str) -> Ru
     Rule { name, says, fault }
 }
 
-/// All that is refused though the schema takes it.
+/// All rules by which the filter refuses configurations that the schema accepts.
 pub const RULES: [Rule; 12] = [
     rule(
         "host twice",
-        "A service's `host` is there once, whatever the case of its letters.",
+        "Two services must not have the same `host`. Upper and lower case make no difference.",
         "is there twice; merge the two services",
     ),
     rule(
         "star alone",
-        "`host: \"*\"` stands alone.",
+        "A service with `host: \"*\"` must be the only service.",
         "\"*\" may only stand alone",
     ),
     rule(
         "host of two",
-        "A peer's `host` is no service's, and no other peer's.",
+        "The `host` of a peer must not be the `host` of another service or of another peer.",
         "give each service's peer a host of its own",
     ),
     rule(
         "host of the peer",
-        "A peer's `host` is not its service's own.",
+        "The `host` of a peer must differ from the `host` of its own service.",
         "not the home service's own",
     ),
     rule(
         "name of the peer",
-        "A peer's `name` is not this `cluster`.",
+        "The `name` of a peer must differ from `cluster`.",
         "must be another cluster's name",
     ),
     rule(
         "overflow",
-        "`overflow: eject` wants a limit and an `outlierDetection` that ejects.",
+        "`overflow: eject` needs a limit, and an `outlierDetection` in which some errors eject.",
         "eject wants a limit to overflow",
     ),
     rule(
         "minErrorPercent",
-        "`minErrorPercent` wants an `outlierDetection` that ejects.",
+        "`minErrorPercent` needs an `outlierDetection` in which some errors eject.",
         "wants errors that eject",
     ),
     rule(
         "least duration",
-        "Durations are at least a millisecond, but where the table says that they may be 0.",
+        "Durations are at least one millisecond, unless the table says that they may be 0.",
         "must be at least 1ms",
     ),
     rule(
         "whole milliseconds",
-        "Durations are whole milliseconds, but where the table says that they may be any.",
+        "Durations are whole milliseconds, unless the table says that they may have a fraction.",
         "must be whole milliseconds",
     ),
     rule(
         "longest duration",
-        "Durations are at most what Go can hold, 2562047h47m16.854775807s. What is longer than a year lasts a year.",
+        "Durations are at most 2562047h47m16.854775807s, the longest that Go can express. A duration of more than a year is taken as a year.",
         "must be at most 2562047h",
     ),
     rule(
         "field twice",
-        "A field is there once.",
+        "A field must not occur twice in an object.",
         "is there twice; remove one of them",
     ),
     rule(
         "size",
-        "The whole has at most 16 MiB, and nests at most 127 deep.",
+        "The configuration has at most 16 MiB, and at most 127 levels of nesting.",
         "bytes; name fewer services",
     ),
 ];
@@ -106,7 +106,7 @@ pub fn schema() -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "The configuration of peer-spillover",
-        "description": "Made by `cargo xtask config` from src/config/declared. Rules that concern several fields are not in it: docs/configuration.md has them.",
+        "description": "Made by `cargo xtask config` from config/src/declared. It does not contain the rules that concern several fields: docs/configuration.md has them.",
         "type": "object",
         "if": is(Role::Server),
         "then": server,
@@ -115,7 +115,7 @@ pub fn schema() -> Value {
     })
 }
 
-/// Whether its fields, or those of what is in it, are not the same for all roles.
+/// Whether the fields of an object, or of an object in it, differ between roles.
 fn differs(object: &Object) -> bool {
     let by_role = |field: &Field| Role::ALL.iter().any(|role| !field.is_for(*role));
     let inside = |field: &Field| inner(field).is_some_and(differs);
@@ -125,7 +125,7 @@ fn differs(object: &Object) -> bool {
         .any(|field| by_role(field) || inside(field))
 }
 
-/// Defines an object and all that is in it, and refers to it.
+/// Adds the definitions of an object and of all objects in it to `defs`. Returns a reference to the object.
 fn define(object: &'static Object, role: Role, defs: &mut Map<String, Value>) -> Value {
     let mut name = match object.title {
         "" => "plugin".to_owned(),
@@ -164,7 +164,7 @@ fn define(object: &'static Object, role: Role, defs: &mut Map<String, Value>) ->
 fn of_field(field: &Field, role: Role, defs: &mut Map<String, Value>) -> Value {
     let mut schema = of_kind(&field.kind, role, defs);
     let not = if field.is_checked() {
-        " Checked, and not acted on."
+        " It is checked, and not acted on."
     } else {
         ""
     };
@@ -220,7 +220,7 @@ fn default(field: &Field) -> Option<Value> {
     })
 }
 
-/// The reference page.
+/// The reference page `docs/configuration.md`.
 pub fn page() -> String {
     let mut objects: Vec<(&'static Object, bool)> = Vec::new();
     collect(&plugin::OBJECT, false, &mut objects);
@@ -229,7 +229,7 @@ pub fn page() -> String {
     for (object, _) in &acted {
         section(object, &mut page);
     }
-    page.push_str("## Rules that concern several fields\n\nThese are not in the schema, and refused by the filter.\n\n");
+    page.push_str("## Rules that concern several fields\n\nThe filter also refuses a configuration that breaks one of these rules, which the schema does not contain.\n\n");
     for Rule { says, .. } in &RULES {
         page.push_str(&format!("- {says}\n"));
     }
@@ -245,21 +245,22 @@ pub fn page() -> String {
 const BEGINNING: &str = "\
 # Configuration
 
-Every field of the plugin's configuration. This page and its [JSON Schema](configuration.schema.json) are made from the
-declaration that the filter reads by (`src/config/declared`), by `cargo xtask config`; a test says that they are up to date.
+This page lists every field of the plugin's configuration. `cargo xtask config` makes it and its [JSON
+Schema](configuration.schema.json) from the declaration that the filter reads configurations by (`config/src/declared`). A test
+checks that they are up to date.
 
-A field that is not here is refused, and so is a value of another kind. The filter tells all mistakes of a configuration at
-once, each in a line of its own with its path, and with line and column where the text has several lines; after twenty it
-counts the others. Durations are Go's, such as `1m30s`. A field is of all roles where nothing else is said. Fields of a
-DestinationRule that are marked *checked* are accepted so that a `trafficPolicy` can be pasted; the filter does not act on
-them, and says so in a warning where they have another value than their default.
+The filter refuses a field that is not on this page, and a value of another kind. It reports all mistakes of a configuration at
+once, each in a line with its path, and with line and column if the text has several lines. After twenty lines it only counts
+the other mistakes. Durations are written as in Go, for example `1m30s`. A field exists in all roles unless the table says
+otherwise. Fields of a DestinationRule that are marked *checked* are accepted so that a `trafficPolicy` can be pasted. The filter
+does not act on them, and warns if they do not have their default value.
 
 ";
 
 const CHECKED: &str = "
 ## Checked, and not acted on
 
-These objects of a DestinationRule are checked as Istio's CRD checks them, so that a slip is found.
+These objects of a DestinationRule are checked as Istio's CRD checks them, so that a mistake in them is found.
 
 ";
 
@@ -273,7 +274,7 @@ fn collect(object: &'static Object, checked: bool, objects: &mut Vec<(&'static O
     objects.push((object, checked));
     for field in object.fields {
         if let Some(inner) = inner(field) {
-            // What is said for one port is for checking alone.
+            // The settings of one port are only checked.
             let checked =
                 checked || field.is_checked() || inner.title.contains("portLevelSettings");
             collect(inner, checked, objects);
@@ -291,7 +292,7 @@ fn title(object: &Object) -> &str {
 fn section(object: &Object, page: &mut String) {
     let title = title(object);
     page.push_str(&format!("### {title}\n\n{}\n\n", object.about.trim()));
-    page.push_str("| field | value | default | |\n|---|---|---|---|\n");
+    page.push_str("| field | value | default | meaning |\n|---|---|---|---|\n");
     for field in object.fields {
         let default = match default(field) {
             _ if field.is_required() => "required".to_owned(),
@@ -306,7 +307,7 @@ fn section(object: &Object, page: &mut String) {
             .map(|r| r.word())
             .collect();
         if roles.len() < Role::ALL.len() {
-            about = format!("*Role {}.* ", roles.join(", "));
+            about = format!("*Only in the role {}.* ", roles.join(" or "));
         }
         if field.is_checked() {
             about.push_str("*Checked.* ");
@@ -331,7 +332,9 @@ fn kind(kind: &Kind) -> String {
         Kind::Number(max) => format!("a number from 0 to {max}"),
         Kind::Duration(Least::Millisecond) => "duration".to_owned(),
         Kind::Duration(Least::Zero) => "duration, may be 0".to_owned(),
-        Kind::Duration(Least::Any) => "duration, may be any".to_owned(),
+        Kind::Duration(Least::Any) => {
+            "duration, may be 0 or have a fraction of a millisecond".to_owned()
+        }
         Kind::Name(_) => "1 to 63 letters, digits, `-`, `.`, `_`".to_owned(),
         Kind::Host => "host name".to_owned(),
         Kind::HostOrStar => "host name or `\"*\"`".to_owned(),
@@ -351,12 +354,12 @@ fn kind(kind: &Kind) -> String {
                 most => format!("list of at most {most}: {of}"),
             }
         }
-        Kind::Map(kind) => format!("of any name: {}", self::kind(kind)),
+        Kind::Map(kind) => format!("an object with any names, each: {}", self::kind(kind)),
         Kind::Refused => "refused".to_owned(),
     }
 }
 
-/// As GitHub makes anchors of headings.
+/// A link to the section of an object. The anchor is the one that GitHub makes from the heading.
 fn link(object: &Object) -> String {
     let title = title(object);
     let letters = title

@@ -1,4 +1,4 @@
-//! The declaration of everything that a configuration may say.
+//! The declaration of everything that a configuration may contain.
 
 pub mod checked;
 pub mod plugin;

@@ -1,8 +1,8 @@
-//! `trafficPolicy`, in the vocabulary of a DestinationRule, so that one can be pasted.
+//! `trafficPolicy`, with the fields of a DestinationRule, so that the `trafficPolicy` of one can be pasted.
 //!
-//! Source of the vocabulary, of its ranges and of what may be null: istio.io/api `networking/v1/destination_rule.proto` and
-//! the CRD made of it; `istio-test/tests/vocabulary.rs` compares. Where Istio's webhook refuses more than the CRD does
-//! (percentages, durations), so does this.
+//! The source of the fields, of their ranges and of what may be null is `networking/v1/destination_rule.proto` of
+//! istio.io/api and the CRD that is made from it. `istio-test/tests/vocabulary.rs` compares them. If Istio's webhook
+//! refuses more than the CRD does (percentages, durations), this declaration refuses it too.
 
 use super::checked::{
     http2_keep_alive, load_balancer, port_policy, proxy_protocol, retry_budget, tcp_keepalive, tls,
@@ -11,14 +11,14 @@ use super::checked::{
 use crate::declaration::{Field, Key, Kind, Least, List, Object, Words, object};
 use crate::fields::{Any, Millis};
 
-/// The largest value of a DestinationRule's int32 fields.
+/// An int32 field of a DestinationRule, without negative values.
 pub const INT32: Kind = Kind::Whole(&(0, i32::MAX as u32));
-/// The largest value of its UInt32Value fields.
+/// A UInt32Value field of a DestinationRule.
 pub const UINT32: Kind = Kind::Whole(&(0, u32::MAX));
-/// A limit.
+/// A limit: a number of requests, at least 1.
 const LIMIT: Field = Field::new(Kind::Whole(&(1, i32::MAX as u32))).hint(&"Istio reads 0 as no limit, which here is to leave it out; to send everything to the peer, use mode: evacuate",
 );
-/// A duration as most of Istio's are.
+/// The range of most durations in Istio: whole milliseconds, at least one.
 pub const DURATION: Kind = Kind::Duration(Least::Millisecond);
 
 static PORTS: List = List {
@@ -29,31 +29,32 @@ static PORTS: List = List {
 static CODES: List = List::of(Kind::Whole(&(100, 599)));
 
 object! {
-    /// What a DestinationRule has in `trafficPolicy`.
+    /// The `trafficPolicy` of a DestinationRule.
     policy = "trafficPolicy" {
         /// The limit.
         connectionPool: Any = Field::new(Kind::Object(&pool::OBJECT));
-        /// Which errors eject home. Without it none do.
+        /// Which errors eject home. Without it, ejection is disabled.
         outlierDetection: Any = Field::new(Kind::Object(&outlier::OBJECT));
         /// How Envoy chooses among the hosts of a cluster.
         loadBalancer: Any = Field::new(Kind::Object(&load_balancer::OBJECT)).checked();
-        /// TLS to the hosts.
+        /// The settings of TLS to the hosts.
         tls: Any = Field::new(Kind::Object(&tls::OBJECT)).checked();
-        /// Settings of single ports. A limit or a detection of one port is refused.
+        /// Settings of single ports. A limit or an `outlierDetection` of a single port is refused.
         portLevelSettings: Any = Field::new(Kind::List(&PORTS));
         /// A tunnel to the hosts.
         tunnel: Any = Field::new(Kind::Object(&tunnel::OBJECT)).checked();
-        /// The PROXY protocol to the hosts.
+        /// The settings of the PROXY protocol to the hosts.
         proxyProtocol: Any = Field::new(Kind::Object(&proxy_protocol::OBJECT)).checked();
-        /// How many retries the router may have under way.
+        /// How many retries the router may have active at the same time.
         retryBudget: Any = Field::new(Kind::Object(&retry_budget::OBJECT)).checked();
     }
 }
 
 object! {
-    /// The limit is the smaller of `tcp.maxConnections` and `http.http2MaxRequests`; without either there is none.
+    /// The limit is the smaller of `tcp.maxConnections` and `http.http2MaxRequests`. Without both of them there is no
+    /// limit.
     pool = "trafficPolicy.connectionPool" {
-        /// Settings of connections.
+        /// Settings of TCP connections.
         tcp: Any = Field::new(Kind::Object(&tcp::OBJECT));
         /// Settings of HTTP.
         http: Any = Field::new(Kind::Object(&http::OBJECT));
@@ -61,17 +62,18 @@ object! {
 }
 
 object! {
-    /// Settings of connections.
+    /// Settings of TCP connections.
     tcp = "trafficPolicy.connectionPool.tcp" {
-        /// The most requests in flight at home, as `http2MaxRequests`: in HTTP/1.1 a request has a connection.
+        /// The most requests in flight at home, the same as `http2MaxRequests`, because an HTTP/1.1 request uses a
+        /// connection of its own.
         maxConnections: u32 = LIMIT;
-        /// How long a connection may take to be made.
+        /// The most time that the establishment of a connection may take.
         connectTimeout: Millis = Field::new(DURATION).default(10).checked();
-        /// TCP keep-alive.
+        /// The settings of TCP keep-alive.
         tcpKeepalive: Any = Field::new(Kind::Object(&tcp_keepalive::OBJECT)).checked();
-        /// How long a connection may last.
+        /// The longest duration of a connection.
         maxConnectionDuration: Millis = Field::new(DURATION).checked();
-        /// How long a connection may be idle; 0s: for ever.
+        /// How long a connection may be idle. 0s means without end.
         idleTimeout: Millis = Field::new(Kind::Duration(Least::Zero)).default(3600).checked();
     }
 }
@@ -79,49 +81,52 @@ object! {
 object! {
     /// Settings of HTTP.
     http = "trafficPolicy.connectionPool.http" {
-        /// The most requests in flight at home, of HTTP/1.1 and HTTP/2.
+        /// The most requests in flight at home, in HTTP/1.1 and HTTP/2.
         http2MaxRequests: u32 = LIMIT;
-        /// The most requests that wait for a connection.
+        /// The most requests that may wait for a connection.
         http1MaxPendingRequests: u32 = Field::new(INT32).checked();
-        /// The most requests of one connection.
+        /// The most requests on one connection.
         maxRequestsPerConnection: u32 = Field::new(INT32).checked();
-        /// The most retries under way.
+        /// The most retries that may be active at the same time.
         maxRetries: u32 = Field::new(INT32).checked();
         /// How long a connection may be idle.
         idleTimeout: Millis = Field::new(DURATION).default(3600).checked();
         /// Whether connections are upgraded to HTTP/2.
         h2UpgradePolicy: Any = Field::new(Kind::Words(&(&["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"] as Words))).default(0).checked();
-        /// Whether the client's protocol is kept.
+        /// Whether the protocol of the client is used to the hosts too.
         useClientProtocol: bool = Field::new(Kind::Boolean).default(0).checked();
-        /// The most streams of one connection of HTTP/2.
+        /// The most concurrent streams on one HTTP/2 connection.
         maxConcurrentStreams: u32 = Field::new(INT32).checked();
-        /// Keep-alive of HTTP/2.
+        /// The settings of HTTP/2 keep-alive.
         http2KeepAlive: Any = Field::new(Kind::Object(&http2_keep_alive::OBJECT)).checked();
     }
 }
 
 object! {
-    /// Which errors eject home. Defaults are Istio's, but for `maxEjectionPercent`.
+    /// Which errors eject home. The defaults are Istio's, except for `maxEjectionPercent`.
     outlier = "trafficPolicy.outlierDetection" {
-        /// Errors in a row that eject; 0: do not count these.
+        /// This many errors in a row eject home. 0 disables it.
         consecutive5xxErrors: u32 = Field::new(UINT32).default(5).nullable();
-        /// Errors in a row of 502, 503 and 504 that eject; 0: do not count these. No effect at or above `consecutive5xxErrors`.
+        /// This many errors in a row with the status 502, 503 or 504 eject home. 0 disables it. It has no effect if it is
+        /// at least `consecutive5xxErrors`.
         consecutiveGatewayErrors: u32 = Field::new(UINT32).default(0).nullable();
-        /// Taken as `consecutive5xxErrors` where that is absent; Istio ignores it since 1.7. 0: as if it were absent.
+        /// It is used as `consecutive5xxErrors` if that is absent. Istio ignores it since 1.7. 0 is the same as absent.
         consecutiveErrors: u32 = Field::new(INT32);
-        /// How long home takes to get its load back, and how long makes one ejection before be forgotten.
+        /// The duration of the ramp, in which home gets its load back. After each such time without an ejection, one
+        /// earlier ejection is forgotten.
         interval: Millis = Field::new(DURATION).default(10);
-        /// How long an ejection lasts, times the ejections in a row, up to five minutes.
+        /// The duration of an ejection, multiplied by the number of ejections in a row, up to five minutes.
         baseEjectionTime: Millis = Field::new(DURATION).default(30);
-        /// The most that is diverted for errors, in percent of home's *requests*; in Istio it is of the hosts.
+        /// The most that is diverted because of errors, in percent of home's *requests*. In Istio it is a percentage of the
+        /// hosts.
         maxEjectionPercent: u32 = Field::new(Kind::Whole(&(1, 100))).default(100).hint(&"Istio reads 0 as not set, which is Envoy's 10; to divert nothing, use mode: observe");
-        /// Where it is not empty, these statuses of HTTP are errors, instead of 5xx.
+        /// If it is not empty, these HTTP statuses are errors, and 5xx are not.
         outlierDetectionHttpErrorCodes: Any = Field::new(Kind::List(&CODES));
-        /// Failures to connect in a row that eject a host; here these are among the 5xx.
+        /// This many failed connections in a row eject a host. In this filter they count as 5xx.
         consecutiveLocalOriginFailures: u32 = Field::new(UINT32).nullable().checked();
-        /// Whether failures to connect are counted apart.
+        /// Whether failed connections are counted apart from other errors.
         splitExternalLocalOriginErrors: bool = Field::new(Kind::Boolean).default(0).checked();
-        /// Envoy's panic threshold.
+        /// Envoy's panic threshold, in percent of the hosts.
         minHealthPercent: u32 = Field::new(Kind::Whole(&(0, 100))).checked();
     }
 }
