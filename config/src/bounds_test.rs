@@ -1,11 +1,11 @@
-//! What a configuration may not have too much of, or twice; and that whatever is wrong with one is a line.
+//! The bounds of a configuration, hosts that occur twice, and faults that are one line each.
 
 use super::fault::MOST_TOLD;
 use super::tests::{good, read, refused, with};
 use super::*;
 use serde_json::{Value, json};
 
-/// A forged header that leads to a shared host would be charged to whichever service is found first.
+/// A request to a shared host would be counted for the service that is found first.
 #[test]
 fn two_services_do_not_share_a_host() {
     let mut whole = with("/services/-", good()["services"][0].clone());
@@ -19,7 +19,7 @@ fn two_services_do_not_share_a_host() {
         &whole,
         "services[1].peers[0].host: a.istio.svc.cluster.local is services[0].host too; give each service's peer a host of its own",
     );
-    // Whichever comes first.
+    // The order of the services makes no difference.
     let swapped = json!([whole["services"][1], whole["services"][0]]);
     whole["services"] = swapped;
     refused(
@@ -31,7 +31,7 @@ fn two_services_do_not_share_a_host() {
 }
 
 #[test]
-fn lists_are_bounded() {
+fn a_list_or_a_text_that_is_too_long_is_refused() {
     let domains: Vec<String> = (0..=MOST_TRUST_DOMAINS).map(|n| format!("d{n}")).collect();
     read(&with("/trustDomains", json!(domains[1..]))).expect("as many as there may be");
     refused(
@@ -47,9 +47,9 @@ fn lists_are_bounded() {
     );
 }
 
-/// What is not acted on in a thousand services is still few lines.
+/// A thousand services with fields that are not acted on cause few lines.
 #[test]
-fn warnings_are_few_and_the_rest_is_counted() {
+fn twenty_warnings_are_reported_and_further_ones_are_counted() {
     let service = |n: usize| {
         let mut service = good()["services"][0].clone();
         service["host"] = json!(format!("s{n}.istio.svc.cluster.local"));
@@ -63,7 +63,7 @@ fn warnings_are_few_and_the_rest_is_counted() {
         .expect("good")
         .warnings;
     assert_eq!(warnings.len(), MOST_TOLD + 1);
-    // Two fields, and the two limits, of each service; those that say more come first.
+    // Each service has two fields that are not acted on, and two limits. The warnings about limits come first.
     let last = "configuration: and 2980 more warnings";
     assert_eq!(warnings[MOST_TOLD], last);
     for warning in &warnings[..MOST_TOLD] {
@@ -73,7 +73,7 @@ fn warnings_are_few_and_the_rest_is_counted() {
 }
 
 #[test]
-fn junk_is_a_few_short_lines() {
+fn an_input_that_is_not_a_configuration_is_refused_in_a_few_short_lines() {
     let deep = "[".repeat(500_000);
     let deep_fields = "{\"services\":".repeat(100_000);
     let long = format!(
@@ -118,7 +118,7 @@ mod properties {
             any::<i64>().prop_map(Value::from),
             any::<f64>().prop_map(Value::from),
             "\\PC{0,12}".prop_map(Value::from),
-            // Also what ends a line, changes its direction, does not show, or is long.
+            // Also characters that end a line, change its direction or are invisible, and long texts.
             any::<String>().prop_map(Value::from),
             "[\u{200b}-\u{202e}\u{2066}-\u{2069}\u{feff}\u{85}a]{0,9}".prop_map(Value::from),
             (0usize..9000).prop_map(|n| Value::from("\u{202e}x".repeat(n))),
@@ -133,7 +133,7 @@ mod properties {
         })
     }
 
-    /// The pointers of every value in `value`.
+    /// Adds the JSON pointer of every value in `value` to `out`.
     fn pointers(value: &Value, at: String, out: &mut Vec<String>) {
         match value {
             Value::Object(map) => map
@@ -150,7 +150,7 @@ mod properties {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused_in_lines(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn any_bytes_are_read_or_refused_in_clean_lines(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             if let Err(faults) = parse(&bytes) {
                 for line in faults.lines() {
                     prop_assert!(line.len() <= line::MOST && !line.chars().any(line::is_hidden));
@@ -158,9 +158,9 @@ mod properties {
             }
         }
 
-        /// Any value, anywhere in a good configuration: read, or refused in lines that do not blame another part.
+        /// Any value at any place of a good configuration is read, or refused in lines.
         #[test]
-        fn a_good_configuration_with_one_part_replaced(value in any_json(), pick in any::<prop::sample::Index>()) {
+        fn a_good_configuration_with_any_part_replaced_is_read_or_refused_in_clean_lines(value in any_json(), pick in any::<prop::sample::Index>()) {
             let mut whole = good();
             let mut all = vec![];
             pointers(&whole, String::new(), &mut all);

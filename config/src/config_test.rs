@@ -17,7 +17,7 @@ pub fn read(value: &Value) -> Result<Config, String> {
     parse(value.to_string().as_bytes()).map_err(|fault| fault.to_string())
 }
 
-/// `good`, with the value at a JSON pointer replaced, or added.
+/// The configuration `good`, in which the value at a JSON pointer is replaced or added.
 pub fn with(pointer: &str, value: Value) -> Value {
     let mut whole = good();
     let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
@@ -35,7 +35,7 @@ pub fn refused(value: &Value, line: &str) {
 }
 
 #[test]
-fn defaults_are_in_place() {
+fn an_absent_field_has_its_default() {
     let config = read(&good()).expect("a good configuration");
     let top = (config.role, config.mode, config.debug_header);
     assert_eq!(top, (Role::Client, Mode::Enforce, false));
@@ -99,7 +99,7 @@ fn a_pasted_destination_rule_is_accepted_and_what_is_not_acted_on_is_named() {
 }
 
 #[test]
-fn a_mode_of_the_plugin_is_the_services_default() {
+fn the_mode_of_the_plugin_is_the_default_of_its_services() {
     let mut whole = with("/mode", json!("observe"));
     assert_eq!(read(&whole).expect("good").services[0].mode, Mode::Observe);
     whole["services"][0]["mode"] = json!("evacuate");
@@ -108,7 +108,7 @@ fn a_mode_of_the_plugin_is_the_services_default() {
 }
 
 #[test]
-fn each_complaint_names_the_path_and_the_fix() {
+fn each_fault_names_the_path_and_the_fix() {
     refused(
         &with("/versoin", json!(1)),
         "versoin: unknown field; did you mean version? If not, remove it, or use one of: version, cluster, role, mode, debugHeader, trustDomains, services",
@@ -184,7 +184,7 @@ fn each_complaint_names_the_path_and_the_fix() {
         &json!({"cluster": "a"}),
         "version: is missing; add version: 1\nservices: is missing; add a list with at least one service",
     );
-    // Without a role it is a client's.
+    // Without a role it is the configuration of a client.
     refused(
         &json!({"version": 1, "cluster": "a", "services": [{"host": "*"}]}),
         "services[0].peers: is missing; add a list with one peer",
@@ -201,13 +201,13 @@ fn each_complaint_names_the_path_and_the_fix() {
     );
 }
 
-/// What the receiving side is given, the services read before the role.
+/// A configuration for the role server, in which the services come before the role.
 fn server(service: Value) -> Value {
     json!({"services": [service], "version": 1, "cluster": "iotcloudserve", "role": "server"})
 }
 
 #[test]
-fn a_server_needs_a_host_and_no_more() {
+fn a_service_of_a_server_needs_only_a_host() {
     for host in ["a.istio.svc.cluster.local", "*"] {
         let config = read(&server(json!({"host": host}))).expect("good");
         let service = &config.services[0];
@@ -222,7 +222,7 @@ fn a_server_needs_a_host_and_no_more() {
 }
 
 #[test]
-fn what_is_not_for_a_server_is_refused_whatever_it_says() {
+fn a_field_that_a_server_does_not_have_is_refused_with_any_value() {
     let client = &good()["services"][0];
     for field in ["peers", "trafficPolicy", "overflow", "whenFull", "routing"] {
         for value in [client[field].clone(), json!([]), json!("home")] {
@@ -247,7 +247,7 @@ fn edge() -> Value {
 }
 
 #[test]
-fn an_edge_has_no_services_and_nothing_else_that_it_would_not_do() {
+fn an_edge_refuses_services_and_every_field_that_would_have_no_effect() {
     let config = read(&edge()).expect("good");
     assert_eq!((config.role, config.mode), (Role::Edge, Mode::Enforce));
     assert!(config.services.is_empty());
@@ -272,7 +272,7 @@ fn an_edge_has_no_services_and_nothing_else_that_it_would_not_do() {
 }
 
 #[test]
-fn the_role_is_read_whatever_else_is_wrong() {
+fn the_role_can_be_read_from_a_configuration_with_mistakes() {
     let of = |value: Value| role(value.to_string().as_bytes());
     for known in Role::ALL {
         let whole = json!({"services": 1, "role": known.word(), "version": "x"});
@@ -291,7 +291,7 @@ fn the_role_is_read_whatever_else_is_wrong() {
 }
 
 #[test]
-fn a_star_stands_alone() {
+fn a_star_must_be_the_only_service() {
     let mut whole = with("/services/-", good()["services"][0].clone());
     whole["services"][0]["host"] = json!("*");
     refused(
@@ -301,7 +301,7 @@ fn a_star_stands_alone() {
 }
 
 #[test]
-fn numbers_at_the_edge() {
+fn numbers_are_accepted_up_to_the_ends_of_their_range() {
     let max = "services[0].trafficPolicy.connectionPool.tcp.maxConnections";
     for (n, ok) in [
         ("1", true),
@@ -328,7 +328,7 @@ fn numbers_at_the_edge() {
 }
 
 #[test]
-fn a_word_of_no_destination_rule_is_refused() {
+fn a_field_that_does_not_exist_in_a_destination_rule_is_refused() {
     for (pointer, path, near) in [
         (
             "/services/0/trafficPolicy/conectionPool",
@@ -356,9 +356,9 @@ fn a_word_of_no_destination_rule_is_refused() {
     }
 }
 
-/// Which of the two would hold is nobody's guess.
+/// Users could not know which of the two values is used.
 #[test]
-fn a_field_that_is_there_twice_is_refused_wherever_it_is() {
+fn a_field_that_occurs_twice_is_refused_in_every_object() {
     for (once, path) in [
         ("\"cluster\":", "cluster"),
         (

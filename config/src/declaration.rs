@@ -1,7 +1,8 @@
-//! What a declaration is made of: objects, their fields, and what each field may be.
+//! The types that a declaration consists of: objects, their fields, and the values that each field may have.
 //!
-//! **Invariant: what a configuration may say is said once, in [`super::declared`].** The reader, the JSON Schema and the
-//! reference page are made from it. Its prose is not in the module, where nobody would read it.
+//! **Invariant: the fields of a configuration are declared only once, in [`super::declared`].** The reader, the JSON Schema
+//! and the reference page use this declaration. The documentation of the fields is not compiled into the Wasm module, which
+//! does not need it.
 
 use core::marker::PhantomData;
 
@@ -9,28 +10,29 @@ use super::types::Role;
 
 /// An object of the configuration.
 pub struct Object {
-    /// Where it stands, as users see it; empty for the whole.
+    /// The path of the object as users see it, for example `services[].peers[]`. It is empty for the whole configuration.
     #[cfg(not(target_arch = "wasm32"))]
     pub title: &'static str,
-    /// Its fields, in the order in which they are documented.
+    /// The fields, in the order in which they are documented. There are at most 32.
     pub fields: &'static [Field],
-    /// What it is.
+    /// What the object is: a sentence for the reference page.
     #[cfg(not(target_arch = "wasm32"))]
     pub about: &'static str,
 }
 
-/// A field of an object. There are more than a hundred, so each of its bytes is a hundred of the module's.
+/// A field of an object. There are more than a hundred fields, so each byte of this struct makes the module more than a
+/// hundred bytes larger.
 #[derive(Clone, Copy)]
 pub struct Field {
-    /// Its name.
+    /// The name in the configuration.
     pub name: &'static str,
-    /// What it may be.
+    /// The values that it may have.
     pub kind: Kind,
-    /// What helps a user who left it out, or wrote what it may not be.
+    /// Advice in the message to a user who left the field out, or gave it a value that is refused.
     pub fix: &'static &'static str,
     default: u16,
     flags: u8,
-    /// What it does.
+    /// What the field does: one or more sentences for the reference page.
     #[cfg(not(target_arch = "wasm32"))]
     pub doc: &'static str,
 }
@@ -41,12 +43,12 @@ const CHECKED: u8 = 1 << 5;
 const ROLES: u8 = Role::Client.bit() | Role::Server.bit() | Role::Edge.bit();
 const NO_DEFAULT: u16 = u16::MAX;
 
-/// The least and the most.
+/// The smallest and the largest value, both allowed.
 pub type Range = (u32, u32);
-/// Words that users write.
+/// The words that a value may be.
 pub type Words = &'static [&'static str];
 
-/// What a value may be.
+/// The values that a field may have.
 #[derive(Clone, Copy)]
 pub enum Kind {
     /// True or false.
@@ -55,48 +57,48 @@ pub enum Kind {
     Text,
     /// A whole number in this range.
     Whole(&'static Range),
-    /// A number from 0 to this one.
+    /// A number from 0 to this one, with or without a fraction.
     Number(u32),
-    /// A duration as Go writes it.
+    /// A duration as in Go, such as `1m30s`.
     Duration(Least),
-    /// A name that goes into headers and labels of metrics, but not one of these.
+    /// A name for headers and labels of metrics: 1 to 63 letters, digits, `-`, `.` or `_`, and none of these words.
     Name(&'static Words),
-    /// A host name without a port.
+    /// A host name without a port, of at most 253 bytes.
     Host,
-    /// The same, or `*`.
+    /// A host name as in [`Kind::Host`], or `*`.
     HostOrStar,
     /// One of these words.
     Words(&'static Words),
     /// An object.
     Object(&'static Object),
-    /// A list.
+    /// A list of values of one kind.
     List(&'static List),
     /// An object with fields of any name, each of this kind.
     Map(&'static Kind),
-    /// Nothing: whoever writes the field is told why.
+    /// No value: the field is refused, and [`Field::fix`] is the reason.
     Refused,
 }
 
-/// The least duration.
+/// The smallest duration that a field may have, and its precision.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Least {
-    /// One millisecond, and whole milliseconds, as Istio has it.
+    /// Whole milliseconds, at least one, as in most fields of Istio.
     Millisecond,
-    /// Zero, or the same.
+    /// Whole milliseconds, or a duration below one millisecond, which counts as 0.
     Zero,
-    /// Zero, and any fraction.
+    /// Any duration from 0, also with a fraction of a millisecond.
     Any,
 }
 
-/// A list.
+/// A list of values of one kind.
 pub struct List {
-    /// What its elements are.
+    /// The kind of the elements.
     pub of: Kind,
-    /// The most elements.
+    /// The largest number of elements.
     pub most: usize,
-    /// What they are called.
+    /// The name of the elements in a message about too many, in the plural.
     pub noun: &'static str,
-    /// What to do with an empty list; nothing where it may be empty.
+    /// Advice in the message about an empty list. It is empty if the list may be empty.
     pub empty: &'static str,
 }
 
@@ -112,9 +114,9 @@ impl List {
     }
 }
 
-/// Which field of its object it is, and of what type its value is.
+/// A field of an object, with the type of its value.
 pub struct Key<T> {
-    /// Its place among the fields.
+    /// The index of the field in [`Object::fields`].
     pub nth: usize,
     of: PhantomData<T>,
 }
@@ -128,23 +130,23 @@ impl<T> Clone for Key<T> {
 impl<T> Copy for Key<T> {}
 
 impl<T> Key<T> {
-    /// The key of this field.
+    /// The key of the field with this index.
     pub const fn new(nth: usize) -> Self {
         let of = PhantomData;
         Key { nth, of }
     }
 }
 
-/// A type of a few values, each with a word that users write.
+/// A type with a few values, each of which has a word in the configuration.
 pub trait Word: Copy + 'static {
-    /// All of them.
+    /// All values.
     const ALL: &'static [Self];
-    /// Their words, in the same order.
+    /// The words of the values, in the same order.
     const WORDS: Words;
 }
 
 impl Field {
-    /// A field of this kind, acted on in all roles, and without a default.
+    /// A field of this kind that exists in all roles, may be absent, and has no default.
     pub const fn new(kind: Kind) -> Field {
         Field {
             name: "",
@@ -157,7 +159,7 @@ impl Field {
         }
     }
 
-    /// A field of these words.
+    /// A field whose value is a word of `T`.
     pub const fn words<T: Word>() -> Field {
         Field::new(Kind::Words(&T::WORDS))
     }
@@ -173,38 +175,38 @@ impl Field {
         self
     }
 
-    /// What it is where it is absent: a number, seconds, the place among the words, or 1 for true.
+    /// The default, from 0 to 65534: a number, a duration in seconds, the index of a word, or 0 for false and 1 for true.
     pub const fn default(mut self, value: u16) -> Field {
         self.default = value;
         self
     }
 
-    /// It must be there; `fix` is what to add.
+    /// Makes the field required. `fix` says what to add if it is missing.
     pub const fn required(mut self, fix: &'static &'static str) -> Field {
         self.flags |= REQUIRED;
         self.fix = fix;
         self
     }
 
-    /// What is said beside of a 0 that is out of range, or of what is not taken at all.
+    /// Adds advice for a 0 that is out of range, or the reason of a field that is refused.
     pub const fn hint(mut self, fix: &'static &'static str) -> Field {
         self.fix = fix;
         self
     }
 
-    /// It may be null, which is as if it were absent.
+    /// Allows null, which means the same as absent.
     pub const fn nullable(mut self) -> Field {
         self.flags |= NULLABLE;
         self
     }
 
-    /// It is checked, and not acted on.
+    /// Marks a field that is checked, and that the filter does not act on.
     pub const fn checked(mut self) -> Field {
         self.flags |= CHECKED;
         self
     }
 
-    /// Only these roles have it.
+    /// Restricts the field to these roles.
     pub const fn only(mut self, roles: &[Role]) -> Field {
         self.flags &= !ROLES;
         let mut rest = roles;
@@ -215,27 +217,27 @@ impl Field {
         self
     }
 
-    /// Whether this role has it.
+    /// Whether the field exists in this role.
     pub fn is_for(&self, role: Role) -> bool {
         self.flags & role.bit() != 0
     }
 
-    /// Whether it must be there.
+    /// Whether the field is required.
     pub fn is_required(&self) -> bool {
         self.flags & REQUIRED != 0
     }
 
-    /// Whether it may be null.
+    /// Whether the field may be null.
     pub fn is_nullable(&self) -> bool {
         self.flags & NULLABLE != 0
     }
 
-    /// Whether it is not acted on.
+    /// Whether the field is checked, and not acted on.
     pub fn is_checked(&self) -> bool {
         self.flags & CHECKED != 0
     }
 
-    /// What it is where it is absent, as [`Field::default`] has it.
+    /// The default in the units of [`Field::default`]. `None` if the field has no default.
     pub fn value_if_absent(&self) -> Option<u16> {
         (self.default != NO_DEFAULT).then_some(self.default)
     }
@@ -274,7 +276,7 @@ macro_rules! object {
     };
 }
 
-/// The name of a field: its key, where it has no other.
+/// The name of a field: the one that is given, or else its key.
 macro_rules! name {
     ($key:ident) => {
         stringify!($key)
@@ -284,7 +286,7 @@ macro_rules! name {
     };
 }
 
-/// Declares a type of words.
+/// Declares an enum that implements [`Word`].
 macro_rules! words {
     ($(#[$about:meta])* pub enum $type:ident { $($(#[$each:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$about])*

@@ -1,17 +1,17 @@
-//! Durations as Istio writes them: Go's `time.ParseDuration`.
+//! Durations in the format of Istio, which is that of Go's `time.ParseDuration`, without negative ones.
 
 use super::declaration::Least;
 
-/// The longest that a duration lasts here, in milliseconds: a year. What is longer is accepted and lasts no longer, which
-/// nobody will see, and sums stay far from overflow.
+/// The longest duration, in milliseconds: a year. A longer one is accepted and taken as a year, so that sums of durations
+/// cannot overflow.
 pub const LONGEST: u64 = 365 * 24 * 3_600_000;
 
-/// Nanoseconds that Go's durations can hold.
+/// The longest duration that Go can express, in nanoseconds.
 const MOST: u64 = i64::MAX as u64;
 
-/// Whether `text` is a duration that is not too short.
+/// Checks that `text` is a duration of the range `least`, and not longer than Go can express.
 /// # Errors
-/// One line that says what is wrong.
+/// A line that says what is wrong.
 #[inline(never)]
 pub fn check(text: &str, least: Least) -> Result<(), String> {
     let wrong = || format!("must be a duration such as 1s, 1m30s or 250ms, not {text:.40}");
@@ -30,13 +30,13 @@ pub fn check(text: &str, least: Least) -> Result<(), String> {
     }
 }
 
-/// The whole milliseconds of a duration, at most [`LONGEST`].
+/// The whole milliseconds of the duration `text`, from 0 to [`LONGEST`]. `None` if it is not a duration.
 pub fn millis(text: &str) -> Option<u64> {
     nanos(text).map(|nanos| (nanos / 1_000_000).min(LONGEST))
 }
 
-/// Nanoseconds of `1s`, `1m30s`, `.5h`, `+250ms`. Units: h, m, s, ms, us (µs, μs), ns; the largest need not come first, as in
-/// Go.
+/// The nanoseconds of a duration such as `1s`, `1m30s`, `.5h` or `+250ms`, at most `u64::MAX`. The units are h, m, s, ms,
+/// us (µs, μs) and ns, in any order, as in Go.
 #[inline(never)]
 fn nanos(text: &str) -> Option<u64> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
@@ -56,7 +56,7 @@ fn nanos(text: &str) -> Option<u64> {
             "m" => 60_000_000_000,
             "s" => 1_000_000_000,
             "ms" => 1_000_000,
-            // With the micro sign, and with the Greek letter.
+            // Go accepts the micro sign and the Greek letter.
             "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
             "ns" => 1,
             _ => return None,
@@ -67,8 +67,9 @@ fn nanos(text: &str) -> Option<u64> {
     Some(nanos)
 }
 
-/// `number`, decimal digits with at most one point, times `scale`; what is smaller than 1 is cut off, as in Go. Too large
-/// is the largest. Integers only: the standard library's tables for doubles would add a tenth to the module.
+/// `number` (decimal digits with at most one point) times `scale`, rounded down as in Go, and at most `u64::MAX`. `None` if
+/// `number` has another form. It uses integers only, because the standard library's tables for doubles would make the
+/// module a tenth larger.
 fn scaled(number: &str, scale: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_gos() {
+    fn durations_have_the_format_of_go() {
         for (text, expected) in [
             ("1s", 1000),
             ("1m", 60_000),
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused_in_words() {
+    fn a_text_that_is_not_a_duration_is_refused_with_an_example() {
         for text in [
             "", "1", "s", "-1s", "1 s", "1d", "1..2s", ".s", "1s2", "1e9s", "∞", "+", "+-1s",
         ] {
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_cannot_hold_is_refused() {
+    fn a_duration_longer_than_go_can_express_is_refused() {
         for text in ["2562047h47m16.854775808s", "99999999999999999999h"] {
             let problem = check(text, Least::Any).expect_err(text);
             assert_eq!(problem, format!("must be at most 2562047h, not {text}"));
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_is_istios() {
+    fn each_range_has_the_smallest_duration_and_the_precision_of_istio() {
         let least = |text| {
             [Least::Millisecond, Least::Zero, Least::Any].map(|least| check(text, least).is_ok())
         };

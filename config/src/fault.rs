@@ -1,19 +1,19 @@
-//! What is wrong with a configuration, all of it, each a line with its path and its place in the text.
+//! The mistakes of a configuration. Each is a line with its path and its position in the text.
 
 use core::fmt;
 
 use super::line::line;
 use super::node::Node;
 
-/// Faults that are told one by one, and warnings; the others are counted.
+/// The most faults that are reported one by one, and the most warnings. Further ones are only counted.
 pub const MOST_TOLD: usize = 20;
 
-/// Why a configuration is refused: where, what is wrong, what to do. Displays as one line.
+/// A reason why a configuration is refused: the path, what is wrong, and what to do. Its `Display` is one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where: `services[0].peers[0].host`; empty for the whole.
+    /// The path, for example `services[0].peers[0].host`. It is empty for the whole configuration.
     pub path: String,
-    /// What is wrong, and the fix.
+    /// What is wrong, and how to fix it.
     pub problem: String,
 }
 
@@ -36,32 +36,33 @@ fn write_line(f: &mut fmt::Formatter<'_>, fault: &Fault, place: Option<Place>) -
             format!("{path} (line {line}, column {column}): {problem}")
         }
     };
-    // What a user wrote is quoted in it.
+    // The text can quote what a user wrote.
     f.write_str(&line(&text))
 }
 
 impl std::error::Error for Fault {}
 
-/// A line and a column of the text, both from 1.
+/// A position in the text: a line and a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The line.
+    /// The line, from 1.
     pub line: usize,
-    /// The column, in bytes.
+    /// The column in bytes, from 1.
     pub column: usize,
 }
 
-/// All that is wrong with a configuration: at least one fault. Displays as a line for each.
+/// All faults of a configuration. Its `Display` has a line for each of the first [`MOST_TOLD`], and one that counts the
+/// others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     told: Vec<(Fault, Option<Place>)>,
     more: usize,
-    /// None is told.
+    /// Faults are only counted, and none is kept.
     counts: bool,
 }
 
 impl Faults {
-    /// A line for each, and one that counts those that are not told.
+    /// A line for each fault that is kept, and one that counts the others if there are any.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         struct Line<'a>(&'a Fault, Option<Place>);
         impl fmt::Display for Line<'_> {
@@ -76,17 +77,18 @@ impl Faults {
             .chain(more)
     }
 
-    /// Those that are told, in the order in which they were found.
+    /// The faults that are kept, in the order in which they were found: at most [`MOST_TOLD`].
     pub fn told(&self) -> impl Iterator<Item = &Fault> {
         self.told.iter().map(|(fault, _)| fault)
     }
 
-    /// How many there are.
+    /// The number of faults, with those that are only counted.
     pub fn count(&self) -> usize {
         self.told.len().saturating_add(self.more)
     }
 
-    /// Of which none is told: it is only to be known whether there are any, which costs no look at the text.
+    /// No faults yet, and those that are added are only counted. It finds out whether there are any, without a search for
+    /// their positions.
     pub(super) fn counted() -> Faults {
         Faults {
             counts: true,
@@ -94,12 +96,12 @@ impl Faults {
         }
     }
 
-    /// Whether one more is only counted.
+    /// Whether a further fault is only counted.
     pub(super) fn is_full(&self) -> bool {
         self.counts || self.told.len() >= MOST_TOLD
     }
 
-    /// Adds one that was found at `path` of the configuration `source`.
+    /// Adds a fault that was found at `path` of the configuration `source`.
     #[cold]
     #[inline(never)]
     pub(super) fn add(&mut self, source: &[u8], path: &Path<'_>, problem: fmt::Arguments<'_>) {
@@ -139,19 +141,21 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// A path, as a chain down the stack of the reader.
+/// A path in a configuration. Each part is on the stack of the reader and refers to the part before it.
 #[derive(Clone, Copy)]
 pub enum Path<'a> {
     /// The whole configuration.
     Root,
-    /// A field, with its place in the text among those of its object; none where it is missing.
+    /// A field of an object, with its name and its index among the fields in the text. The index is `None` if the field is
+    /// missing.
     Field(&'a Path<'a>, &'a str, Option<usize>),
-    /// An element of a list.
+    /// An element of a list, with its index from 0.
     Index(&'a Path<'a>, usize),
 }
 
 impl<'a> Path<'a> {
-    /// The path of the field of this name of the object `node`, whether it is there or not.
+    /// The path of the field `name` of the object `node`, whether the field is present or not. `self` is the path of the
+    /// object.
     #[inline(never)]
     pub fn field(&'a self, node: &Node<'_>, name: &'a str) -> Path<'a> {
         let nth = match node {
@@ -173,7 +177,8 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// The place of what is at `path`; nothing where the text is a single line, as Istio's is, or its path alone says all.
+/// The position of the value at `path`. `None` if the text is a single line, as it is from Istio, because the path is
+/// enough there.
 fn place(source: &[u8], path: &Path<'_>) -> Option<Place> {
     let newline = |byte: &u8| *byte == b'\n';
     if !source.trim_ascii().iter().any(newline) {
@@ -194,7 +199,8 @@ fn place(source: &[u8], path: &Path<'_>) -> Option<Place> {
     })
 }
 
-/// Where the value of `path` begins in `source`, which is JSON: for a field, where its name does.
+/// The offset in bytes at which the value at `path` begins in `source`, which is JSON. For a field it is the offset of its
+/// name.
 fn offset(source: &[u8], path: &Path<'_>) -> Option<usize> {
     let (up, nth) = match path {
         Path::Root => return Some(source.len().saturating_sub(source.trim_ascii_start().len())),
@@ -204,7 +210,7 @@ fn offset(source: &[u8], path: &Path<'_>) -> Option<usize> {
     };
     let mut at = offset(source, up)?;
     if let Path::Field(..) = up {
-        // Over its name.
+        // Skip the name.
         at = at.saturating_add(scan(source.get(at..)?, |depth, byte| {
             depth == 0 && byte == b':'
         })?);
@@ -220,7 +226,8 @@ fn offset(source: &[u8], path: &Path<'_>) -> Option<usize> {
     Some(source.len().saturating_sub(rest.trim_ascii_start().len()))
 }
 
-/// Behind the first byte outside of strings that `found` takes, given how many brackets stand open before it.
+/// The offset after the first byte outside of strings for which `found` is true. `found` gets the number of brackets that
+/// are open before the byte, and the byte.
 fn scan(text: &[u8], found: impl Fn(usize, u8) -> bool) -> Option<usize> {
     let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
     for (at, byte) in text.iter().enumerate() {

@@ -1,29 +1,29 @@
-//! Takes what is checked out of the tree, by the keys of the declaration, with its defaults in place.
+//! Reads values from a tree that the reader has checked, by the keys of the declaration, with their defaults.
 
 use super::declaration::{Key, Object, Word};
 use super::duration;
 use super::fault::Path;
 use super::node::Node;
 
-/// What the type of a field's key reads.
+/// A type of a field's value: how it is read from the tree.
 pub trait Value {
-    /// What it reads.
+    /// The value in Rust.
     type Of<'a>;
 
-    /// Reads it of what is checked.
+    /// The value of a node that was checked. `None` if the node is of another kind.
     fn read<'a>(node: &'a Node<'a>) -> Option<Self::Of<'a>>;
 
-    /// The default as declared.
+    /// The value of a declared default, in the units of [`super::declaration::Field::default`].
     fn default<'a>(_: u16) -> Option<Self::Of<'a>> {
         None
     }
 }
 
-/// Whatever it is.
+/// Any node, which is not converted.
 pub struct Any;
 /// A string.
 pub struct Text;
-/// A duration, in milliseconds.
+/// A duration, which is read as whole milliseconds from 0 to [`duration::LONGEST`].
 pub struct Millis;
 
 impl Value for Any {
@@ -62,7 +62,7 @@ impl Value for u32 {
 
     fn read<'a>(node: &'a Node<'a>) -> Option<u32> {
         match node {
-            // Checked, so the cast changes nothing.
+            // It was checked, so the cast does not change the value.
             Node::Number(number) => Some(*number as u32),
             _ => None,
         }
@@ -102,7 +102,7 @@ impl<T: Word> Value for T {
     }
 }
 
-/// The fields of an object that is checked.
+/// The fields of an object that was checked.
 #[derive(Clone, Copy)]
 pub struct Fields<'a> {
     node: &'a Node<'a>,
@@ -110,13 +110,13 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Those of `node`, which was checked as `object`; of nothing, where it is absent.
+    /// The fields of `node`, which was checked as `object`. Without a node, all fields are absent.
     pub fn of(node: Option<&'a Node<'a>>, object: &'static Object) -> Fields<'a> {
         let node = node.unwrap_or(&Node::Null);
         Fields { node, object }
     }
 
-    /// What is written in this field.
+    /// The value that is written in this field. `None` if the field is absent.
     pub fn written<T: Value>(&self, key: Key<T>) -> Option<T::Of<'a>> {
         T::read(self.raw(key.nth)?)
     }
@@ -130,18 +130,18 @@ impl<'a> Fields<'a> {
         Some(node)
     }
 
-    /// Whether anything is written in this field.
+    /// Whether this field is present, with any value.
     pub fn is_there<T>(&self, key: Key<T>) -> bool {
         self.raw(key.nth).is_some()
     }
 
-    /// What is written in it, or its default.
+    /// The value that is written in this field, or else its default. `None` if it has neither.
     pub fn get<T: Value>(&self, key: Key<T>) -> Option<T::Of<'a>> {
         let default = || T::default(self.object.fields.get(key.nth)?.value_if_absent()?);
         self.written(key).or_else(default)
     }
 
-    /// The path of this field, which is there or not, where that of the object is `path`.
+    /// The path of this field, whether it is present or not. `path` is the path of the object.
     pub fn path<T>(&self, path: &'a Path<'a>, key: Key<T>) -> Path<'a> {
         let name = self
             .object

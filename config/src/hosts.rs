@@ -1,7 +1,7 @@
-//! Hosts of services and peers.
+//! Rules about the hosts of services and peers.
 //!
-//! **Invariant: a host is one service's, at home or at its peer.** A request that is found at the cluster of a host could
-//! otherwise be counted for another service than its own.
+//! **Invariant: a host belongs to one service only, as its own host or as the host of its peer.** Otherwise a request for
+//! the cluster of a host could be counted for the wrong service.
 
 use std::collections::BinaryHeap;
 
@@ -11,19 +11,21 @@ use super::node::Node;
 use super::reader::Report;
 use super::{Config, Role, Service};
 
-/// A service that was read, and its place in the list: others may have been refused.
+/// The index of a service in the list, its node, and the service. The index is needed because other services may have been
+/// refused.
 pub(super) type Read<'a> = (usize, &'a Node<'a>, Service);
 
-/// Hosts and their numbers in order. Its code is a tenth of what a slice's sort has, which would be a fortieth of the module.
+/// Sorts hosts and their numbers. The code of a heap is a tenth of that of a slice's sort, which would be a fortieth of the
+/// module.
 #[inline(never)]
 pub fn sorted(hosts: Vec<(String, usize)>) -> Vec<(String, usize)> {
     BinaryHeap::from(hosts).into_sorted_vec()
 }
 
-/// Refuses a peer's host that another service has too, at home or at its peer.
+/// Reports a fault for each peer whose host is the host of another service or of another peer.
 #[inline(never)]
 pub(super) fn apart(services: &[Read<'_>], list: &Path<'_>, report: &mut Report<'_>) {
-    // The kind is in the number: home's host comes before a peer's that is the same.
+    // The numbers of peers follow those of the services, so that of two equal hosts the service's comes first.
     let mut hosts: Vec<(String, usize)> = Vec::new();
     for (nth, (_, _, service)) in services.iter().enumerate() {
         hosts.push((service.host.clone(), nth));
@@ -35,7 +37,7 @@ pub(super) fn apart(services: &[Read<'_>], list: &Path<'_>, report: &mut Report<
         let [(host, first), (other, second)] = pair else {
             continue;
         };
-        // A home's host that is there twice has been told of.
+        // Two services with the same host have been reported already.
         let Some(second) = second.checked_sub(services.len()) else {
             continue;
         };
@@ -57,7 +59,8 @@ pub(super) fn apart(services: &[Read<'_>], list: &Path<'_>, report: &mut Report<
     }
 }
 
-/// Complains of a field of a service's only peer.
+/// Reports a fault of a field of a service's only peer. `field` is the index of the field, and `path` is the path of the
+/// service.
 pub(super) fn at_peer(
     service: &Node<'_>,
     path: &Path<'_>,
@@ -83,9 +86,10 @@ pub(super) fn at_peer(
     }
 }
 
-/// A warning for each host that is a short name in the namespace of this proxy, whose `node` is its id in Istio's form,
-/// `sidecar~IP~POD~NAMESPACE.svc.DOMAIN`: Istio names its clusters by full names. A plain Envoy's clusters have any name, and
-/// at a server the name is the one that clients write.
+/// A warning for each service whose host is a short name, at most [`MOST_TOLD`]: Istio names its clusters by full names, so
+/// no request would be found. `node` is the id of the proxy in Istio's form, `sidecar~IP~POD~NAMESPACE.svc.DOMAIN`. There
+/// are no warnings for an Envoy without Istio, whose clusters have any names, nor in the role server, where the host is the
+/// one that clients write.
 #[inline(never)]
 pub fn short(config: &Config, node: &str) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -109,7 +113,7 @@ pub fn short(config: &Config, node: &str) -> Vec<String> {
     warnings
 }
 
-/// The namespace of a proxy with `svc.DOMAIN`.
+/// `NAMESPACE.svc.DOMAIN` and `svc.DOMAIN` of a proxy's id. `None` if the id has another form.
 fn namespace(node: &str) -> Option<(&str, &str)> {
     let full = node.split('~').nth(3)?;
     let dot = full.bytes().position(|byte| byte == b'.')?;
@@ -117,9 +121,9 @@ fn namespace(node: &str) -> Option<(&str, &str)> {
     domain.starts_with("svc.").then_some((full, domain))
 }
 
-/// What a short name lacks of a full one.
+/// The part that a short name lacks. `None` if the name may be a full one.
 fn missing<'a>(host: &str, namespace: &'a str, domain: &'a str) -> Option<&'a str> {
-    // Of another namespace it cannot be told from the host of a ServiceEntry.
+    // A short name with another namespace looks the same as the host of a ServiceEntry.
     let (first, rest) = match host.bytes().position(|byte| byte == b'.') {
         None => (host, ""),
         Some(dot) => host.split_at_checked(dot)?,

@@ -1,12 +1,13 @@
-//! The plugin's configuration: what users write in `spec.pluginConfig`, read, checked and with its defaults in place.
+//! The plugin's configuration, which users write in `spec.pluginConfig`: it is read and checked, and gets its defaults.
 //!
-//! **Invariant: a field that is accepted works.** What is not built is unknown and refused, with one exception, which
-//! the contract makes: the vocabulary of a pasted DestinationRule ([`declared::policy`]).
+//! **Invariant: a field that is accepted works.** A field of a feature that does not exist is unknown and refused. The only
+//! exception are the fields of a pasted DestinationRule ([`declared::policy`]).
 //!
-//! What a configuration may say is declared once ([`declared`]): from that come its reader ([`reader`]), and the JSON Schema
-//! and the page for users ([`reference`](mod@reference)). What concerns more than one field is here and in [`traffic_policy`].
+//! The fields are declared once ([`declared`]). The reader ([`reader`]), and the JSON Schema and the page for users
+//! ([`reference`](mod@reference)), use this declaration. Rules that concern more than one field are here, in [`hosts`] and
+//! in [`traffic_policy`].
 
-// The filter is made of it: as in the policy, nothing here may panic.
+// The filter uses this crate, and a panic there is a trap. So it must not panic, as the policy must not.
 #![cfg_attr(
     not(test),
     deny(
@@ -34,7 +35,7 @@ pub mod line;
 mod nearest;
 pub mod node;
 pub mod reader;
-// Not in the filter; and an index into one of JSON's values makes what is missing.
+// It is not part of the filter. It indexes only JSON objects by name, which adds a missing field and does not panic.
 #[cfg(not(target_arch = "wasm32"))]
 #[allow(clippy::indexing_slicing)]
 pub mod reference;
@@ -55,12 +56,12 @@ pub use declared::plugin::MOST_SERVICES;
 pub use fault::{Fault, Faults};
 pub use types::{Config, Mode, Peer, Role, Routing, Service};
 
-/// Bytes of a configuration: ten times what a thousand services with a pasted DestinationRule each have.
+/// The most bytes of a configuration: ten times the size of a thousand services that each have a pasted DestinationRule.
 const MOST_BYTES: usize = 16 << 20;
 
-/// Reads a configuration.
+/// Reads a configuration from JSON.
 /// # Errors
-/// All that is wrong with it, each as one line with its path and the fix.
+/// All mistakes of the configuration. Each is a line with its path and how to fix it.
 #[inline(never)]
 pub fn parse(bytes: &[u8]) -> Result<Config, Faults> {
     let whole = |problem: String| {
@@ -79,7 +80,7 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Faults> {
     }
     let root = Node::parse(bytes)
         .map_err(|error| whole(format!("is not the JSON that is expected: {error}")))?;
-    // A role that is none is a fault of its own, and what depends on it is not looked at.
+    // An unknown role is a fault of its own, and fields that depend on the role are not checked.
     let role = role_of(&root);
     let mut report = Report::new(bytes, role.unwrap_or(Role::Client));
     report.any_role = role.is_none();
@@ -93,7 +94,7 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Faults> {
     Ok(Config { warnings, ..config })
 }
 
-/// The role that a configuration is for, as far as that can be read, whatever else is wrong with it.
+/// The role in a configuration that may have other mistakes. `None` if the role cannot be read.
 #[inline(never)]
 pub fn role(bytes: &[u8]) -> Option<Role> {
     role_of(&Node::parse(bytes).ok()?)
@@ -146,7 +147,7 @@ fn read_services(
     report: &mut Report<'_>,
 ) -> Vec<Service> {
     let mut services: Vec<Read<'_>> = Vec::new();
-    // In the order of their hosts.
+    // Indices of `services`, in the order of the hosts.
     let mut order: Vec<usize> = Vec::new();
     let star = |node: &Node<'_>| {
         let host = Fields::of(Some(node), &service::OBJECT).written(service::host);
@@ -187,7 +188,8 @@ fn read_services(
         .collect()
 }
 
-/// Nothing where it is wrong in itself, which is told already: what follows from that would be no news.
+/// `None` if the service has a mistake of its own. That is reported already, and reports of what follows from it would not
+/// help.
 #[inline(never)]
 fn read_service(
     node: &Node<'_>,

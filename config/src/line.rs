@@ -1,17 +1,17 @@
-//! One line of a log: of bounded length, and of characters that show as what they are.
+//! A line of a log, with a bounded length and without hidden characters.
 //!
-//! **Invariant: whatever a user or a peer wrote, what is logged of it is one line of at most [`MOST`] bytes without
-//! characters that end a line, change its direction or do not show.** A log line is read by people in terminals and by
-//! programs that split at line ends, and neither may be led astray by what is quoted in it.
+//! **Invariant: text from a user or a peer is logged as one line of at most [`MOST`] bytes, without characters that end a
+//! line, change the direction of the text or are invisible.** People read a log line in terminals, and programs split logs
+//! at line ends. Quoted text must not mislead them.
 
-/// Bytes that a line may have.
+/// The most bytes of a line.
 pub const MOST: usize = 4096;
 
-/// What a line that was too long ends with.
+/// The end of a line that was cut because it was too long.
 const CUT: &str = " [cut]";
 
-/// Characters that are replaced by a space, beside the control characters: Unicode's categories Cf (format), Zl and Zp
-/// (line and paragraph separators), in order.
+/// Ranges of characters that are replaced by a space, in addition to the control characters: Unicode's categories Cf
+/// (format), Zl and Zp (line and paragraph separators), in ascending order.
 const HIDDEN: [(char, char); 21] = [
     ('\u{ad}', '\u{ad}'),
     ('\u{600}', '\u{605}'),
@@ -32,12 +32,12 @@ const HIDDEN: [(char, char); 21] = [
     ('\u{1bca0}', '\u{1bca3}'),
     ('\u{1d173}', '\u{1d17a}'),
     ('\u{e0000}', '\u{e007f}'),
-    // Not characters at all, and no font shows them.
+    // These are not characters, and no font shows them.
     ('\u{fffe}', '\u{ffff}'),
     ('\u{10fffe}', '\u{10ffff}'),
 ];
 
-/// Whether a character has no place in a line.
+/// Whether a character is replaced in a line.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || (!c.is_ascii()
@@ -46,7 +46,7 @@ pub fn is_hidden(c: char) -> bool {
                 .any(|(first, last)| (*first..=*last).contains(&c)))
 }
 
-/// `text` as one line.
+/// `text` as one line of at most [`MOST`] bytes. A hidden character becomes a space, and the end is cut if it is too long.
 #[inline(never)]
 pub fn line(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(MOST));
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_shows_is_left_and_what_does_not_becomes_a_space() {
+    fn visible_characters_stay_and_hidden_ones_become_a_space() {
         assert_eq!(line("münchen, 東京 and é"), "münchen, 東京 and é");
         for c in [
             '\n',
@@ -96,13 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_cut_between_two_characters_and_says_so() {
+    fn a_line_that_is_too_long_is_cut_between_two_characters_and_says_so() {
         for c in ["x", "ü", "東", "😀", "\u{202e}"] {
             for more in 0..8 {
                 let text = format!("{}{}", "x".repeat(more), c.repeat(MOST));
                 let line = line(&text);
                 assert!(line.len() <= MOST, "{} bytes", line.len());
-                // A character that is replaced becomes shorter, so its line may fit.
+                // A space is shorter than the character that it replaces, so the line may fit.
                 assert!(line.ends_with(CUT) || line.chars().count() == text.chars().count());
             }
         }

@@ -1,11 +1,11 @@
-//! What a user may have meant by a word that is unknown.
+//! Suggestions for a field name that is unknown.
 
 use super::declaration::{Field, Kind, Object};
 use super::declared::plugin::plugin;
 use super::fault::Path;
 use super::types::Role;
 
-/// Words that people write and that are none, and what they are after.
+/// Field names that users write although they do not exist (in lower case, without `-` and `_`), with advice.
 const ADVICE: [(&str, &str); 2] = [
     (
         "circuitbreaker",
@@ -17,7 +17,7 @@ const ADVICE: [(&str, &str); 2] = [
     ),
 ];
 
-/// Fields of a DestinationRule beside its `trafficPolicy`.
+/// Fields of a DestinationRule outside of its `trafficPolicy`.
 const SPEC: [&str; 9] = [
     "host",
     "subsets",
@@ -30,26 +30,26 @@ const SPEC: [&str; 9] = [
     "metadata",
 ];
 
-/// Whether a `trafficPolicy` with this field is a whole DestinationRule.
+/// Whether a `trafficPolicy` with this field is most likely a whole DestinationRule.
 pub fn is_of_a_rule(name: &str) -> bool {
     SPEC.contains(&name)
 }
 
-/// What is known of a word that is none.
+/// A suggestion for an unknown field name.
 pub enum Known {
     /// What to do instead.
     Advice(&'static str),
-    /// A field of the same object, or the whole path of another.
+    /// The name of a similar field of the same object, or the whole path of a similar field elsewhere.
     Near(String),
-    /// Nothing.
+    /// There is no suggestion.
     Nothing,
 }
 
-/// What is known of `name`, which is no field of `object`.
+/// A suggestion for `name`, which is not a field of `object`. Only fields of the role `role` are suggested.
 #[inline(never)]
 pub fn nearest(name: &str, object: &'static Object, role: Role) -> Known {
     let plain = plain(name);
-    // Longer than any word, or none at all.
+    // It is longer than any field name, or empty.
     if plain.is_empty() || plain.len() > 40 {
         return Known::Nothing;
     }
@@ -59,13 +59,13 @@ pub fn nearest(name: &str, object: &'static Object, role: Role) -> Known {
     let mut best = Best {
         name: &plain,
         role,
-        // Where more than a third of the letters is another, it is another word.
+        // A word with more than a third of its letters changed is another word.
         distance: (plain.len() / 3).saturating_add(1),
         depth: 0,
         known: Known::Nothing,
     };
     best.look_in(&plugin::OBJECT, &Path::Root, 0);
-    // A word of the same object is more likely than one of another that is as near.
+    // A field of the same object is more likely than an equally similar field elsewhere.
     if !matches!(best.known, Known::Nothing) {
         best.distance = best.distance.saturating_add(1);
     }
@@ -77,9 +77,9 @@ pub fn nearest(name: &str, object: &'static Object, role: Role) -> Known {
 struct Best<'a> {
     name: &'a [u8],
     role: Role,
-    /// What is nearer than this is better.
+    /// The distance of the best suggestion, in letters. A smaller distance is better.
     distance: usize,
-    /// Of what is as near, what has fewer words before it.
+    /// The number of objects around the best suggestion. At the same distance, fewer are better.
     depth: usize,
     known: Known,
 }
@@ -106,7 +106,7 @@ impl Best<'_> {
     }
 }
 
-/// The object that is in a field, if one is.
+/// The object that is the value of a field, or of the elements of its list. `None` if it has another kind.
 pub fn inner(field: &Field) -> Option<&'static Object> {
     match field.kind {
         Kind::Object(object) => Some(object),
@@ -118,17 +118,17 @@ pub fn inner(field: &Field) -> Option<&'static Object> {
     }
 }
 
-/// Without what differs between ways of writing one word: case, `_` and `-`.
+/// The word in lower case, without `_` and `-`, so that spellings of one word are equal.
 fn plain(word: &str) -> Vec<u8> {
     let bytes = word.bytes().filter(|byte| !b"_-".contains(byte));
     bytes.map(|byte| byte.to_ascii_lowercase()).collect()
 }
 
-/// How many letters must be added, left out or changed to make one word of the other.
+/// The number of letters that must be added, removed or changed to make one word from the other (the Levenshtein distance).
 fn distance(from: &[u8], to: &[u8]) -> usize {
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (i, a) in from.iter().enumerate() {
-        // Of the row before, and of this one.
+        // `corner` is a cell of the previous row, `left` one of this row.
         let (mut corner, mut left) = (i, i.saturating_add(1));
         for (cell, b) in row.iter_mut().skip(1).zip(to) {
             let changed = corner.saturating_add(usize::from(a != b));

@@ -1,5 +1,6 @@
-//! JSON as a tree that remembers the order of its fields, and each that is written twice. Texts are parts of the JSON
-//! where they can be: a thousand services have ten thousand, and each copy would cost more than all else of reading it.
+//! JSON as a tree that keeps the order of the fields, and a field that is written twice. Strings borrow from the JSON text
+//! if they contain no escapes: a thousand services have ten thousand strings, and to copy each would take longer than the
+//! rest of the parsing.
 
 use core::fmt;
 use std::borrow::Cow;
@@ -13,7 +14,7 @@ pub enum Node<'a> {
     Null,
     /// `true`, `false`.
     Bool(bool),
-    /// Any number. Istio hands a plugin's configuration over as a protobuf Struct, whose numbers are all doubles.
+    /// Any number, as a double: Istio passes a plugin's configuration in a protobuf Struct, which has no other numbers.
     Number(f64),
     /// A string.
     Text(Cow<'a, str>),
@@ -24,17 +25,17 @@ pub enum Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// Reads JSON.
+    /// Parses JSON.
     /// # Errors
-    /// One line with the place, where it is not JSON, or nests deeper than 127 levels.
-    // No error of our own: what serde_json has for these is a fortieth of the module.
-    // Once in the module, not once for each caller.
+    /// A line with the position, if it is not JSON, or has more than 127 levels of nesting.
+    // It has no error type of its own, because serde_json's code for that is a fortieth of the module. It is not inlined,
+    // so that the module contains it once and not once for each caller.
     #[inline(never)]
     pub fn parse(bytes: &'a [u8]) -> Result<Node<'a>, String> {
         serde_json::from_slice(bytes).map_err(|error| error.to_string())
     }
 
-    /// What a user calls this kind of value.
+    /// The name of this kind of value, with its article, for messages.
     pub fn kind(&self) -> &'static str {
         match self {
             Node::Null => "null",
@@ -70,7 +71,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(Node::Bool(value))
     }
 
-    // Doubles hold every integer that a configuration may contain; larger ones are out of every range anyway.
+    // A double is exact for every integer that a configuration may contain. Larger integers are out of every range.
     fn visit_i64<E>(self, value: i64) -> Result<Node<'de>, E> {
         Ok(Node::Number(value as f64))
     }
@@ -101,7 +102,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node<'de>, A::Error> {
         let mut fields = Vec::new();
-        // A name is read as a value, which is one of JSON's strings: it is not copied either.
+        // A name is parsed as a value, so that it borrows from the JSON text too. In JSON it is always a string.
         while let Some(Node::Text(name)) = map.next_key()? {
             fields.push((name, map.next_value()?));
         }

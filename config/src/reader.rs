@@ -1,4 +1,5 @@
-//! Reads a tree by a declaration: every mistake is a fault, and what is not acted on a warning.
+//! Checks a tree against the declaration. Every mistake becomes a fault, and every field that is not acted on becomes a
+//! warning.
 
 use core::fmt;
 
@@ -10,26 +11,26 @@ use super::nearest::{self, Known};
 use super::node::Node;
 use super::types::Role;
 
-/// Fields of any name that an object may have.
+/// The most fields of an object with any names.
 pub(super) const MOST_IN_MAP: usize = 100;
 
-/// What was found so far.
+/// The faults and warnings that were found so far.
 pub struct Report<'a> {
-    /// The text, for the places of faults in it.
+    /// The text of the configuration, for the positions of faults.
     pub source: &'a [u8],
-    /// Whose fields there are.
+    /// The role whose fields are accepted.
     pub role: Role,
-    /// The role is not known: fields that not all have are not looked at.
+    /// The role is unknown, so fields that do not exist in all roles are not checked.
     pub any_role: bool,
-    /// What is wrong.
+    /// The mistakes.
     pub faults: Faults,
-    /// What was accepted and does something else than one might expect.
+    /// Warnings about values that are accepted and may not do what a user expects.
     pub surprises: Warnings,
-    /// What was accepted and is not acted on.
+    /// Warnings about fields that are accepted and not acted on.
     pub ignored: Warnings,
 }
 
-/// Warnings, of which so many are kept as are told.
+/// Warnings. At most [`MOST_TOLD`] are kept, and all are counted.
 #[derive(Default)]
 pub struct Warnings {
     kept: Vec<String>,
@@ -49,7 +50,7 @@ impl Warnings {
 }
 
 impl<'a> Report<'a> {
-    /// Nothing yet of `source`, which is for this role.
+    /// An empty report on the configuration `source` in this role.
     pub fn new(source: &'a [u8], role: Role) -> Self {
         Report {
             source,
@@ -61,26 +62,27 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Something is wrong at `path`.
+    /// Adds a fault at `path`.
     #[cold]
     pub fn fault(&mut self, path: &Path<'_>, problem: fmt::Arguments<'_>) {
         self.faults.add(self.source, path, problem);
     }
 
-    /// What is at `path` does something else than one might expect.
+    /// Adds a warning that the value at `path` may not do what a user expects.
     #[cold]
     pub fn warn(&mut self, path: &Path<'_>, problem: fmt::Arguments<'_>) {
         self.surprises.add(path, problem);
     }
 
-    /// What is at `path` is not acted on.
+    /// Adds a warning that the value at `path` is not acted on.
     #[cold]
     pub fn ignored(&mut self, path: &Path<'_>) {
         let problem = format_args!("accepted, and not acted on by this filter");
         self.ignored.add(path, problem);
     }
 
-    /// The warnings as lines, those that matter more first, and one that counts those that are not told.
+    /// The warnings as at most [`MOST_TOLD`] lines, the more important ones first, and a line that counts the others if
+    /// there are any.
     pub fn warnings(self) -> Vec<String> {
         let count = self.surprises.count.saturating_add(self.ignored.count);
         let mut lines = self.surprises.kept;
@@ -93,7 +95,7 @@ impl<'a> Report<'a> {
         lines
     }
 
-    /// Checks an object and all that is in it.
+    /// Checks that `node`, which is at `path`, is this object, with everything in it.
     #[inline(never)]
     pub fn object(&mut self, node: &Node<'_>, object: &'static Object, path: &Path<'_>) {
         let Node::Map(fields) = node else {
@@ -103,7 +105,7 @@ impl<'a> Report<'a> {
         for (nth, (name, node)) in fields.iter().enumerate() {
             let path = &Path::Field(path, name, Some(nth));
             let Some((nth, field)) = object.find(name, self.role) else {
-                // One line for a whole DestinationRule.
+                // A whole DestinationRule is reported once.
                 let whole = self.unknown(name, object, path, a_rule);
                 a_rule = a_rule || whole;
                 continue;
@@ -117,7 +119,7 @@ impl<'a> Report<'a> {
                 continue;
             }
             let before = self.faults.count();
-            // Of what is missing it says what to add.
+            // The advice of a required field is for a user who left it out.
             let hint = if field.is_required() { "" } else { field.fix };
             self.value(node, &field.kind, hint, path);
             if field.is_checked() && before == self.faults.count() && says(node, Some(field)) {
@@ -149,7 +151,7 @@ impl<'a> Report<'a> {
     ) -> bool {
         let role = self.role;
         if self.faults.is_full() {
-            // It is only counted, and to look for what was meant takes its time.
+            // It is only counted, so the slow search for a suggestion is skipped.
             self.fault(path, format_args!(""));
             return false;
         }
@@ -289,9 +291,9 @@ impl<'a> Report<'a> {
             return;
         }
         let wanted = format_args!("must be a whole number from {min} to {max}");
-        // Only whole numbers are quoted: to print any double would add a tenth to the module.
+        // Only whole numbers are quoted. The code that prints any double would make the module a tenth larger.
         match number as i64 {
-            // What is said beside is of Istio's 0.
+            // The advice is about the meaning of 0 in Istio.
             0 if number == 0.0 && !fix.is_empty() => {
                 self.fault(path, format_args!("{wanted}, not 0 ({fix})"));
             }
@@ -308,7 +310,7 @@ fn is_name(text: &str, most: usize) -> bool {
     !text.is_empty() && text.len() <= most && text.bytes().all(fits)
 }
 
-/// Whether what is checked says more than the default does.
+/// Whether a value that was checked differs from its default.
 fn says(node: &Node<'_>, field: Option<&Field>) -> bool {
     let default = field.and_then(Field::value_if_absent).unwrap_or(0);
     match node {
@@ -333,7 +335,7 @@ fn says(node: &Node<'_>, field: Option<&Field>) -> bool {
 }
 
 impl Object {
-    /// The field of this name that the role has, and its place.
+    /// The field of this name that exists in the role, and its index.
     fn find(&self, name: &str, role: Role) -> Option<(u32, &'static Field)> {
         let mut fields = (0..).zip(self.fields);
         fields.find(|(_, field)| field.name == name && field.is_for(role))

@@ -1,4 +1,4 @@
-//! The page and the schema are what the declaration gives, and the schema takes what the reader takes.
+//! The committed page and schema are made from the declaration, and the schema accepts what the reader accepts.
 
 use std::fs;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ fn the_committed_page_and_schema_are_what_the_declaration_gives() {
 
 /// Every object is on the page once, every link has its heading, and every field has a line about it.
 #[test]
-fn the_page_is_whole() {
+fn the_page_has_every_object_once_and_a_sentence_for_every_field() {
     let page = page();
     let mut objects = Vec::new();
     collect(&plugin::OBJECT, false, &mut objects);
@@ -62,7 +62,7 @@ fn the_page_is_whole() {
                 field.name
             );
         }
-        // As many as the reader's bits.
+        // The reader has a bit for each field in a u32.
         assert!(object.fields.len() <= 32, "{}", object.title);
     }
 }
@@ -73,7 +73,8 @@ static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
     jsonschema::draft202012::new(&schema).expect("a schema")
 });
 
-/// Whether the schema takes it; and the reader's faults, of which those that a rule outside of the schema explains are apart.
+/// Whether the schema accepts the value, and the reader's faults: first those that break a rule outside of the schema, then
+/// the others.
 fn both(value: &Value) -> (bool, Vec<String>, Vec<String>) {
     let (ruled, others) = match parse(value.to_string().as_bytes()) {
         Ok(_) => (Vec::new(), Vec::new()),
@@ -156,7 +157,7 @@ fn objects(object: &'static Object, role: Role) -> BoxedStrategy<Value> {
         .filter(|field| field.is_for(role) && !matches!(field.kind, Kind::Refused));
     let field = |field: &'static Field| {
         let value = match field.name {
-            // Which role it is says this.
+            // This field is the role itself.
             "role" => Just(Value::from(role.word())).boxed(),
             _ => values(&field.kind, role),
         };
@@ -179,7 +180,7 @@ fn configurations() -> BoxedStrategy<Value> {
     prop::strategy::Union::new(roles).boxed()
 }
 
-/// Values that a field may be given by mistake, or at the edge of what it may be.
+/// Values that a field may have by mistake, or that are at the edge of its range.
 fn mistakes() -> Vec<Value> {
     let mut mistakes = vec![
         json!(null),
@@ -217,7 +218,7 @@ fn mistakes() -> Vec<Value> {
     mistakes
 }
 
-/// Changes one part of `value`, wherever `nth` leads, in the way that `how` says.
+/// Changes one part of `value`. `nth` selects the part, and `how` the kind of change.
 fn change(value: &mut Value, nth: &[prop::sample::Index], how: u8, mistake: &Value) {
     let Some((first, rest)) = nth.split_first() else {
         return;
@@ -229,7 +230,7 @@ fn change(value: &mut Value, nth: &[prop::sample::Index], how: u8, mistake: &Val
             let deeper = matches!(&map[key], Value::Object(inner) if !inner.is_empty())
                 || matches!(&map[key], Value::Array(inner) if !inner.is_empty());
             match how {
-                // Deeper, mostly.
+                // Most changes are made deeper in the tree.
                 0..=5 if deeper && !rest.is_empty() => change(&mut map[key], rest, how, mistake),
                 0 | 6 => drop(map.remove(key)),
                 1 | 7 => drop(map.insert(format!("{key}x"), mistake.clone())),
@@ -252,16 +253,16 @@ fn change(value: &mut Value, nth: &[prop::sample::Index], how: u8, mistake: &Val
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Nothing but the rules between fields refuses what the declaration gives.
+    /// Only the rules that concern several fields refuse a value that was made from the declaration.
     #[test]
-    fn what_the_declaration_gives_is_taken_by_the_schema_and_by_the_reader(value in configurations()) {
+    fn the_schema_and_the_reader_accept_what_the_declaration_allows(value in configurations()) {
         let (valid, _, others) = both(&value);
         prop_assert!(valid, "{value}: {:?}", VALIDATOR.iter_errors(&value).map(|e| e.to_string()).collect::<Vec<_>>());
         prop_assert!(others.is_empty(), "{value}: {others:?}");
     }
 
     #[test]
-    fn what_the_schema_takes_the_reader_takes_and_the_other_way_round(
+    fn the_schema_and_the_reader_accept_the_same_configurations(
         value in configurations(),
         changes in prop::collection::vec((prop::collection::vec(any::<prop::sample::Index>(), 9), 0u8..9, select(mistakes())), 1..3),
     ) {
@@ -302,9 +303,9 @@ fn sample(kind: &Kind, role: Role) -> Value {
     }
 }
 
-/// Every mistake that is listed, at every place where a configuration can have one.
+/// It tries every mistake of the list at every place of a configuration.
 #[test]
-fn the_two_agree_on_every_mistake_at_every_place() {
+fn the_schema_and_the_reader_agree_on_every_mistake_at_every_place() {
     for role in Role::ALL {
         let whole = sample(&Kind::Object(&plugin::OBJECT), role);
         assert!(VALIDATOR.is_valid(&whole), "{whole}");
@@ -335,9 +336,9 @@ fn the_two_agree_on_every_mistake_at_every_place() {
     }
 }
 
-/// Each rule that the schema does not know refuses something that the schema takes.
+/// For each rule outside of the schema there is a value that the schema accepts and that breaks only this rule.
 #[test]
-fn each_rule_outside_of_the_schema_is_one() {
+fn each_rule_outside_of_the_schema_refuses_what_the_schema_accepts() {
     let service =
         |host: &str, peer: &str| json!({"host": host, "peers": [{"name": "gke", "host": peer}]});
     let whole =
@@ -386,7 +387,7 @@ fn each_rule_outside_of_the_schema_is_one() {
             "{name}: {ruled:?}"
         );
     }
-    // What a tree of JSON cannot hold.
+    // Two rules cannot be broken by a JSON value, only by a text.
     for rule in RULES
         .iter()
         .filter(|rule| !cases.iter().any(|(name, _)| *name == rule.name))

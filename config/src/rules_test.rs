@@ -1,6 +1,7 @@
-//! What Istio does with a DestinationRule, and what we do: each row of what real rules and Istio beside them showed. Istio's
-//! behaviour is that of its CRD, its webhook (`pkg/config/validation`), and of the clusters that istiod makes
-//! (`pilot/pkg/networking/core/cluster_traffic_policy.go`), in the version that `istio-test/go/istio/go.mod` pins.
+//! What Istio does with a DestinationRule, and what this filter does. The cases are from real DestinationRules, which Istio
+//! and the filter read differently. Each test begins with a row: what is written, what Istio does, and what the filter
+//! does. Istio's behaviour is that of its CRD, of its webhook (`pkg/config/validation`), and of the clusters that istiod
+//! makes (`pilot/pkg/networking/core/cluster_traffic_policy.go`), in the version that `istio-test/go/istio/go.mod` pins.
 
 use super::tests::with;
 use super::*;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 pub const POLICY: &str = "services[0].trafficPolicy";
 
-/// A service with this `trafficPolicy`, and the warnings.
+/// Reads a service with this `trafficPolicy`: the service and the warnings, or the faults.
 pub fn read(policy: Value) -> Result<(Service, Vec<String>), Vec<String>> {
     let whole = with("/services/0/trafficPolicy", policy).to_string();
     let config = parse(whole.as_bytes()).map_err(|faults| faults.lines().collect::<Vec<_>>())?;
@@ -62,7 +63,7 @@ pub fn http(field: &str, value: Value) -> Value {
     json!({"connectionPool": {"http": {"http2MaxRequests": 1, field: value}}})
 }
 
-/// Beside a limit, so that it is not warned of having none.
+/// A policy with this field and with a limit, so that there is no warning about a missing limit.
 pub fn beside(field: &str, value: Value) -> Value {
     json!({"connectionPool": {"tcp": {"maxConnections": 1}}, field: value})
 }
@@ -77,18 +78,19 @@ fn a_max_ejection_percent_below_100_is_warned_of_as_a_share_of_the_requests() {
     silent(outlier("maxEjectionPercent", json!(100)));
 }
 
-/// | `maxEjectionPercent: 0` | not set: Envoy's 10 | refuse, pointing at `mode: observe` |
+/// | `maxEjectionPercent: 0` | not set: Envoy's 10 | it is refused, and the message names `mode: observe` |
 #[test]
-fn a_max_ejection_percent_of_0_is_refused_pointing_at_mode_observe() {
+fn a_max_ejection_percent_of_0_is_refused_with_advice_to_use_mode_observe() {
     assert_eq!(
         refused(outlier("maxEjectionPercent", json!(0))),
         "outlierDetection.maxEjectionPercent: must be a whole number from 1 to 100, not 0 (Istio reads 0 as not set, which is Envoy's 10; to divert nothing, use mode: observe)"
     );
 }
 
-/// | `consecutiveErrors: 1` | ignored since 1.7; in 1.1 to 1.6 gateway errors alone | take it so, and say the truth |
+/// | `consecutiveErrors: 1` | ignored since 1.7; in 1.1 to 1.6 gateway errors alone | it is taken as
+/// `consecutive5xxErrors`, and the warning says what Istio did |
 #[test]
-fn consecutive_errors_is_taken_and_what_istio_did_with_it_is_told() {
+fn consecutive_errors_is_used_with_a_warning_that_says_what_istio_does() {
     let policy = outlier("consecutiveErrors", json!(1));
     let (service, _) = accepted(policy.clone());
     assert_eq!(service.detection.map(|d| d.consecutive_5xx), Some(1));
@@ -98,14 +100,14 @@ fn consecutive_errors_is_taken_and_what_istio_did_with_it_is_told() {
     );
 }
 
-/// | `consecutiveErrors: 0` | default 5 | as absent |
+/// | `consecutiveErrors: 0` | default 5 | the same as absent |
 #[test]
-fn consecutive_errors_of_0_is_as_absent() {
+fn consecutive_errors_of_0_is_the_same_as_absent() {
     let service = silent(outlier("consecutiveErrors", json!(0)));
     assert_eq!(service.detection.map(|d| d.consecutive_5xx), Some(5));
 }
 
-/// | `http: {http2KeepAlive: {interval: 30s, timeout: 5s}}` | accepted since 1.31 | accept |
+/// | `http: {http2KeepAlive: {interval: 30s, timeout: 5s}}` | accepted since 1.31 | accepted |
 #[test]
 fn http2_keep_alive_is_accepted() {
     let keep_alive = json!({"interval": "30s", "timeout": "5s"});
@@ -113,14 +115,14 @@ fn http2_keep_alive_is_accepted() {
         warned(http("http2KeepAlive", keep_alive)),
         "connectionPool.http.http2KeepAlive: accepted, and not acted on by this filter"
     );
-    // The webhook wants both.
+    // The webhook requires both.
     assert_eq!(
         refused(http("http2KeepAlive", json!({"interval": "30s"}))),
         "connectionPool.http.http2KeepAlive.timeout: is missing; add a duration such as 5s"
     );
 }
 
-/// | `outlierDetection: {outlierDetectionHttpErrorCodes: [429]}` | only these codes are errors | act on it |
+/// | `outlierDetection: {outlierDetectionHttpErrorCodes: [429]}` | only these codes are errors | the same |
 #[test]
 fn outlier_detection_http_error_codes_are_acted_on() {
     let service = silent(outlier("outlierDetectionHttpErrorCodes", json!([429])));
@@ -128,7 +130,7 @@ fn outlier_detection_http_error_codes_are_acted_on() {
     assert_eq!(codes, Some(Codes::default().with(429)));
 }
 
-/// | `portLevelSettings: [{port: {number: 80}, connectionPool: …}]` only | holds for that port | refuse with the reason |
+/// | `portLevelSettings: [{port: {number: 80}, connectionPool: …}]` only | holds for that port | refused with the reason |
 #[test]
 fn a_limit_of_one_port_is_refused_with_the_reason() {
     let pool = json!({"tcp": {"maxConnections": 1}});
@@ -144,9 +146,10 @@ fn a_limit_of_one_port_is_refused_with_the_reason() {
     }
 }
 
-/// | limits on top, and `portLevelSettings` for a port with `tls` alone | no limit there | warning with the reason |
+/// | a limit, and `portLevelSettings` for a port with `tls` alone | no limit for that port | the limit holds, and the
+/// warning has the reason |
 #[test]
-fn limits_on_top_hold_for_a_port_with_tls_alone_with_a_warning() {
+fn a_limit_holds_for_a_port_with_settings_of_its_own_with_a_warning() {
     let ports = json!([{"port": {"number": 443}, "tls": {"mode": "SIMPLE"}}]);
     let policy = beside("portLevelSettings", ports.clone());
     let (service, _) = accepted(policy.clone());
@@ -155,7 +158,7 @@ fn limits_on_top_hold_for_a_port_with_tls_alone_with_a_warning() {
         warned(policy),
         "portLevelSettings[0]: not acted on: what trafficPolicy says on top holds for this port too; in Istio a port that is listed here inherits nothing of it"
     );
-    // Where nothing is on top, nothing else is inherited.
+    // Without a limit and a detection, the port inherits nothing in Istio either.
     let (_, warnings) = accepted(json!({"portLevelSettings": ports}));
     let ignored =
         format!("{POLICY}.portLevelSettings[0]: accepted, and not acted on by this filter");
@@ -167,9 +170,9 @@ fn limits_on_top_hold_for_a_port_with_tls_alone_with_a_warning() {
     );
 }
 
-/// | `maxConnections: 0`, `http2MaxRequests: 0` | not set: no limit | refuse, but say how Istio reads it |
+/// | `maxConnections: 0`, `http2MaxRequests: 0` | not set: no limit | refused, and the message says how Istio reads it |
 #[test]
-fn a_limit_of_0_is_refused_saying_how_istio_reads_it() {
+fn a_limit_of_0_is_refused_with_what_it_means_in_istio() {
     for (place, field) in [("tcp", "maxConnections"), ("http", "http2MaxRequests")] {
         assert_eq!(
             refused(json!({"connectionPool": {place: {field: 0}}})),
@@ -180,9 +183,10 @@ fn a_limit_of_0_is_refused_saying_how_istio_reads_it() {
     }
 }
 
-/// | `maxConnections: 100, http2MaxRequests: 1000` | on HTTP/2 1000 requests, on HTTP/1.1 100 connections | say which holds |
+/// | `maxConnections: 100, http2MaxRequests: 1000` | on HTTP/2 1000 requests, on HTTP/1.1 100 connections | the smaller
+/// one, and the warning says so |
 #[test]
-fn of_two_different_limits_it_is_told_which_holds_and_why() {
+fn of_two_different_limits_the_smaller_holds_with_a_warning() {
     let both = |tcp: u32, http: u32| json!({"connectionPool": {"tcp": {"maxConnections": tcp}, "http": {"http2MaxRequests": http}}});
     for (tcp, http, least) in [(100, 1000, 100), (1000, 100, 100)] {
         let (service, _) = accepted(both(tcp, http));
@@ -197,9 +201,9 @@ fn of_two_different_limits_it_is_told_which_holds_and_why() {
     silent(both(7, 7));
 }
 
-/// | `consecutive5xxErrors: null` (and the other two UInt32Values) | default | accept |
+/// | `consecutive5xxErrors: null` (and the other two UInt32Values) | default | accepted |
 #[test]
-fn null_is_as_absent_where_the_crd_takes_it_and_refused_elsewhere() {
+fn null_is_the_same_as_absent_if_the_crd_accepts_it_and_is_refused_otherwise() {
     let absent = silent(json!({"outlierDetection": {}}));
     for field in [
         "consecutive5xxErrors",
@@ -221,9 +225,10 @@ fn null_is_as_absent_where_the_crd_takes_it_and_refused_elsewhere() {
     }
 }
 
-/// | `host: reviews` (102 of 179 rules have short hosts) | resolved in the rule's namespace | warning: the full name is wanted |
+/// | `host: reviews` (102 of 179 rules have short hosts) | resolved in the rule's namespace | warning: the full name is
+/// needed |
 #[test]
-fn a_short_host_is_warned_of_where_istio_names_the_clusters() {
+fn a_short_host_is_warned_of_if_istio_names_the_clusters() {
     let short = |host: &str, role: &str, node: &str| {
         let mut whole = with("/services/0/host", json!(host));
         if role == "server" {
@@ -245,14 +250,14 @@ fn a_short_host_is_warned_of_where_istio_names_the_clusters() {
                 "services[0].host: {host} is a short name, which no request is for: Istio names a service in full; use {full}, or its name in another namespace"
             )]
         );
-        // Clients in the namespace write it.
+        // Clients in the namespace use the short name.
         assert_eq!(short(&host, "server", node), [""; 0]);
-        // A plain Envoy's clusters have such names.
+        // The clusters of an Envoy without Istio have such names.
         for plain in ["", "envoy", "a~b", "router~1~2~3"] {
             assert_eq!(short(&host, "client", plain), [""; 0], "{plain}");
         }
     }
-    // A ServiceEntry's host may have two labels, and every full name ends otherwise.
+    // The host of a ServiceEntry may have two labels, and every full name has another end.
     for full in [
         "*",
         "example.com",
@@ -266,7 +271,7 @@ fn a_short_host_is_warned_of_where_istio_names_the_clusters() {
 
 /// | `loadBalancer: {simpel: X}`, `portLevelSettings: [{conectionPool: …}]`, `tls: []` | refused | refused |
 #[test]
-fn a_slip_in_what_is_only_checked_is_refused() {
+fn a_mistake_in_a_field_that_is_only_checked_is_refused() {
     for (policy, path, near) in [
         (
             beside("loadBalancer", json!({"simpel": "RANDOM"})),
@@ -323,9 +328,9 @@ fn a_slip_in_what_is_only_checked_is_refused() {
     );
 }
 
-/// | `.5s`, `+1s`, `10000μs` (U+03BC), `9000h` | valid Go durations | accept |
+/// | `.5s`, `+1s`, `10000μs` (U+03BC), `9000h` | valid Go durations | accepted |
 #[test]
-fn durations_are_those_of_go() {
+fn a_duration_in_the_format_of_go_is_accepted() {
     for (text, millis) in [
         (".5s", 500),
         ("+1s", 1000),
@@ -341,16 +346,16 @@ fn durations_are_those_of_go() {
     }
 }
 
-/// | `consecutive5xxErrors: 4294967295` | valid | accept |
+/// | `consecutive5xxErrors: 4294967295` | valid | accepted |
 #[test]
-fn the_largest_threshold_is_that_of_a_uint32() {
+fn a_threshold_may_be_any_uint32() {
     let service = silent(outlier("consecutive5xxErrors", json!(u32::MAX)));
     assert_eq!(service.detection.map(|d| d.consecutive_5xx), Some(u32::MAX));
 }
 
-/// | `h2UpgradePolicy: NONSENSE`, `minHealthPercent: 101`, `idleTimeout: 0s`, `interval: 1.5ms` | refused | refuse |
+/// | `h2UpgradePolicy: NONSENSE`, `minHealthPercent: 101`, `idleTimeout: 0s`, `interval: 1.5ms` | refused | refused |
 #[test]
-fn what_istio_refuses_is_refused() {
+fn a_value_that_istio_refuses_is_refused() {
     for (policy, fault) in [
         (
             http("h2UpgradePolicy", json!("NONSENSE")),
@@ -371,7 +376,7 @@ fn what_istio_refuses_is_refused() {
     ] {
         assert_eq!(refused(policy), fault);
     }
-    // That of TCP may be 0, which is for ever.
+    // The `idleTimeout` of TCP may be 0, which means without end.
     assert_eq!(accepted(tcp("idleTimeout", json!("0s"))).1.len(), 1);
 }
 

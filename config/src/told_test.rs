@@ -1,4 +1,5 @@
-//! What is told of a configuration: a warning where it helps and nowhere else, all mistakes at once, and the nearest word.
+//! What the log says about a configuration: a warning only if it helps, all mistakes at once, and the most similar field
+//! name.
 
 use super::rules::{POLICY, accepted, beside, refused, silent, tcp, warned};
 use super::tests::{good, with};
@@ -7,7 +8,7 @@ use serde_json::json;
 
 /// A policy with neither limit nor detection never spills.
 #[test]
-fn a_policy_with_neither_limit_nor_detection_is_told_that_it_never_spills() {
+fn a_policy_with_neither_limit_nor_detection_is_warned_of_because_it_never_spills() {
     let never = ": says no limit and no errors that eject, so nothing is ever spilled; add connectionPool or outlierDetection, or use mode: evacuate";
     assert_eq!(warned(json!({})), never);
     assert_eq!(
@@ -25,7 +26,7 @@ fn a_policy_with_neither_limit_nor_detection_is_told_that_it_never_spills() {
 
 /// `consecutiveGatewayErrors` at or above `consecutive5xxErrors` (default 5) has no effect.
 #[test]
-fn gateway_errors_that_cannot_eject_are_told_of() {
+fn a_threshold_of_gateway_errors_that_has_no_effect_is_warned_of() {
     for (errors, gateway) in [(json!(null), 5), (json!(null), 9), (json!(3), 3)] {
         let policy = json!({"outlierDetection": {"consecutive5xxErrors": errors, "consecutiveGatewayErrors": gateway}});
         let warning = warned(policy);
@@ -43,7 +44,7 @@ fn gateway_errors_that_cannot_eject_are_told_of() {
 
 /// `consecutive5xxErrors: 0` with local-origin failures alone leaves nothing that ejects.
 #[test]
-fn local_origin_failures_alone_are_told_that_they_eject_nothing() {
+fn a_threshold_of_local_origin_failures_alone_is_warned_of_because_it_ejects_nothing() {
     let policy = beside(
         "outlierDetection",
         json!({
@@ -59,9 +60,10 @@ fn local_origin_failures_alone_are_told_that_they_eject_nothing() {
     );
 }
 
-/// `keepAlive` → `tcpKeepalive`; `circuitBreaker` is in no DestinationRule → connectionPool and outlierDetection.
+/// For `keepAlive` it is `tcpKeepalive`. `circuitBreaker` does not exist in a DestinationRule; the advice is connectionPool
+/// and outlierDetection.
 #[test]
-fn a_field_of_no_rule_is_told_the_nearest_word() {
+fn the_fault_of_an_unknown_field_suggests_the_most_similar_one() {
     let near = |policy, near: &str| {
         let fault = refused(policy);
         assert!(
@@ -78,18 +80,18 @@ fn a_field_of_no_rule_is_told_the_nearest_word() {
         beside("circuit_breakers", json!({})),
         "no DestinationRule has it; use connectionPool and outlierDetection",
     );
-    // In its wrong place.
+    // A field in the wrong object.
     near(
         beside("maxConnections", json!(1)),
         "did you mean services.trafficPolicy.connectionPool.tcp.maxConnections?",
     );
-    // A word that is near to none is guessed at by nobody.
+    // There is no suggestion for a name that is similar to none.
     near(beside("weight", json!(1)), "remove it, or use one of: ");
 }
 
-/// Of words that are as near, the one with the shortest path.
+/// Of equally similar fields, the one with the shortest path is suggested.
 #[test]
-fn of_equally_near_words_the_shortest_path_is_told() {
+fn of_equally_similar_fields_the_one_with_the_shortest_path_is_suggested() {
     for (name, near) in [
         ("name", "services.peers.name"),
         ("host", "services.host"),
@@ -105,9 +107,9 @@ fn of_equally_near_words_the_shortest_path_is_told() {
     }
 }
 
-/// What depends on a role that is none is not told of: here it would be that the server's service lacks a peer.
+/// Faults that depend on an unknown role are not reported: in this case, that the server's service has no peer.
 #[test]
-fn of_a_role_that_is_none_only_that_is_told_and_what_all_roles_have() {
+fn an_unknown_role_is_reported_with_only_those_faults_that_all_roles_have() {
     let told = |whole: serde_json::Value| {
         let faults = parse(whole.to_string().as_bytes()).expect_err("refused");
         faults.lines().collect::<Vec<_>>()
@@ -137,9 +139,9 @@ fn of_a_role_that_is_none_only_that_is_told_and_what_all_roles_have() {
     }
 }
 
-/// No warning for a field that has its default value.
+/// A field with its default value causes no warning.
 #[test]
-fn a_field_at_its_default_is_not_warned_of() {
+fn a_field_with_its_default_value_causes_no_warning() {
     silent(json!({
         "connectionPool": {
             "tcp": {"maxConnections": 1, "connectTimeout": "10s", "idleTimeout": "1h", "tcpKeepalive": {}},
@@ -158,9 +160,9 @@ fn a_field_at_its_default_is_not_warned_of() {
     }));
 }
 
-/// All mistakes at once, not one a round, each with its line and column where the text has several.
+/// All mistakes are reported at once, each with its line and column if the text has several lines.
 #[test]
-fn all_mistakes_are_told_at_once_with_line_and_column() {
+fn all_mistakes_are_reported_at_once_with_line_and_column() {
     let text = r#"
 {
   "version": 2, "cluster": "a b",
@@ -180,14 +182,14 @@ fn all_mistakes_are_told_at_once_with_line_and_column() {
         "services[0].whenful (line 5, column 21): unknown field; did you mean whenFull?",
         "services[0].peers[0].name (line 6, column 17): must be 1 to 63 letters, ",
         "services[0].peers[1] (line 6, column 51): is one too many; ",
-        // Of the object that lacks it.
+        // For a missing field it is the position of the object.
         "services[1].peers (line 7, column 5): is missing; add a list with one peer",
     ];
     assert_eq!(lines.len(), begin.len(), "{lines:#?}");
     for (line, begin) in lines.iter().zip(begin) {
         assert!(line.starts_with(begin), "{line}");
     }
-    // Of a single line, as Istio gives it, the path says all.
+    // For a text of a single line, as it comes from Istio, the path is enough.
     let single = text.replace('\n', " ");
     let first = parse(single.as_bytes())
         .expect_err("refused")
@@ -200,7 +202,7 @@ fn all_mistakes_are_told_at_once_with_line_and_column() {
 }
 
 #[test]
-fn of_many_mistakes_twenty_are_told_and_the_others_counted() {
+fn twenty_mistakes_are_reported_and_further_ones_are_counted() {
     let mut whole = good();
     let service = whole["services"][0].clone();
     whole["services"] = (0..50)
@@ -220,9 +222,9 @@ fn of_many_mistakes_twenty_are_told_and_the_others_counted() {
     assert_eq!(lines[20], "configuration: and 30 more mistakes");
 }
 
-/// What follows from a mistake is none of its own: the service without a limit has one, once its name is right.
+/// A warning that follows from a mistake is not reported: the service has a limit as soon as the field's name is corrected.
 #[test]
-fn what_follows_from_a_mistake_is_not_told() {
+fn a_warning_that_follows_from_a_mistake_is_not_reported() {
     let mut whole = good();
     whole["services"][0]["overflow"] = json!("eject");
     whole["services"][0]["trafficPolicy"] = json!({"conectionPool": {}, "outlierDetection": {}});
@@ -230,9 +232,8 @@ fn what_follows_from_a_mistake_is_not_told() {
     assert_eq!(faults.count(), 1, "{faults}");
 }
 
-/// A warning is a line of its own.
 #[test]
-fn each_warning_is_an_entry_of_its_own() {
+fn each_warning_is_a_line_of_its_own() {
     let policy = json!({
         "connectionPool": {"tcp": {"maxConnections": 1}, "http": {"maxRetries": 1}},
         "outlierDetection": {"consecutiveErrors": 1, "maxEjectionPercent": 50}, "tls": {"mode": "SIMPLE"},
@@ -251,13 +252,13 @@ fn each_warning_is_an_entry_of_its_own() {
     assert_eq!(paths, expected.map(|path| format!("{POLICY}.{path}")));
 }
 
-/// | a whole `spec` pasted (`subsets`, `exportTo`, `workloadSelector`) | – | the refusal says what to paste |
+/// If a whole `spec` is pasted (`subsets`, `exportTo`, `workloadSelector`), the refusal says what to paste.
 #[test]
-fn of_a_whole_rule_it_is_told_once_what_to_paste() {
+fn a_pasted_destination_rule_is_refused_once_with_what_to_paste() {
     let advice = "is of a whole DestinationRule; paste only what is in its spec.trafficPolicy, and of a subset's own trafficPolicy what is to hold for the service";
     let spec = json!({
         "host": "a", "exportTo": ["."], "workloadSelector": {}, "trafficPolicy": {},
-        // A limit in a subset too.
+        // The same advice for a limit in a subset.
         "subsets": [{"name": "v1", "trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": 1}}}}],
     });
     assert!(refused(spec.clone()).ends_with(advice));

@@ -1,4 +1,4 @@
-//! What a service's `trafficPolicy` says to this filter, and where it says something else than it does in Istio.
+//! What a service's `trafficPolicy` means to this filter, with warnings if it means something else in Istio.
 
 use super::declared::checked::port_policy;
 use super::declared::policy::{http, outlier, policy, pool, tcp};
@@ -9,16 +9,18 @@ use super::reader::Report;
 use ::policy::Detection;
 use ::policy::response::Codes;
 
-/// What a `trafficPolicy` says to this filter.
+/// The parts of a `trafficPolicy` that the filter acts on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrafficPolicy {
-    /// The smaller of `maxConnections` and `http2MaxRequests`, where set.
+    /// The limit of requests in flight at home: the smaller of `maxConnections` and `http2MaxRequests`, or the one that is
+    /// set. `None` if there is no limit.
     pub limit: Option<u32>,
-    /// Nothing where errors eject nobody.
+    /// Which errors eject home. `None` if ejection is disabled.
     pub detection: Option<Detection>,
 }
 
-/// Reads a service's `trafficPolicy`, which is checked.
+/// Reads a service's `trafficPolicy`, which was checked. `path` is the path of the policy, and `node` is `None` if it is
+/// absent.
 #[inline(never)]
 pub(super) fn read(
     node: Option<&Node<'_>>,
@@ -49,7 +51,7 @@ fn limit(policy: &Fields<'_>, path: &Path<'_>, report: &mut Report<'_>) -> Optio
     Some(connections.min(requests))
 }
 
-/// Defaults are Istio's, but for `maxEjectionPercent`: its 10 would hardly divert.
+/// The defaults are Istio's, except for `maxEjectionPercent`: Istio's 10 would divert only a tenth of the requests.
 fn detection(policy: &Fields<'_>, path: &Path<'_>, report: &mut Report<'_>) -> Option<Detection> {
     let node = policy.written(policy::outlierDetection)?;
     let path = &policy.path(path, policy::outlierDetection);
@@ -86,7 +88,7 @@ fn detection(policy: &Fields<'_>, path: &Path<'_>, report: &mut Report<'_>) -> O
     Some(detection)
 }
 
-/// `consecutive5xxErrors`, or what the origin wrote in its place.
+/// `consecutive5xxErrors`, or its old form `consecutiveErrors` if it is absent.
 fn errors(fields: &Fields<'_>, path: &Path<'_>, report: &mut Report<'_>) -> Option<u32> {
     let errors = fields.written(outlier::consecutive5xxErrors);
     if let Some(old @ 1..) = fields.written(outlier::consecutiveErrors) {
@@ -103,7 +105,7 @@ fn errors(fields: &Fields<'_>, path: &Path<'_>, report: &mut Report<'_>) -> Opti
     errors.or_else(|| fields.get(outlier::consecutive5xxErrors))
 }
 
-/// `None` where the list is empty, as Istio has it.
+/// The statuses that are errors. `None` if the list is absent or empty, which means the same in Istio.
 fn codes(node: Option<&Node<'_>>) -> Option<Codes> {
     let Some(Node::List(nodes)) = node else {
         return None;
@@ -117,7 +119,8 @@ fn codes(node: Option<&Node<'_>>) -> Option<Codes> {
     codes
 }
 
-/// In Istio a port with settings of its own has nothing of what is on top; here what is on top holds for it too.
+/// Warns about ports with settings of their own: in Istio they inherit nothing from the `trafficPolicy`, and in this filter
+/// its limit and detection hold for them too.
 fn ports(fields: &Fields<'_>, policy: TrafficPolicy, path: &Path<'_>, report: &mut Report<'_>) {
     let Some(Node::List(nodes)) = fields.written(policy::portLevelSettings) else {
         return;

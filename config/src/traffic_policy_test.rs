@@ -1,4 +1,4 @@
-//! `outlierDetection`, and `overflow: eject` with it.
+//! Tests of `outlierDetection`, and of `overflow` and `minErrorPercent`, which need it.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 const PATH: &str = "services[0].trafficPolicy.outlierDetection";
 
-/// A service with a limit of 3 and this `outlierDetection`: what it detects, and the warnings.
+/// Reads a service with a limit of 3 and this `outlierDetection`: its detection and the warnings.
 fn read(detection: Value) -> Result<(Option<Detection>, Vec<String>), String> {
     whole(json!({
         "trafficPolicy": {
@@ -16,7 +16,7 @@ fn read(detection: Value) -> Result<(Option<Detection>, Vec<String>), String> {
     }))
 }
 
-/// A service with these fields besides those that are required.
+/// Reads a service with these fields and those that are required.
 fn whole(mut service: Value) -> Result<(Option<Detection>, Vec<String>), String> {
     service["host"] = json!("a.istio.svc.cluster.local");
     service["peers"] = json!([{"name": "gke", "host": "a.istio.gke.global"}]);
@@ -40,12 +40,12 @@ const DEFAULT: Detection = Detection {
 };
 
 #[test]
-fn defaults_are_istios_but_for_the_percentage() {
+fn the_defaults_are_istios_except_for_the_percentage() {
     assert_eq!(read(json!({})), Ok((Some(DEFAULT), vec![])));
 }
 
 #[test]
-fn without_the_field_nothing_is_detected() {
+fn without_outlier_detection_ejection_is_disabled() {
     for service in [json!({}), json!({"trafficPolicy": {}})] {
         assert_eq!(whole(service).map(|(detection, _)| detection), Ok(None));
     }
@@ -71,7 +71,7 @@ fn each_field_is_read() {
 }
 
 #[test]
-fn zero_disables_one_threshold_and_two_disable_detection() {
+fn zero_disables_a_threshold_and_both_thresholds_at_zero_disable_ejection() {
     let gateway_alone = Detection {
         consecutive_5xx: 0,
         consecutive_gateway: 1,
@@ -88,7 +88,7 @@ fn zero_disables_one_threshold_and_two_disable_detection() {
 }
 
 #[test]
-fn the_old_name_is_taken_with_a_warning_and_the_new_one_wins() {
+fn the_old_name_is_used_with_a_warning_unless_the_new_one_is_present() {
     let warning = format!(
         "{PATH}.consecutiveErrors: taken as consecutive5xxErrors: 1; Istio ignores it since 1.7, and took it for gateway errors alone from 1.1 to 1.6"
     );
@@ -107,13 +107,13 @@ fn the_old_name_is_taken_with_a_warning_and_the_new_one_wins() {
         );
         assert_eq!(read(both), Ok((Some(one), vec![ignored])));
     }
-    // To Istio, which does not look, as to us: as if it were absent.
+    // 0 is the same as absent. Istio ignores the field.
     let zero = read(json!({"consecutiveErrors": 0}));
     assert_eq!(zero, Ok((Some(DEFAULT), vec![])));
 }
 
 #[test]
-fn what_is_not_acted_on_is_checked_and_named() {
+fn a_field_that_is_not_acted_on_is_checked_and_warned_of() {
     let ignored = [
         ("consecutiveLocalOriginFailures", json!(5)),
         ("splitExternalLocalOriginErrors", json!(true)),
@@ -208,14 +208,14 @@ fn overflow_ejects_only_with_a_limit_and_with_detection() {
 }
 
 #[test]
-fn listed_codes_take_the_place_of_5xx() {
+fn listed_codes_replace_5xx() {
     let codes = |list: Value| {
         let read = read(json!({"outlierDetectionHttpErrorCodes": list}));
         read.map(|(detection, warnings)| (detection.and_then(|d| d.codes), warnings))
     };
     let both = Codes::default().with(429).with(503);
     assert_eq!(codes(json!([429, 503, 429])), Ok((Some(both), vec![])));
-    // As if it were not there, which is what an empty list is to Istio.
+    // An empty list is the same as absent, as in Istio.
     assert_eq!(codes(json!([])), Ok((None, vec![])));
     for (list, problem) in [
         (json!(429), ": must be a list, not a number"),
@@ -238,7 +238,7 @@ fn listed_codes_take_the_place_of_5xx() {
 }
 
 #[test]
-fn the_least_percentage_of_errors_is_the_services_and_wants_detection() {
+fn min_error_percent_belongs_to_the_service_and_needs_outlier_detection() {
     let service = |percent: Value, policy: Value| {
         let read = whole(json!({"minErrorPercent": percent, "trafficPolicy": policy}));
         read.map(|(detection, _)| detection.and_then(|d| d.min_percent))

@@ -1,4 +1,4 @@
-//! What a configuration says, once it is read.
+//! The types of a configuration that was read.
 
 use super::declaration::words;
 use policy::{Detection, Rule};
@@ -6,30 +6,31 @@ use policy::{Detection, Rule};
 /// The configuration of one plugin in one proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// This cluster's name in the federation: what the marker of a spilled request says.
+    /// This cluster's name in the federation. The marker of a spilled request contains it.
     pub cluster: String,
-    /// Which side of a request the plugin is on. Default: the client's.
+    /// The place of the plugin. The default is the client.
     pub role: Role,
-    /// What the plugin does with its decisions, where a service does not say otherwise.
+    /// What the plugin does with its decisions, unless a service has its own mode. The default is to carry them out.
     pub mode: Mode,
-    /// Say on each response what was decided. Default: false.
+    /// Whether each response says in a header what was decided. The default is false.
     pub debug_header: bool,
-    /// SPIFFE trust domains whose markers are believed. Default, empty: the proxy's own.
+    /// The SPIFFE trust domains from which a marker is accepted, in lower case. If it is empty, it is the trust domain of
+    /// the proxy itself.
     pub trust_domains: Vec<String>,
-    /// The services looked after: at least one, but none where the role is edge.
+    /// The services to which the plugin applies, 1 to [`super::MOST_SERVICES`]. In the role edge there are none.
     pub services: Vec<Service>,
-    /// What was accepted and does not do what one might expect of it: a line each, for the log.
+    /// Lines for the log about values that are accepted and not acted on, or that may not do what a user expects.
     pub warnings: Vec<String>,
 }
 
 words! {
-    /// Which side of a request the plugin is on.
+    /// The place of the plugin on the way of a request.
     pub enum Role {
-        /// It sends: the surplus goes to the peer.
+        /// Where requests leave: the surplus is spilled to the peer.
         Client = "client",
-        /// It receives: it tells guests from home's own requests, and counts both.
+        /// Where requests arrive: guests are distinguished from home's own requests, and both are counted.
         Server = "server",
-        /// It guards an entrance to the mesh: it removes the filter's headers from what nobody of the mesh sent.
+        /// At an entrance to the mesh: the filter's headers are removed from requests that do not come from the mesh.
         Edge = "edge",
     }
 }
@@ -38,26 +39,26 @@ impl Role {
     /// All roles.
     pub const ALL: [Role; 3] = [Role::Client, Role::Server, Role::Edge];
 
-    /// Its bit in a set of roles.
+    /// The bit of the role in a set of roles.
     pub const fn bit(self) -> u8 {
         1 << self as u8
     }
 }
 
 words! {
-    /// What happens to decisions.
+    /// What the filter does with its decisions.
     pub enum Mode {
-        /// They are carried out.
+        /// Decisions are carried out.
         Enforce = "enforce",
-        /// They are counted, and change nothing.
+        /// Decisions are only counted, and change no request.
         Observe = "observe",
-        /// There are none.
+        /// No decisions are made.
         Off = "off",
     }
 }
 
 words! {
-    /// What happens to a service's decisions.
+    /// What the filter does with its decisions for a service.
     pub enum ServiceMode {
         /// As [`Mode::Enforce`].
         Enforce = "enforce",
@@ -65,27 +66,27 @@ words! {
         Observe = "observe",
         /// As [`Mode::Off`].
         Off = "off",
-        /// Everything that may spill goes to the peer.
+        /// Every request that may be spilled is sent to the peer.
         Evacuate = "evacuate",
     }
 }
 
 words! {
-    /// How a spilled request is led to its peer.
+    /// What the route to the peer matches in a spilled request.
     pub enum Routing {
         /// `:authority` becomes the peer's host.
         Authority = "authority",
-        /// `x-peer-spillover-to` names the peer, for a route to match.
+        /// The header `x-peer-spillover-to` contains the peer's name.
         Header = "header",
     }
 }
 
 words! {
-    /// What a request that finds no room is.
+    /// What a request that exceeds the limit counts as.
     pub enum Overflow {
-        /// It leaves, and that is all.
+        /// It is only spilled.
         Surplus = "surplus",
-        /// It is an error of home's besides.
+        /// It is spilled, and counts as an error of home.
         Eject = "eject",
     }
 }
@@ -93,19 +94,19 @@ words! {
 words! {
     /// What happens to a request that no peer may take.
     pub enum WhenFull {
-        /// It goes home all the same.
+        /// It is sent home although the limit is reached.
         Home = "home",
-        /// It is answered 503.
+        /// It is answered with 503.
         Reject = "reject",
     }
 }
 
 words! {
-    /// Whether a peer is sent anything new.
+    /// Whether new requests are sent to a peer.
     pub enum PeerMode {
-        /// It is.
+        /// New requests are sent to it.
         Enforce = "enforce",
-        /// It is not.
+        /// No new requests are sent to it.
         Drain = "drain",
     }
 }
@@ -113,26 +114,26 @@ words! {
 /// One service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Its host in lower case, or `*` for whatever the proxy serves.
+    /// The host in lower case, or `*` for everything that the proxy serves.
     pub host: String,
-    /// Its own mode, or the plugin's.
+    /// The mode of the service, or else that of the plugin.
     pub mode: Mode,
-    /// As written; the default depends on the kind of proxy, which the shell knows.
+    /// The routing as written. If it is `None`, the default depends on the kind of the proxy, which the filter finds out.
     pub routing: Option<Routing>,
-    /// What decisions need.
+    /// The parts of the configuration that decisions depend on.
     pub rule: Rule,
-    /// Which errors take home out; nothing where none do.
+    /// Which errors eject home. `None` if ejection is disabled.
     pub detection: Option<Detection>,
-    /// Where the surplus goes; nothing where the role is server.
+    /// The peer that receives the spilled requests. `None` in the role server.
     pub peer: Option<Peer>,
 }
 
 /// The same service in another cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Its name in the federation.
+    /// The name of the peer in the federation.
     pub name: String,
-    /// The host whose route leads to it, in lower case.
+    /// The host whose route leads to the peer, in lower case.
     pub host: String,
 }
 
@@ -143,7 +144,7 @@ mod tests {
     use super::{Mode, Role};
     use crate::declaration::Word;
 
-    /// The page of metrics says what a label may be.
+    /// The page of metrics lists the values of a label.
     #[test]
     fn a_label_has_every_word_that_a_configuration_gives_it() {
         let words = |name: &str| {
