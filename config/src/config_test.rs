@@ -77,7 +77,7 @@ fn the_limit_is_the_smaller_of_the_two() {
 }
 
 #[test]
-fn a_pasted_destination_rule_is_accepted_and_what_is_not_acted_on_is_named() {
+fn a_pasted_traffic_policy_is_accepted_with_warnings_about_fields_that_are_not_acted_on() {
     let pasted = json!({
         "connectionPool": {
             "tcp": {"maxConnections": 1},
@@ -301,7 +301,7 @@ fn a_star_must_be_the_only_service() {
 }
 
 #[test]
-fn numbers_are_accepted_up_to_the_ends_of_their_range() {
+fn a_number_is_accepted_only_within_its_range() {
     let max = "services[0].trafficPolicy.connectionPool.tcp.maxConnections";
     for (n, ok) in [
         ("1", true),

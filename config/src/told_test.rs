@@ -254,7 +254,7 @@ fn each_warning_is_a_line_of_its_own() {
 
 /// If a whole `spec` is pasted (`subsets`, `exportTo`, `workloadSelector`), the refusal says what to paste.
 #[test]
-fn a_pasted_destination_rule_is_refused_once_with_what_to_paste() {
+fn a_whole_destination_rule_is_refused_once_with_what_to_paste() {
     let advice = "is of a whole DestinationRule; paste only what is in its spec.trafficPolicy, and of a subset's own trafficPolicy what is to hold for the service";
     let spec = json!({
         "host": "a", "exportTo": ["."], "workloadSelector": {}, "trafficPolicy": {},
