@@ -1,39 +1,42 @@
-//! Who gets a slot, when all that the workers share is one atomic count.
+//! Which requests are within the limit, if the workers share only one atomic count of the requests in flight.
 //!
-//! **Invariant: never more admitted than the limit.** A request is admitted only if, *after* it added itself, the count
-//! was at most the limit. Of any set of requests that hold a slot together, the one that read last had seen the adds of
-//! all the others; so the set is no larger than the limit, whatever the order in which the workers ran.
+//! **Invariant: no more requests are admitted than the limit, in any order of the workers' steps.** A request adds 1 to the
+//! count, and then reads it. It is admitted only if the count is at most the limit. Consider a set of admitted requests
+//! that are all in flight. The one that read the count last has read it after all of them had added themselves. So the
+//! count was at least as large as the set, and the set is no larger than the limit.
 //!
-//! The price is that two workers that race for the last slot may both step back. Each then tries again, reading first
-//! so as not to disturb the other, up to [`TRIES`] times; only then is the request sent away although there may be
-//! room, and that is told apart ([`Admission::Contended`]) so that it can be counted.
+//! The disadvantage is that two workers that compete for the last place may both take back what they added. Each of them
+//! then tries again, up to [`TRIES`] times, and reads the count before it adds to it, so that it does not disturb the
+//! other. After that the request is refused although there may be a place. This has an outcome of its own,
+//! [`Admission::Contended`], so that it can be counted.
 //!
-//! The protocol is a state machine of single steps, not a loop over a counter: the shell drives it with hostcalls,
-//! a test drives many of them in any order.
+//! The protocol is a state machine of single steps, and not a loop over a counter. The filter carries out the steps with
+//! hostcalls, and a test carries out the steps of many requests in any order.
 
-/// Attempts before a request is sent away in a race. Measured on Envoy (70 runs of 15,000 requests, 1 to 4 workers):
-/// one attempt turned away up to 38 requests although there was room, sixteen 0 to 8.
+/// The number of attempts before a request is refused because other workers compete with it. Measured on Envoy (70 runs of
+/// 15,000 requests, 1 to 4 workers): with one attempt up to 38 requests in a run were refused although there was a place,
+/// and with sixteen attempts 0 to 8.
 pub const TRIES: u8 = 16;
 
 /// The outcome for one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Admission {
-    /// It holds a slot: the count includes it.
+    /// The request has a place: the count includes it.
     Admitted,
-    /// There was none, and the count does not include it.
+    /// The limit is reached. The count does not include the request.
     Full,
-    /// Others raced for the last slots [`TRIES`] times; the count does not include it.
+    /// Other workers competed for the last places in all of [`TRIES`] attempts. The count does not include the request.
     Contended,
 }
 
-/// What to do next on the shared count.
+/// The next operation on the shared count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Read the count, and give it to the next call of [`Admit::step`].
+    /// Read the count, and pass it to the next call of [`Admit::step`].
     Read,
-    /// Add this to the count.
+    /// Add this number to the count: 1 or -1.
     Add(i64),
-    /// Finished.
+    /// There is nothing more to do.
     Done(Admission),
 }
 
@@ -41,18 +44,18 @@ pub enum Step {
 enum State {
     /// Read the count.
     ReadNext,
-    /// The count was read: add one if there is room.
+    /// The count was read. Add 1 if it is below the limit.
     AddIfRoom,
-    /// Add one without a look.
+    /// Add 1 without reading the count before.
     AddNext,
-    /// One was added: read what the count is with it.
+    /// 1 was added. Read the count, which includes it.
     VerifyNext,
-    /// The count was read again: stay, or take back what was added.
+    /// The count was read again. Keep the place, or take back what was added.
     Verified,
     End(Admission),
 }
 
-/// One request's way to a slot.
+/// The state machine that asks for a place for one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Admit {
     limit: i64,
@@ -61,8 +64,9 @@ pub struct Admit {
 }
 
 impl Admit {
-    /// For a limit of at least 1. `expect_room` skips the first look: right where the last request of this worker found
-    /// room, one hostcall cheaper; where home is full it would disturb the other workers, so look first there.
+    /// Begins to ask for a place. `limit` is at least 1. With `expect_room` it adds before it reads, which saves a
+    /// hostcall. The caller sets it if the last request of this worker found a place. If the limit is reached, it would
+    /// disturb the other workers.
     pub fn new(limit: u32, expect_room: bool) -> Self {
         let state = if expect_room {
             State::AddNext
@@ -76,7 +80,7 @@ impl Admit {
         }
     }
 
-    /// The next step. `seen` is the count where the last step was [`Step::Read`], and is not looked at otherwise.
+    /// The next step. `seen` is the count if the last step was [`Step::Read`]. After another step it is ignored.
     pub fn step(&mut self, seen: i64) -> Step {
         let (next, step) = match self.state {
             State::ReadNext => (State::AddIfRoom, Step::Read),
@@ -103,8 +107,8 @@ impl Admit {
         (State::End(admission), Step::Done(admission))
     }
 
-    /// Whether the count includes this request now. Where a step could not be carried out and the attempt is given up,
-    /// the shell takes back what was added.
+    /// Whether the count includes this request now. If a step fails and the caller gives up, it must take back what was
+    /// added.
     pub fn holds(&self) -> bool {
         matches!(
             self.state,

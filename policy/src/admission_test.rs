@@ -1,6 +1,6 @@
 use super::*;
 
-/// Runs one request alone against `count` to its end.
+/// Carries out all steps of one request on `count`, without other requests.
 fn alone(limit: u32, expect_room: bool, count: &mut i64) -> Admission {
     let mut admit = Admit::new(limit, expect_room);
     let mut seen = 0;
@@ -14,7 +14,7 @@ fn alone(limit: u32, expect_room: bool, count: &mut i64) -> Admission {
 }
 
 #[test]
-fn alone_the_first_limit_requests_get_in_and_the_next_does_not() {
+fn without_competition_as_many_requests_as_the_limit_are_admitted() {
     for expect_room in [false, true] {
         let mut count = 0;
         for n in 1..=4 {
@@ -22,22 +22,23 @@ fn alone_the_first_limit_requests_get_in_and_the_next_does_not() {
             assert_eq!(count, n);
         }
         assert_eq!(alone(4, expect_room, &mut count), Admission::Full);
-        assert_eq!(count, 4, "a refused request leaves no trace");
+        assert_eq!(count, 4, "a refused request does not change the count");
     }
 }
 
 #[test]
-fn a_count_that_others_drove_beyond_the_limit_admits_nobody() {
+fn a_count_above_the_limit_admits_no_request() {
     let mut count = 9;
     assert_eq!(alone(4, true, &mut count), Admission::Full);
     assert_eq!(count, 9);
 }
 
 #[test]
-fn a_lost_race_ends_and_is_told_apart() {
+fn a_request_that_always_loses_ends_as_contended_after_all_attempts() {
     let mut admit = Admit::new(1, false);
     let (mut seen, mut adds) = (0, 0);
-    // Seen from here the slot is always free when looked at, and always taken once added: the worst neighbour.
+    // In the worst case, the place is free each time it reads the count before it adds, and taken each time it reads
+    // afterwards.
     for step in 0..1000 {
         match admit.step(seen) {
             Step::Read => seen = if admit.holds() { 2 } else { 0 },
@@ -53,7 +54,8 @@ fn a_lost_race_ends_and_is_told_apart() {
     unreachable!("it never ended");
 }
 
-/// All orders of the steps of `workers` requests on one count, depth first. `spent` bounds the races that are followed.
+/// Explores all orders of the steps of `requests` on one count, depth first, and checks each state. `budget` is the number
+/// of further steps. `ends` counts the states in which all requests have their outcome.
 fn explore(
     requests: &mut [(Admit, i64, Option<Admission>)],
     count: i64,
@@ -96,7 +98,7 @@ fn explore(
 }
 
 #[test]
-fn never_more_admitted_than_the_limit_in_any_order_of_three_workers() {
+fn no_more_requests_are_admitted_than_the_limit_in_any_order_of_three_workers() {
     for limit in [1u32, 2] {
         for expect in 0..8u8 {
             let mut requests: Vec<_> = (0..3)
@@ -115,9 +117,9 @@ mod properties {
     use proptest::prelude::*;
 
     proptest! {
-        /// Many requests of several workers in a random order, released at random: a virtual clock of single steps.
+        /// The steps of many requests of eight workers run in a random order, and requests end at random moments.
         #[test]
-        fn the_count_is_exact_whatever_the_order(
+        fn the_count_is_exact_in_any_order_of_the_steps(
             limit in 1u32..6,
             picks in prop::collection::vec((0usize..8, any::<bool>()), 1..2000),
         ) {

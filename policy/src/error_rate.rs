@@ -1,37 +1,41 @@
-//! How large a part of home's answers are errors, so that at a proxy which many clients share a few of them do not divert the
-//! others' requests.
+//! The percentage of errors in home's answers. At a proxy that many clients share, it prevents a few clients from diverting
+//! the requests of the others.
 //!
-//! A worker notes now and then how many errors and good answers of home's all workers have read, and compares with the
-//! youngest note that is an interval old. A note is taken every quarter of an interval, when the service next has its turn in
-//! the worker's ticks, which is within a second ([`TURN`]). So what is compared is a *stretch* of one interval at least, and of
-//! one and a quarter and a second at most: no more than one and a half where an interval is four seconds or longer.
-//! **Invariant: errors that are less than `percent` of the answers in every stretch never reach it**, whatever their order
-//! and however many come at once. So nothing is reached before the first note is an interval old.
-//! **Invariant: where all answers are errors, it is reached in time**: with `percent` of what home answers in the longest
-//! stretch, and at the latest when it has answered nothing well for so long.
+//! Each worker regularly makes a note of how many errors and good answers of home all workers have read. It compares the
+//! numbers of the moment with the latest note that is at least one interval old. A note is due every quarter of an
+//! interval. It is made when the service next has its turn in the worker's ticks, which takes at most a second ([`TURN`]).
+//! So the compared period is at least one interval, and at most 1.25 intervals and a second. That is at most 1.5 intervals
+//! if an interval is four seconds or longer.
+//!
+//! **Invariant: if errors are less than `percent` of the answers in every such period, the percentage is never reached**,
+//! in any order of the answers and for any number of errors at once. So it is not reached before the first note is an
+//! interval old.
+//!
+//! **Invariant: if all answers are errors, the percentage is reached** after at most `percent` of the number of answers in
+//! the longest period, and at the latest after such a period without a good answer.
 
 use super::time::{Instant, Millis};
 
-/// The longest time between two turns of a service in the ticks of a worker.
+/// The longest time between two turns of a service in the ticks of a worker: one second.
 pub const TURN: Millis = Millis::seconds(1);
-/// Notes in an interval.
+/// The number of notes in an interval.
 const STEPS: u64 = 4;
-/// As many as reach back more than an interval.
+/// The number of notes that are kept, which reach back more than an interval.
 const NOTES: usize = 6;
 
-/// Errors and good answers up to a moment.
+/// The numbers of errors and good answers up to a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Note {
-    /// When.
+    /// The moment.
     pub at: Instant,
-    /// Errors so far.
+    /// The errors so far, of all workers.
     pub errors: u64,
-    /// Good answers so far, in the lower 32 bits, which wrap around: in the upper half of the gauge VMs test whether Envoy
-    /// keeps it.
+    /// The good answers so far, of all workers, in the lower 32 bits, which wrap around. The upper 32 bits are ignored:
+    /// with them the VMs test whether Envoy keeps the gauge.
     pub good: u64,
 }
 
-/// What one worker has noted of one service.
+/// The notes of one worker about one service.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ErrorRate {
     notes: [Option<Note>; NOTES],
@@ -39,14 +43,14 @@ pub struct ErrorRate {
 }
 
 impl ErrorRate {
-    /// Whether it is time for a note.
+    /// Whether a note is due. `interval` is the time that is compared, as in [`ErrorRate::reached`].
     pub fn is_due(&self, interval: Millis, now: Instant) -> bool {
         let last = self.notes.iter().flatten().map(|note| note.at).max();
-        // A clock that was wrong once does not stop the notes.
+        // If the clock was wrong once, the notes continue.
         last.is_none_or(|last| now.0.abs_diff(last.0) >= interval.0 / STEPS)
     }
 
-    /// Takes a note.
+    /// Adds a note, which replaces the oldest one.
     pub fn note(&mut self, note: Note) {
         if let Some(place) = self.notes.get_mut(self.next) {
             *place = Some(note);
@@ -54,7 +58,8 @@ impl ErrorRate {
         self.next = self.next.saturating_add(1) % NOTES;
     }
 
-    /// Whether errors are at least `percent` of the answers from a note that is an interval old up to this one.
+    /// Whether errors are at least `percent` (0 to 100) of the answers between `now` and the latest note that is at least
+    /// `interval` old. If `percent` is 0, it is true. Otherwise it is false if there is no such note.
     pub fn reached(&self, percent: u32, interval: Millis, now: Note) -> bool {
         if percent == 0 {
             return true;

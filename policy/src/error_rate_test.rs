@@ -3,12 +3,12 @@ use super::*;
 /// All times are in milliseconds.
 const INTERVAL: u64 = 4_000;
 const TURN: u64 = super::TURN.0;
-/// The longest stretch that is looked at: a note each quarter of an interval, at the next turn.
+/// The longest period that is compared: a note is due each quarter of an interval, and is made at the next turn.
 const LONGEST: u64 = INTERVAL + INTERVAL / STEPS + TURN;
-// What the README says of intervals of four seconds and longer.
+// docs/home-failure.md says that the period is at most 1.5 intervals if an interval is four seconds or longer.
 const _: () = assert!(LONGEST * 2 <= INTERVAL * 3);
 
-/// A service and what one worker notes of it.
+/// A service and the notes of one worker about it.
 #[derive(Default)]
 struct World {
     share: ErrorRate,
@@ -27,7 +27,7 @@ impl World {
         self.now.at = Instant(at);
     }
 
-    /// An error: whether errors are half of the answers now.
+    /// Adds an error. Returns whether errors are half of the answers now.
     fn errs(&mut self) -> bool {
         self.now.errors += 1;
         self.share.reached(50, Millis(INTERVAL), self.now)
@@ -35,12 +35,12 @@ impl World {
 }
 
 #[test]
-fn of_no_percent_any_error_is_enough() {
+fn zero_percent_is_always_reached() {
     assert!(ErrorRate::default().reached(0, Millis(INTERVAL), Note::default()));
 }
 
 #[test]
-fn nothing_is_reached_before_an_interval_was_seen() {
+fn the_percentage_is_not_reached_before_the_first_note_is_an_interval_old() {
     let mut world = World::default();
     world.until(TURN);
     world.until(TURN + INTERVAL - 1);
@@ -50,11 +50,12 @@ fn nothing_is_reached_before_an_interval_was_seen() {
 }
 
 #[test]
-fn a_burst_of_a_minority_is_never_enough() {
+fn bursts_that_are_less_than_half_of_the_answers_never_reach_half() {
     let mut world = World::default();
     world.until(10_000);
     for second in 0..20 {
-        // Fifty good answers a second, and errors at once, so few that two bursts are a minority of a second's answers.
+        // Each second has fifty good answers, and 24 errors at once, so that two bursts are less than half of a second's
+        // answers.
         for answer in 0..50 {
             world.until(10_000 + second * 1_000 + answer * 20);
             world.now.good += 1;
@@ -63,9 +64,10 @@ fn a_burst_of_a_minority_is_never_enough() {
     }
 }
 
-/// At whatever moment between two notes it begins: with so many errors as are answers in three quarters of an interval.
+/// It needs as many errors as there are answers in half to three quarters of an interval, whenever the failure begins
+/// between two notes.
 #[test]
-fn a_real_failure_reaches_half_within_three_quarters_of_an_interval() {
+fn a_complete_failure_reaches_half_within_three_quarters_of_an_interval() {
     for begin in (10_000..11_000).step_by(10) {
         let mut world = World::default();
         for at in (0..begin).step_by(10) {
@@ -94,7 +96,7 @@ fn a_clock_that_was_wrong_once_does_not_stop_the_notes() {
 }
 
 #[test]
-fn a_test_whether_the_gauge_is_kept_is_no_good_answer_and_a_count_that_wraps_goes_on() {
+fn only_the_lower_32_bits_of_the_good_answers_count_and_they_may_wrap_around() {
     const PROBE: u64 = 1 << 32;
     for (since, now) in [
         (PROBE, 60),
@@ -124,10 +126,10 @@ mod properties {
     use proptest::prelude::*;
 
     proptest! {
-        /// Where it is reached, errors were half of the answers in some stretch up to then that was an interval long, and not
-        /// much longer. So a minority of each such stretch never reaches it.
+        /// If the percentage is reached, errors were half of the answers in some period up to that moment, of one interval
+        /// to the longest period. So errors that are less than half of each such period never reach it.
         #[test]
-        fn what_is_less_than_half_of_each_stretch_never_reaches_half(
+        fn errors_that_are_less_than_half_of_each_period_never_reach_half(
             answers in prop::collection::vec((0u64..1_600, 0u8..4), 1..400),
             burst in 1u64..20,
         ) {
@@ -135,7 +137,7 @@ mod properties {
             let mut all: Vec<(u64, bool)> = Vec::new();
             let mut now = 0;
             for (wait, what) in answers {
-                // Many at once, in between.
+                // Some answers come many at once.
                 now += if what == 0 { wait } else { wait / burst };
                 world.until(now);
                 let good = what > 1;

@@ -1,28 +1,28 @@
-//! What one worker holds of the shared counts, stream by stream.
+//! The requests of one worker that the shared counts include, stream by stream.
 //!
-//! **Invariant: every ticket is released once.** A [`Ticket`] cannot be copied and is consumed by
-//! [`Ledger::release`]; a stream that [`Ledger::sweep`] already released gives nothing the second time.
+//! **Invariant: every counted request is taken off its count once.** A [`Ticket`] cannot be copied, and [`Ledger::release`]
+//! consumes it. If [`Ledger::sweep`] has already reported the request, `release` returns `None`.
 //!
-//! **Invariant: the worker's share of a count is the number of its slots held.** [`Ledger::share`] is what a repair
-//! after a crash may take off the count when this worker is gone, and no more.
+//! **Invariant: the worker's share of a count is the number of its requests that the count includes.** When this worker has
+//! crashed, the repair takes exactly [`Ledger::share`] off the count.
 //!
-//! **Invariant: a sweep gives back only what is finished.** It looks only at streams whose answer has begun
-//! ([`Ledger::answered`]): before that, an upstream that has finished was only an attempt, after which Envoy may send the
-//! request again.
+//! **Invariant: a sweep reports only requests that are finished.** It checks only streams whose answer has begun
+//! ([`Ledger::answered`]). Before that, an upstream request that has finished was only an attempt, after which Envoy may
+//! send the request again.
 //!
-//! **Invariant: a sweep's work is bounded**, by [`Sweep`], whatever is held; and everything that there is to look at has its
-//! turn. When nothing is held, no memory is kept for what was, but for some words for each service.
+//! **Invariant: the work of a sweep is bounded** by [`Sweep`], for any number of requests, and repeated sweeps check all of
+//! them. When no request is counted, only a few words of memory are kept for each service.
 
 use core::cell::Cell;
 use std::rc::Rc;
 
-/// Index of a service in the configuration that the worker runs.
+/// The index of a service in the configuration that the worker runs, from 0.
 pub type Service = usize;
 
-/// Room in a list that is kept for what comes.
+/// The capacity of a list that is kept for later requests, in elements.
 const SMALL: usize = 64;
 
-/// The right to give one slot back.
+/// A request that a count includes. Whoever has the ticket must release it when the request is finished.
 #[derive(Debug)]
 pub struct Ticket(Rc<Entry>);
 
@@ -30,50 +30,51 @@ pub struct Ticket(Rc<Entry>);
 struct Entry {
     service: Cell<Service>,
     stream: Cell<u32>,
-    /// Given back by a sweep while the stream still had its ticket.
+    /// A sweep has reported the request as finished while the stream still had its ticket.
     swept: Cell<bool>,
-    /// Where it is among the answered ones of its service, if it is.
-    place: Cell<Option<usize>>,
+    /// The index in [`Held::answered`] of its service. `None` if it is not in that list.
+    index: Cell<Option<usize>>,
 }
 
-/// What a worker holds of one service.
+/// The counted requests of one service.
 #[derive(Debug, Default)]
 struct Held {
     count: usize,
-    /// Those whose answer has begun and that were not swept.
+    /// The requests whose answer has begun and that no sweep has reported.
     answered: Vec<Rc<Entry>>,
-    /// How many of them, from the first, are yet to be looked at before all are looked at again.
+    /// The number of elements of `answered`, from the first, that sweeps have still to check in this pass.
     left: usize,
-    /// The service is among the busy ones.
+    /// The service is in [`Ledger::busy`].
     busy: bool,
 }
 
-/// The most that one sweep does.
+/// The bounds of one sweep, each a number from 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep {
-    /// Services that are looked at.
+    /// The most services that each of the two rounds checks.
     pub services: usize,
-    /// Streams that are looked at, of services that are full.
+    /// The most streams that are checked of services whose limit is reached.
     pub full: usize,
-    /// Streams that are looked at, of any.
+    /// The most streams that are checked in addition, of any services.
     pub leisure: usize,
 }
 
-/// One worker's tickets.
+/// The counted requests of one worker.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// By index, as far as services were used.
+    /// The requests of each service, up to the last service that was used.
     services: Vec<Held>,
-    /// Slots that were given back, for what comes: most requests need not allocate one.
+    /// Entries that are free for later requests, so that most requests need no allocation.
     spare: Vec<Rc<Entry>>,
-    /// Services with streams whose answer has begun, and some that had: a sweep takes them out.
+    /// The services with streams whose answer has begun. Some have none any more, and a sweep removes them.
     busy: Vec<Service>,
-    /// As in [`Held`]: for those that are full, and for any.
+    /// As in [`Held`], for `busy`: in the round of services whose limit is reached, and in the round of any services.
     left: [usize; 2],
 }
 
 impl Ledger {
-    /// Books one slot of `service` for `stream` (Envoy's context id). The caller has added 1 to the service's count.
+    /// Notes that the count of `service` includes the request of `stream` (Envoy's context id). The caller has added 1 to
+    /// the count.
     pub fn hold(&mut self, service: Service, stream: u32) -> Ticket {
         while self.services.len() <= service {
             self.services.push(Held::default());
@@ -81,47 +82,49 @@ impl Ledger {
         if let Some(held) = self.services.get_mut(service) {
             held.count = held.count.saturating_add(1);
         }
-        let slot = self.spare.pop().unwrap_or_default();
-        slot.service.set(service);
-        slot.stream.set(stream);
-        Ticket(slot)
+        let entry = self.spare.pop().unwrap_or_default();
+        entry.service.set(service);
+        entry.stream.set(stream);
+        Ticket(entry)
     }
 
-    /// The answer to the ticket's stream has begun: no attempt is made after that, so when the upstream has finished, it is
-    /// for good.
+    /// Notes that the answer to the request has begun. Envoy makes no further attempt after that, so the request is
+    /// finished when its upstream request is finished.
     pub fn answered(&mut self, ticket: &Ticket) {
-        let slot = &ticket.0;
-        let Some(held) = self.services.get_mut(slot.service.get()) else {
+        let entry = &ticket.0;
+        let Some(held) = self.services.get_mut(entry.service.get()) else {
             return;
         };
-        if slot.swept.get() || slot.place.get().is_some() {
+        if entry.swept.get() || entry.index.get().is_some() {
             return;
         }
-        slot.place.set(Some(held.answered.len()));
-        held.answered.push(Rc::clone(slot));
+        entry.index.set(Some(held.answered.len()));
+        held.answered.push(Rc::clone(entry));
         if !held.busy {
             held.busy = true;
-            self.busy.push(slot.service.get());
+            self.busy.push(entry.service.get());
         }
     }
 
-    /// Gives a slot back: the service whose count to reduce by 1, or nothing if a sweep did so before.
+    /// Ends a request. Returns the service from whose count the caller must take 1, or `None` if a sweep has reported the
+    /// request before.
     pub fn release(&mut self, ticket: Ticket) -> Option<Service> {
-        let slot = ticket.0;
-        if slot.swept.get() {
+        let entry = ticket.0;
+        if entry.swept.get() {
             return None;
         }
-        self.take(&slot);
-        let service = slot.service.get();
+        self.take(&entry);
+        let service = entry.service.get();
         if self.spare.len() < SMALL {
-            self.spare.push(slot);
+            self.spare.push(entry);
         }
         Some(service)
     }
 
-    /// Gives back the slots of streams whose upstream has finished though they live on, because their client does not read.
-    /// `full` says whether a service is full; `finished` is asked for streams whose answer has begun. Calls `swept` with
-    /// each service of which slots were given back and how many: the caller takes them off the count.
+    /// Finds requests whose upstream request has finished although their stream continues, because the client does not read
+    /// the answer. `full` says whether the limit of a service is reached. `finished` says whether the upstream request of a
+    /// stream has finished. `swept` is called with a service and the number of requests that the caller must take off its
+    /// count, which is at least 1.
     pub fn sweep(
         &mut self,
         most: Sweep,
@@ -135,7 +138,7 @@ impl Ledger {
         self.round(1, services, most.leisure, &mut full, finished, &mut swept);
     }
 
-    /// The first round looks at those that are full, the second at any.
+    /// Round 0 checks services whose limit is reached, and round 1 any services. `budget` is the most streams to check.
     #[inline(never)]
     fn round(
         &mut self,
@@ -149,7 +152,7 @@ impl Ledger {
         for _ in 0..services.min(self.busy.len()) {
             let left = self.left.get_mut(round).filter(|_| budget > 0);
             let next = left.and_then(|left| turn(left, &self.busy));
-            // Those that are not reached have their turn in the next sweep.
+            // The next sweep continues with the services that this one does not reach.
             let Some((at, service)) = next.map(|(at, service)| (at, *service)) else {
                 break;
             };
@@ -166,7 +169,7 @@ impl Ledger {
         }
     }
 
-    /// Looks at the streams of one service: how many it has swept.
+    /// Checks the streams of one service, at most `budget`. Returns how many requests are finished.
     fn look(
         &mut self,
         service: Service,
@@ -180,45 +183,46 @@ impl Ledger {
         for _ in 0..many {
             let held = self.services.get_mut(service);
             let next = held.and_then(|held| turn(&mut held.left, &held.answered));
-            let slot = next.map(|(_, slot)| Rc::clone(slot));
-            if let Some(slot) = slot.filter(|slot| finished(slot.stream.get())) {
-                slot.swept.set(true);
-                self.take(&slot);
+            let entry = next.map(|(_, entry)| Rc::clone(entry));
+            if let Some(entry) = entry.filter(|entry| finished(entry.stream.get())) {
+                entry.swept.set(true);
+                self.take(&entry);
                 gone = gone.saturating_add(1);
             }
         }
         gone
     }
 
-    /// How many slots of `service` this worker holds.
+    /// The worker's share of the count of `service`: the number of its requests that the count includes.
     pub fn share(&self, service: Service) -> usize {
         self.services.get(service).map_or(0, |held| held.count)
     }
 
-    /// Takes a slot that is held out.
-    fn take(&mut self, slot: &Entry) {
-        let Some(held) = self.services.get_mut(slot.service.get()) else {
+    /// Removes a counted request from the ledger.
+    fn take(&mut self, entry: &Entry) {
+        let Some(held) = self.services.get_mut(entry.service.get()) else {
             return;
         };
         held.count = held.count.saturating_sub(1);
-        let Some(place) = slot.place.take() else {
+        let Some(index) = entry.index.take() else {
             return;
         };
-        if place >= held.answered.len() {
+        if index >= held.answered.len() {
             return;
         }
-        held.answered.swap_remove(place);
+        held.answered.swap_remove(index);
         if held.answered.is_empty() && held.answered.capacity() > SMALL {
             held.answered = Vec::new();
         }
-        if let Some(moved) = held.answered.get(place) {
-            moved.place.set(Some(place));
+        if let Some(moved) = held.answered.get(index) {
+            moved.index.set(Some(index));
         }
     }
 }
 
-/// The next whose turn it is, and where it is. Turns go from the last to the first: what moves to the place of one that goes was
-/// looked at already, or is still to be, so nothing that stays is passed over.
+/// The next element to check, with its index. `left` is the number of elements that are still to check in this pass. A pass
+/// goes from the last element to the first. If an element is removed, the last one moves to its index. That one was checked
+/// already or is still to be checked, so the pass skips no element that stays.
 fn turn<'a, T>(left: &mut usize, all: &'a [T]) -> Option<(usize, &'a T)> {
     if *left == 0 || *left > all.len() {
         *left = all.len();

@@ -6,7 +6,7 @@ const ALL: Sweep = Sweep {
     leisure: usize::MAX,
 };
 
-/// As the filter has it.
+/// The bounds that the filter uses.
 const SOME: Sweep = Sweep {
     services: 64,
     full: 1024,
@@ -20,7 +20,7 @@ impl Ledger {
         ticket
     }
 
-    /// Sweeps all that is held: what was given back.
+    /// Sweeps without bounds. Returns what was reported.
     fn sweep_all(&mut self, finished: impl FnMut(u32) -> bool) -> Vec<(Service, u32)> {
         let mut gone = vec![];
         self.sweep(
@@ -34,7 +34,7 @@ impl Ledger {
 }
 
 #[test]
-fn a_ticket_gives_its_slot_back_once() {
+fn a_released_request_is_taken_off_the_share() {
     let mut ledger = Ledger::default();
     let ticket = ledger.hold(3, 10);
     assert_eq!(ledger.share(3), 1);
@@ -43,7 +43,7 @@ fn a_ticket_gives_its_slot_back_once() {
 }
 
 #[test]
-fn a_swept_stream_gives_nothing_back_at_its_end() {
+fn a_request_that_a_sweep_has_reported_is_not_taken_off_again_at_its_end() {
     let mut ledger = Ledger::default();
     let (done, busy) = (ledger.held(0, 10), ledger.held(0, 11));
     assert_eq!(ledger.sweep_all(|stream| stream == 10), [(0, 1)]);
@@ -53,7 +53,7 @@ fn a_swept_stream_gives_nothing_back_at_its_end() {
     assert_eq!(ledger.release(busy), Some(0));
 }
 
-/// What has finished then was an attempt, and Envoy may make another.
+/// What has finished before that was an attempt, after which Envoy may make another.
 #[test]
 fn a_stream_whose_answer_has_not_begun_is_not_swept() {
     let mut ledger = Ledger::default();
@@ -94,9 +94,9 @@ fn a_service_that_is_full_is_swept_before_the_others() {
     assert_eq!(tickets.len(), 100);
 }
 
-/// A thousand services with ten thousand streams make no tick dearer than one service with many does.
+/// A sweep of a thousand services with ten thousand streams takes no longer than one of a single service with many.
 #[test]
-fn the_work_of_a_sweep_is_bounded() {
+fn a_sweep_checks_no_more_services_and_streams_than_its_bounds() {
     for full in [false, true] {
         let mut ledger = Ledger::default();
         let tickets: Vec<Ticket> = (0..10_000)
@@ -126,12 +126,12 @@ fn the_work_of_a_sweep_is_bounded() {
         for ticket in tickets {
             assert!(ledger.release(ticket).is_some());
         }
-        assert_eq!(sweep(&mut ledger), (0, 0), "nothing is held");
+        assert_eq!(sweep(&mut ledger), (0, 0), "no request is counted");
     }
 }
 
 #[test]
-fn what_is_held_no_more_takes_no_memory() {
+fn requests_that_have_ended_take_no_memory() {
     let mut ledger = Ledger::default();
     let mut tickets: Vec<Ticket> = (0..10_000)
         .map(|n| ledger.held(n as usize % 100, n))
@@ -140,7 +140,7 @@ fn what_is_held_no_more_takes_no_memory() {
     for ticket in tickets {
         ledger.release(ticket);
     }
-    // A few go on for long, and of what has gone a word each is kept until then.
+    // A few requests go on for a long time. Until they end, the list keeps the capacity for those that have ended.
     assert_eq!(
         last.iter().map(|ticket| Rc::strong_count(&ticket.0)).max(),
         Some(2)
@@ -159,7 +159,7 @@ mod properties {
     use super::*;
     use proptest::prelude::*;
 
-    /// A stream of the model.
+    /// A stream in the model.
     struct Stream {
         ticket: Option<Ticket>,
         service: Service,
@@ -189,18 +189,18 @@ mod properties {
         ]
     }
 
-    /// The streams that hold a slot.
-    fn holding(streams: &[Stream]) -> impl Iterator<Item = &Stream> {
+    /// The streams whose requests are counted.
+    fn counted(streams: &[Stream]) -> impl Iterator<Item = &Stream> {
         streams
             .iter()
             .filter(|stream| stream.ticket.is_some() && !stream.swept)
     }
 
     proptest! {
-        /// Against a model that only has a list: the shares are what is held, each slot is given back once, and a sweep takes
-        /// what is answered and finished, no more than it may.
+        /// Compares with a model that is only a list: the shares are the counted requests, each request is taken off the
+        /// count once, and a sweep reports the requests that are answered and finished, within its bounds.
         #[test]
-        fn held_is_given_back_exactly_once(ops in prop::collection::vec(op(), 1..400)) {
+        fn a_counted_request_is_taken_off_its_count_exactly_once(ops in prop::collection::vec(op(), 1..400)) {
             let mut ledger = Ledger::default();
             let mut streams: Vec<Stream> = vec![];
             for op in ops {
@@ -246,15 +246,16 @@ mod properties {
                     }
                 }
                 for service in 0..4 {
-                    let held = holding(&streams).filter(|stream| stream.service == service);
+                    let held = counted(&streams).filter(|stream| stream.service == service);
                     prop_assert_eq!(held.count(), ledger.share(service));
                 }
             }
         }
 
-        /// Whatever comes and goes meanwhile, what stays is looked at, in a round of so many sweeps as there is to look at.
+        /// Streams that stay are checked while other streams come and go, within as many sweeps as four times the number of
+        /// streams.
         #[test]
-        fn everything_has_its_turn(
+        fn repeated_sweeps_check_every_stream_that_stays(
             stay in prop::collection::vec(0usize..4, 1..40),
             come in prop::collection::vec((0usize..4, any::<bool>()), 0..40),
             (services, most) in (1usize..4, 1usize..5),

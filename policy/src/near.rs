@@ -1,34 +1,36 @@
-//! Whether a service's host was written wrong: it is none that requests come for, and they come for one that is like it.
+//! Whether the host of a service was probably misspelled in the configuration: no requests come for it, but some come for a
+//! similar host.
 
 use super::time::Millis;
 
-/// How a host that was written is like one that requests came for.
+/// How a configured host is similar to a host for which requests came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Near {
-    /// It is a short form: `a` or `a.istio` of `a.istio.svc.cluster.local`.
+    /// It is a short form, such as `a` or `a.istio` for `a.istio.svc.cluster.local`.
     Short,
-    /// Its first label is the same, or one or two letters are different.
+    /// Its first label is the same, or one or two letters differ.
     Alike,
 }
 
-/// Letters that may be different.
+/// The most letters that may differ.
 const EDITS: u8 = 2;
-/// Letters of a first label from which on different ones are taken for a slip.
+/// The least number of letters of a first label for which differing letters count as a spelling mistake.
 const LONG_ENOUGH: usize = 4;
 
-/// From when a configuration runs until a host that is alike is looked for.
+/// The time from the start of a configuration until it is searched for similar hosts.
 const MINUTE: Millis = Millis::seconds(60);
 
-/// What there is to look at in one tick.
+/// A comparison for one tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// Which services are written so near to the host of this place.
+    /// Which services have a host that is similar in this way to the host with this index, of those for which requests
+    /// came.
     At(usize, Near),
-    /// That no service is used at all.
+    /// Whether no service at all has had a request.
     Whole,
 }
 
-/// What was looked at.
+/// The comparisons that were made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Looks {
     short: usize,
@@ -37,8 +39,9 @@ pub struct Looks {
 }
 
 impl Looks {
-    /// What is next, `running` after the configuration began to run, where requests came for so many other hosts, at least one: a short form of each at once, and
-    /// after a minute one that is alike, and in the end all services together.
+    /// The next comparison, or `None` if there is nothing to compare now. `hosts` is the number of unknown hosts for which
+    /// requests came, at least 1, and `running` is the time since the configuration began to run. Each host is compared
+    /// with short forms at once, and with similar hosts after a minute. After that, all services are checked together once.
     pub fn next(&mut self, hosts: usize, running: Millis) -> Option<Look> {
         let (kind, at) = if self.short < hosts {
             (Near::Short, &mut self.short)
@@ -56,14 +59,14 @@ impl Looks {
     }
 }
 
-/// How `written` is like `came`; `None` if it is not, or the same.
+/// How the configured host `written` is similar to the host `came` of a request. `None` if it is not similar, or the same.
 #[inline(never)]
 pub fn near(written: &str, came: &str) -> Option<Near> {
     let rest = came.strip_prefix(written);
     if rest.is_some_and(|rest| rest.starts_with('.')) {
         return Some(Near::Short);
     }
-    // Not those that are numbered.
+    // Names that differ only in their numbers are different services.
     if letters(written).eq(letters(came)) {
         return None;
     }
@@ -85,7 +88,7 @@ fn label(host: &str) -> &[u8] {
         .unwrap_or_default()
 }
 
-/// Whether so many letters that are added, left out or exchanged make one of the other.
+/// Whether `edits` letters that are added, removed or changed, or fewer, make one text from the other.
 fn within(a: &[u8], b: &[u8], edits: u8) -> bool {
     let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     let (a, b) = (
@@ -112,7 +115,7 @@ mod tests {
     const FULL: &str = "reviews.istio.svc.cluster.local";
 
     #[test]
-    fn a_short_form_is_one_at_a_dot_only() {
+    fn a_short_form_ends_at_a_dot() {
         for short in ["reviews", "reviews.istio", "reviews.istio.svc"] {
             assert_eq!(near(short, FULL), Some(Near::Short), "{short}");
         }
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn another_namespace_or_domain_and_a_slip_are_alike() {
+    fn a_host_with_another_namespace_or_domain_or_a_spelling_mistake_is_similar() {
         for slip in [
             "reviews.default.svc.cluster.local",
             "reviews.istio.svc.cluster.locl",
@@ -135,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn other_services_are_not_alike() {
+    fn the_host_of_another_service_is_not_similar() {
         for other in [
             "ratings.istio.svc.cluster.local",
             "reviws.ist.svc.cluster.loca",
@@ -148,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn numbered_names_are_not_alike() {
+    fn names_that_differ_only_in_their_numbers_are_not_similar() {
         let full = |name: &str| format!("{name}.shop.svc.cluster.local");
         for (a, b) in [
             ("orders-1", "orders-2"),
@@ -160,15 +163,15 @@ mod tests {
         }
         let tenants = ["a.t1.svc.cluster.local", "a.t2.svc.cluster.local"];
         assert_eq!(near(tenants[0], tenants[1]), None);
-        // A letter is another one.
+        // A letter differs in addition.
         let slip = near(&full("order-1"), &full("orders-2"));
         assert_eq!(slip, Some(Near::Alike));
     }
 
-    /// Times are in ticks here, of which there are five in a second.
+    /// In these tests the times are in ticks. A second has five.
     const MINUTE: u32 = 300;
 
-    /// What there is to look at in each tick that has something, for so many hosts in each tick.
+    /// The ticks that have a comparison, with the comparison. `hosts` gives the number of hosts at each tick.
     fn looks(ticks: u32, hosts: impl Fn(u32) -> usize) -> Vec<(u32, Look)> {
         let mut looks = Looks::default();
         let with = (0..ticks).filter(|now| hosts(*now) > 0);
@@ -177,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn that_nothing_comes_is_said_once_after_a_minute() {
+    fn short_forms_are_compared_at_once_and_everything_else_once_after_a_minute() {
         use Near::{Alike, Short};
         let all = [
             (0, Look::At(0, Short)),
@@ -188,7 +191,7 @@ mod tests {
         ];
         assert_eq!(looks(5 * MINUTE, |_| 2), all);
         assert_eq!(looks(MINUTE, |_| 2), all[..2]);
-        // The first request comes later than that.
+        // The first request comes after that time.
         let late = [
             (700, Look::At(0, Short)),
             (701, Look::At(0, Alike)),
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_later_is_looked_at_too() {
+    fn a_host_that_comes_later_is_compared_too() {
         use Near::{Alike, Short};
         let seen = looks(5 * MINUTE, |now| if now < 400 { 1 } else { 2 });
         let after = [(400, Look::At(1, Short)), (401, Look::At(1, Alike))];
@@ -206,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_counted_both_ways() {
+    fn the_number_of_differing_letters_is_the_same_in_both_directions() {
         for (a, b, edits) in [
             ("", "", 0),
             ("a", "", 1),

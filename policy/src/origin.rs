@@ -1,23 +1,25 @@
-//! Whose request it is, and whether its marker can be believed.
+//! Where a request comes from, and whether its marker is accepted.
 //!
-//! **Invariant: nobody but a proxy with a certificate of a trusted domain can call a request a guest.** Otherwise any
-//! client could keep its requests from being spilled, and so overload home at will.
+//! **Invariant: only a proxy with a certificate of a trusted domain can declare a request to be a guest.** Otherwise any
+//! client could prevent its requests from being spilled, and so overload home.
 //!
-//! A proxy of the mesh that forwards what others sent, and leaves the headers in, lends them its certificate. So an entrance
-//! to the mesh needs the filter too, in the role client, or edge, which does nothing else.
+//! A proxy of the mesh forwards requests of others with its own certificate. If it does not remove their headers, their
+//! markers are accepted. So an entrance to the mesh needs the filter too, in the role client, or in the role edge, which
+//! only removes the headers.
 
-/// Whose request it is.
+/// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A client of ours. A marker that it carries is a forgery.
+    /// A client of this cluster. If it has a marker, the marker is forged.
     Own,
-    /// Spilled to us by a peer: it is not spilled again.
+    /// A peer has spilled it to this cluster. It is not spilled again.
     Guest,
-    /// Spilled by us, and come back: it is neither a guest nor spilled again.
+    /// This cluster has spilled it, and it has come back. It is not a guest, and is not spilled again.
     Returned,
 }
 
-/// Reads a marker of a request that is [`believed`] or not.
+/// The origin of a request with this `marker`. `cluster` is the name of this cluster, and `believed` the result of
+/// [`believed`].
 pub fn of(marker: &str, cluster: &str, believed: bool) -> Origin {
     match believed {
         false => Origin::Own,
@@ -26,9 +28,9 @@ pub fn of(marker: &str, cluster: &str, believed: bool) -> Origin {
     }
 }
 
-/// Whether who sent a request can be believed what it says of itself. `peer_san` and `own_san` are the first URI SANs of
-/// the certificates of this downstream connection, empty where there is none (no TLS, no client certificate).
-/// `trust_domains` empty means: the proxy's own.
+/// Whether the marker of a request is accepted. `peer_san` and `own_san` are the first URI SANs of the certificates of the
+/// downstream connection. They are empty without TLS, and `peer_san` also without a client certificate. If `trust_domains`
+/// is empty, it is the trust domain of the proxy itself.
 pub fn believed(trust_domains: &[String], peer_san: &str, own_san: &str) -> bool {
     match (trust_domain(peer_san), trust_domain(own_san)) {
         (None, _) => false,
@@ -37,7 +39,8 @@ pub fn believed(trust_domains: &[String], peer_san: &str, own_san: &str) -> bool
     }
 }
 
-/// The trust domain of a SPIFFE identity, `spiffe://TRUST_DOMAIN/path` (SPIFFE-ID, section 2).
+/// The trust domain of a SPIFFE identity, `spiffe://TRUST_DOMAIN/path` (SPIFFE-ID, section 2). `None` if `san` has another
+/// form.
 pub fn trust_domain(san: &str) -> Option<&str> {
     let (domain, _path) = san.strip_prefix("spiffe://")?.split_once('/')?;
     (!domain.is_empty()).then_some(domain)
@@ -51,7 +54,7 @@ mod tests {
     const B: &str = "spiffe://elsewhere.example/ns/istio/sa/a";
 
     #[test]
-    fn a_marker_without_a_certificate_is_a_forgery() {
+    fn a_marker_without_a_certificate_is_not_accepted() {
         for domains in [&[][..], &["cluster.local".to_owned()]] {
             assert!(!believed(domains, "", ""));
             assert!(!believed(domains, "", A));
@@ -62,21 +65,21 @@ mod tests {
     }
 
     #[test]
-    fn by_default_only_our_own_trust_domain_is_believed() {
+    fn by_default_only_the_trust_domain_of_the_proxy_is_accepted() {
         assert!(believed(&[], A, A));
         assert!(!believed(&[], B, A));
         assert!(!believed(&[], A, ""));
     }
 
     #[test]
-    fn named_trust_domains_replace_the_default() {
+    fn configured_trust_domains_replace_the_default() {
         let trusted = ["elsewhere.example".to_owned()];
         assert!(believed(&trusted, B, A));
         assert!(!believed(&trusted, A, A));
     }
 
     #[test]
-    fn our_own_marker_is_our_own_request_come_back() {
+    fn a_request_with_the_marker_of_this_cluster_has_returned() {
         assert_eq!(of("gke", "home", true), Origin::Guest);
         assert_eq!(of("home", "home", true), Origin::Returned);
     }

@@ -1,29 +1,30 @@
-//! When a request may be sent though no cluster of the peer is known: a VirtualService of the peer's host can lead to a
-//! cluster of any name. Where none does, that request is lost, so there are few: the first after [`FIRST`], or at
-//! once where home is ejected and there is little to lose; the next after [`AGAIN`], then after twice the time.
+//! When a request may be sent although no cluster of the peer is known. A VirtualService of the peer's host can lead to a
+//! cluster with any name, so such a request may arrive. Otherwise it is lost, and is called a request at risk. So there are
+//! few: the first one after [`FIRST`], or at once if home is ejected, because home would probably fail it too; the second
+//! one [`AGAIN`] later; and each further one after twice the time, up to 8 minutes.
 
 use super::time::{Instant, Millis};
 
-/// From the first request that found no cluster to the first that is sent all the same.
+/// The time from the first request that found no cluster to the first request at risk.
 pub const FIRST: Millis = Millis::seconds(5);
-/// From that one to the second.
+/// The time from the first request at risk to the second.
 pub const AGAIN: Millis = Millis::seconds(30);
-/// How often that time is doubled.
+/// How often this time is doubled.
 const DOUBLINGS: u8 = 4;
-/// The longest time between two: 8 minutes.
+/// The longest time between two requests at risk: 8 minutes.
 const MOST: Millis = AGAIN.times(1 << DOUBLINGS);
 
-/// What all workers of the proxy share.
+/// When the next request at risk may be sent. All workers of the proxy share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// From when on one may be sent.
+    /// The moment from which the next request may be sent.
     pub next: Instant,
-    /// Those that were sent.
+    /// The number of requests that were sent, at most 255.
     pub sent: u8,
 }
 
 impl Turn {
-    /// Before the first.
+    /// The turn before the first request at risk, if no cluster was found at `now`.
     pub fn first(now: Instant) -> Turn {
         Turn {
             next: now.after(FIRST),
@@ -31,8 +32,9 @@ impl Turn {
         }
     }
 
-    /// After a request is sent now; `None` if it may not be. `read` tells that it can be repeated: where none that can
-    /// took the turn for [`AGAIN`], any may.
+    /// The turn after a request that is sent at `now`. `None` if the request must not be sent. `read` says that it can be
+    /// repeated without harm (a GET or HEAD without a body). Another request may be sent only if no such request has come
+    /// for [`AGAIN`].
     pub fn take(self, now: Instant, home_is_ejected: bool, read: bool) -> Option<Turn> {
         let from = if home_is_ejected && self.sent == 0 {
             Instant::default()
@@ -41,7 +43,7 @@ impl Turn {
         } else {
             self.next.after(AGAIN)
         };
-        // Other modules of the proxy can write what is shared, and may not stop it for good.
+        // Other modules of the proxy can write shared data, and must not be able to stop it for ever.
         let far = from.since(now) > MOST.times(2);
         (now >= from || far).then(|| Turn {
             next: now.after(AGAIN.times(1 << self.sent.min(DOUBLINGS))),
@@ -49,12 +51,12 @@ impl Turn {
         })
     }
 
-    /// As it is shared.
+    /// The turn as bytes, for shared data.
     pub fn to_bytes(self) -> [u8; 8] {
         (self.next.0 << 8 | u64::from(self.sent)).to_le_bytes()
     }
 
-    /// `None` if these are not a turn's.
+    /// The turn from its bytes. `None` if there are not 8.
     pub fn from_bytes(bytes: Vec<u8>) -> Option<Turn> {
         let packed = u64::from_le_bytes(bytes.try_into().ok()?);
         Some(Turn {
@@ -70,7 +72,7 @@ mod tests {
 
     const NOW: Instant = Instant(1_800_000_000);
 
-    /// The seconds of the first hour at which requests are sent, where one of this kind asks in every second.
+    /// The seconds of the first hour in which a request is sent, if a request of this kind comes in each second.
     fn sent(home_is_ejected: bool, read: bool) -> Vec<u64> {
         let mut turn = Turn::first(NOW);
         let mut sent = Vec::new();
@@ -86,13 +88,13 @@ mod tests {
     }
 
     #[test]
-    fn few_requests_are_at_risk_and_ever_fewer() {
+    fn the_times_between_requests_at_risk_double_up_to_eight_minutes() {
         let expected = [5, 35, 95, 215, 455, 935, 1415, 1895, 2375, 2855, 3335];
         assert_eq!(sent(false, true), expected);
     }
 
     #[test]
-    fn where_home_is_ejected_the_first_goes_at_once_and_the_others_no_sooner() {
+    fn if_home_is_ejected_the_first_request_goes_at_once_and_the_others_at_the_same_times() {
         for read in [false, true] {
             let sent = sent(true, read);
             assert_eq!(sent.first_chunk(), Some(&[0, 30, 90, 210, 450]));
@@ -100,12 +102,12 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_at_risk_only_where_no_read_comes() {
+    fn a_request_that_cannot_be_repeated_waits_for_another_half_minute() {
         assert_eq!(sent(false, false).first_chunk(), Some(&[35, 95, 185]));
     }
 
     #[test]
-    fn a_turn_that_is_far_away_stops_nothing_for_good() {
+    fn a_turn_in_the_far_future_is_ignored() {
         let turn = Turn {
             next: NOW.after(MOST),
             sent: 9,
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_read_as_it_was_written_and_nothing_else_is_one() {
+    fn a_turn_is_the_same_after_writing_and_reading_and_other_bytes_are_refused() {
         let turn = Turn { next: NOW, sent: 3 };
         assert_eq!(Turn::from_bytes(turn.to_bytes().into()), Some(turn));
         for bytes in [vec![], vec![1], vec![0; 9]] {

@@ -1,7 +1,8 @@
-//! A list in order, for a binary search.
+//! Insertion into a sorted list, for binary search.
 
-/// Inserts `next` into indices that are in the order of their names. False where another has its name. A sort would make
-/// the module 7 kB larger.
+/// Inserts `next` into `order`, which contains indices sorted by their names. `name` gives the name of an index. Returns
+/// false, and inserts nothing, if another index has the same name. The standard library's sort would make the module 7 kB
+/// larger.
 pub fn insert<'a>(order: &mut Vec<usize>, next: usize, name: impl Fn(usize) -> &'a str) -> bool {
     let place = order.binary_search_by(|other| name(*other).cmp(name(next)));
     place.map_err(|place| order.insert(place, next)).is_err()
@@ -12,7 +13,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn indices_are_inserted_in_the_order_of_their_names_once() {
+    fn an_index_is_inserted_in_the_order_of_the_names_unless_its_name_is_known() {
         let names = ["c", "a", "b", "a"];
         let mut order = Vec::new();
         for (next, new) in [(0, true), (1, true), (2, true), (3, false)] {

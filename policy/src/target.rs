@@ -1,6 +1,7 @@
-//! What the name of an upstream cluster says: which service it is, and whether it is one at all.
+//! Which service a request is for, by the name of its upstream cluster.
 
-/// Clusters of Istio that stand for "no such route". A request that a rewrite led there is lost, so it is a misroute.
+/// Clusters of Istio for requests without a route. A spilled request that is led there does not arrive at the peer, so it
+/// is a misroute.
 const NOWHERE: [&str; 5] = [
     "BlackHoleCluster",
     "PassthroughCluster",
@@ -12,17 +13,19 @@ const NOWHERE: [&str; 5] = [
 /// What identifies the service of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named<'a> {
-    /// This host, by the cluster's name in Istio's form (`outbound|PORT|SUBSET|HOST`, `inbound-vip|PORT|http|HOST`).
+    /// The service has this host. The cluster's name has Istio's form (`outbound|PORT|SUBSET|HOST`,
+    /// `inbound-vip|PORT|http|HOST`).
     Host(&'a str),
-    /// This host likewise, but a subset of it, which may be a peer's.
+    /// The service has this host, and the cluster is a subset of it, which may be that of a peer.
     Subset(&'a str),
-    /// The cluster's name is none of Istio's: it may be a service's host itself, or nothing; then look at `:authority`.
+    /// The cluster's name does not have Istio's form. It may be the host of a service. Otherwise `:authority` identifies
+    /// the service.
     ByAuthority,
-    /// There is no upstream, or it stands for none: the request is no service's.
+    /// There is no upstream, so the request is not for a service.
     Nothing,
 }
 
-/// Reads a cluster's name; empty where no route matched.
+/// The service of a request whose upstream cluster has this name. The name is empty if no route matched.
 pub fn named(cluster: &str) -> Named<'_> {
     if is_nowhere(cluster) {
         return Named::Nothing;
@@ -36,15 +39,15 @@ pub fn named(cluster: &str) -> Named<'_> {
     }
 }
 
-/// The parts of a cluster's name in Istio's form: direction, port, subset or protocol, host.
+/// The parts of a cluster's name in Istio's form: direction, port, subset or protocol, host. `None` if it has another form.
 pub fn istio(cluster: &str) -> Option<[&str; 4]> {
     let mut parts = cluster.split('|');
     let four = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
     parts.next().is_none().then_some(four)
 }
 
-/// The host of an `:authority`, without its port and without the dot that ends a full name. An IPv6 literal stays as it is,
-/// in its brackets.
+/// The host of an `:authority`, without the port and without the dot that ends a full name. An IPv6 address keeps its
+/// brackets.
 pub fn host_of(authority: &str) -> &str {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !host.ends_with(':') => {
@@ -55,7 +58,7 @@ pub fn host_of(authority: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// Whether a cluster's name stands for no upstream.
+/// Whether a cluster's name is empty, or that of a cluster for requests without a route.
 pub fn is_nowhere(cluster: &str) -> bool {
     cluster.is_empty() || NOWHERE.contains(&cluster)
 }
@@ -65,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn istios_cluster_names_name_the_host_and_say_whether_a_subset_of_it() {
+    fn a_cluster_name_of_istio_gives_the_host_and_whether_it_is_a_subset() {
         let host = Named::Host("a.istio.svc.cluster.local");
         assert_eq!(named("outbound|80||a.istio.svc.cluster.local"), host);
         assert_eq!(
@@ -75,9 +78,9 @@ mod tests {
         assert_eq!(named("inbound-vip|80|http|a.istio.svc.cluster.local"), host);
     }
 
-    /// The receiving side: a sidecar's own clusters are of a port, a waypoint's of a host.
+    /// On the receiving side, the name of a sidecar's cluster has a port only, and that of a waypoint's cluster has a host.
     #[test]
-    fn inbound_clusters_leave_it_to_the_authority_unless_they_name_a_host() {
+    fn the_service_of_an_inbound_cluster_without_a_host_is_known_by_the_authority() {
         for name in ["inbound|8080||", "inbound|80|http|"] {
             assert_eq!(named(name), Named::ByAuthority, "{name}");
         }
@@ -90,21 +93,21 @@ mod tests {
     }
 
     #[test]
-    fn other_names_leave_it_to_the_authority() {
+    fn the_service_of_a_cluster_with_another_name_is_known_by_the_authority() {
         for name in ["home", "a|b", "outbound|80||a|b"] {
             assert_eq!(named(name), Named::ByAuthority, "{name}");
         }
     }
 
     #[test]
-    fn no_route_is_no_service() {
+    fn a_request_without_a_route_is_not_for_a_service() {
         for name in ["", "BlackHoleCluster", "PassthroughCluster"] {
             assert_eq!(named(name), Named::Nothing, "{name}");
         }
     }
 
     #[test]
-    fn neither_a_port_nor_the_last_dot_is_part_of_the_host() {
+    fn the_host_of_an_authority_has_neither_its_port_nor_its_last_dot() {
         assert_eq!(host_of("a.istio.:80"), "a.istio");
         assert_eq!(host_of("a.istio."), "a.istio");
         assert_eq!(host_of("."), "");
