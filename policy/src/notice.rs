@@ -1,58 +1,59 @@
-//! When the log has a line about a condition: one when it begins, and one when it ends.
+//! When the log gets a line about a condition: one when the condition begins, and one when it ends.
 //!
-//! All workers of the proxy share one [`Notice`] for each condition, and change it by compare-and-swap: whoever carries a
-//! change out writes the line that it asks for, so each line is written once.
+//! All workers of the proxy share one [`Notice`] for each condition, and change it by compare-and-swap. The worker whose
+//! change succeeds writes the line that belongs to it, so each line is written once.
 //!
 //! **Invariants.**
-//! - Of the lines that say that one condition begins, there is at most one in [`MINUTE`]; the same of those that say that it
-//!   ends.
-//! - The two alternate: there is no line that it ends without a line that it began.
-//! - Where the minute kept a line from being written, it is written later if it is still true: [`Notice::due`].
-//! - A condition that stands asks for no more lines.
-//! - A notice heals: other Wasm modules of the proxy can write shared data. A time that is yet to come counts as long over.
+//! - There is at most one line in [`MINUTE`] that a condition begins, and at most one that it ends.
+//! - These lines alternate: there is no line that a condition ends without a line before that it began.
+//! - A line that must wait for the minute to pass is written later if it is still true ([`Notice::due`]).
+//! - A condition that continues causes no more lines.
+//! - A notice recovers from wrong bytes, because other Wasm modules of the proxy can write shared data. A time in the
+//!   future counts as one long ago.
 
 use super::time::{Instant, Millis};
 
-/// The shortest time between two lines of one kind.
+/// The shortest time between two lines that a condition begins, or two that it ends: 60 seconds.
 pub const MINUTE: Millis = Millis::seconds(60);
-/// How long a condition is not seen until it ends by whatever good is seen: see [`Notice::ends`].
+/// The time since a condition was last seen after which any good event ends it: 5 minutes. See [`Notice::ends`].
 pub const LONG: Millis = Millis::seconds(300);
-/// The shortest time between two writes that only say that a condition still stands.
+/// The shortest time between two changes that only say that a condition continues: 1 second.
 pub const AGAIN: Millis = Millis::seconds(1);
 
 const NEVER: Instant = Instant(0);
 
-/// What is known of a condition in one proxy.
+/// The state of a condition in one proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Notice {
-    /// It is so now.
+    /// The condition holds now.
     pub stands: bool,
-    /// The last line said that it is so.
+    /// The last line said that the condition begins.
     told: bool,
-    /// When the last line of each kind was written: that it ends, that it begins. [`NEVER`] if there was none.
+    /// The moments of the last lines that it ends and that it begins. [`NEVER`] if there was none.
     lines: [Instant; 2],
-    /// When it was last seen.
+    /// The moment when the condition was last seen.
     seen: Instant,
-    /// Of what it was last seen: a hash that the caller chooses, or 0.
+    /// The subject of which the condition was last seen, for example one of several routes: a hash that the caller chooses,
+    /// or 0.
     pub of: u64,
 }
 
-/// What is to be done about the line.
+/// What the caller must do about the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// Write it.
+    /// Write it now.
     Write,
-    /// Ask [`Notice::due`] again at this time.
+    /// Call [`Notice::due`] at this moment.
     Later(Instant),
-    /// There is none.
+    /// There is no line.
     Nothing,
 }
 
-/// What is known after a change, and what to do about the line; `None` if nothing changes.
+/// The notice after a change, and what to do about the line. `None` if nothing changes.
 pub type Change = Option<(Notice, Line)>;
 
 impl Notice {
-    /// After the condition was seen, where that changes anything.
+    /// The change after the condition was seen at `now`, of the subject `of`.
     #[inline(never)]
     pub fn begins(&self, of: u64, now: Instant) -> Change {
         let mut next = *self;
@@ -62,8 +63,8 @@ impl Notice {
         (!known).then_some((next, line))
     }
 
-    /// After something was seen that ends it, where that changes anything. Not within `settle` after it was last seen. What
-    /// is good of one `of` does not end what is bad of another, but where that was not seen for [`LONG`].
+    /// The change after a good event of the subject `of` at `now`. It ends the condition only if that was last seen at
+    /// least `settle` ago, and of the same subject or at least [`LONG`] ago.
     #[inline(never)]
     pub fn ends(&self, of: u64, settle: Millis, now: Instant) -> Change {
         let age = self.age(now);
@@ -76,7 +77,7 @@ impl Notice {
         Some((next, line))
     }
 
-    /// Without the condition, and without a line about it, where it stands.
+    /// The notice without the condition, and without a line about its end. `None` if the condition does not hold.
     pub fn forgotten(&self) -> Option<Notice> {
         self.stands.then_some(Notice {
             stands: false,
@@ -85,21 +86,21 @@ impl Notice {
         })
     }
 
-    /// After a line was kept from being written, whether that is to be written now: that the condition `stands`, or that it
-    /// does not.
+    /// The notice after a delayed line is written at `now`. `None` if the line must not be written. The line says that the
+    /// condition begins (`stands`) or ends.
     pub fn due(&self, stands: bool, now: Instant) -> Option<Notice> {
         let mut next = *self;
         (self.stands == stands && next.tell(now) == Line::Write).then_some(next)
     }
 
-    /// The same, seen of this.
+    /// The notice with another subject.
     pub fn with(&self, of: u64) -> Notice {
         Notice { of, ..*self }
     }
 
-    /// How long ago it was last seen.
+    /// The time since the condition was last seen.
     fn age(&self, now: Instant) -> Millis {
-        // No change here could have written a time that is yet to come.
+        // No correct change writes a moment in the future.
         if self.seen > now {
             LONG
         } else {
@@ -107,7 +108,7 @@ impl Notice {
         }
     }
 
-    /// What to do about the line, and notes that it is done.
+    /// What to do about the line. If it is to be written, notes that it is.
     fn tell(&mut self, now: Instant) -> Line {
         if self.stands == self.told {
             return Line::Nothing;
@@ -130,7 +131,7 @@ impl Notice {
         bytes([flags, ended.0, begun.0, self.seen.0, self.of])
     }
 
-    /// The notice that these bytes are; that of a condition that was never seen where they are none.
+    /// The notice from its bytes. Bytes that are missing count as 0, so empty bytes are a condition that was never seen.
     pub fn from_bytes(bytes: &[u8]) -> Notice {
         let mut words = words(bytes);
         let mut next = || words.next().unwrap_or(0);
@@ -145,8 +146,9 @@ impl Notice {
     }
 }
 
-/// What is written of a text of this hash that is to be in the log, over what was written of the `last`; `None` if that was the
-/// same within [`MINUTE`].
+/// Whether a text is logged that must be in the log at most once in [`MINUTE`]. `text` is a hash of it, and `last` the
+/// shared bytes about the last text. Returns the new shared bytes. `None` if the last text is the same, and was logged less
+/// than [`MINUTE`] ago.
 #[inline(never)]
 pub fn once(last: &[u8], text: u64, now: Instant) -> Option<Vec<u8>> {
     let mut words = words(last);
@@ -156,26 +158,30 @@ pub fn once(last: &[u8], text: u64, now: Instant) -> Option<Vec<u8>> {
     (!known).then(|| bytes([text, now.0]))
 }
 
-/// VMs that died, and how many had come before the first of them did, as what a notice is of.
+/// The subject of the notice about dead VMs: how many died, and how many had joined before the first of them died.
 ///
-/// All VMs of a proxy are numbered as they come, so those that came since are told by their number. Which of them is in whose
-/// place, nobody knows: that there are as many has to do. **Invariant: one that came in the place of a dead VM came after as
-/// many as are said to have come before its death.** Otherwise one more is waited for that never comes.
+/// All VMs of a proxy are numbered in the order in which they join, so the number of VMs that joined since is known. It is
+/// not known which of them replaces which dead one, so only their number is compared.
+///
+/// **Invariant: a VM that replaces a dead one joined after the number of VMs that is noted for that death.** Otherwise the
+/// notice waits for a VM that never joins.
 pub mod deaths {
-    /// With one more, where `joined` VMs had come before it died.
+    /// The subject `of` after one more death, before which `joined` VMs had joined. `stands` says whether earlier deaths
+    /// are not yet replaced.
     pub fn another(of: u64, stands: bool, joined: u32) -> u64 {
         let (before, died) = parts(of);
         let (before, died) = if stands {
-            // They are not found in the order in which they died.
+            // Deaths are not found in the order in which the VMs died.
             (before.min(joined.into()), died.saturating_add(1))
         } else {
-            // Those that came for deaths that are over do not count for this one.
+            // The VMs that replaced earlier dead ones do not count for this death.
             (before.saturating_add(died).max(joined.into()), 1)
         };
         before << 32 | died
     }
 
-    /// What the notice is of, if as many VMs came since the first died as died.
+    /// The subject `of`, if as many VMs have joined since the first death as have died. `None` otherwise. `joined` is the
+    /// number of VMs that have joined so far.
     pub fn all_replaced(of: u64, joined: u32) -> Option<u64> {
         let (before, died) = parts(of);
         (u64::from(joined) >= before.saturating_add(died)).then_some(of)
@@ -185,15 +191,15 @@ pub mod deaths {
         (of >> 32, of & u64::from(u32::MAX))
     }
 
-    /// What one VM has seen of the beats of others, and how many VMs had come before the last beat of each.
+    /// The beats of other VMs that one VM has seen, and the number of VMs that had joined before the last beat of each.
     #[derive(Clone, Debug, Default)]
     pub struct Beaten {
-        /// How many had come when it looked before, and when it looks now.
+        /// The number of VMs that had joined at the look before, and at this look.
         looks: [u32; 2],
         slots: Vec<Beat>,
     }
 
-    /// The last beat of a slot's owner, and how many had come before it.
+    /// The last beat of the owner of a slot, and the number of VMs that had joined before it.
     #[derive(Clone, Copy, Debug, Default)]
     struct Beat {
         owner: u32,
@@ -202,16 +208,17 @@ pub mod deaths {
     }
 
     impl Beaten {
-        /// It looks at all of them, when `joined` have come.
+        /// Begins a look at all slots, at which `joined` VMs have joined.
         pub fn tick(&mut self, joined: u32) {
             let [_, before] = self.looks;
             self.looks = [before, joined];
         }
 
-        /// How many had come before the owner of `slot` beat last. One that beat since the last look may have died since, and
-        /// have another in its place: that came after the look before. One that is seen for the first time is taken for one
-        /// that has none yet: all come at once when the proxy starts, and Envoy puts none in the place of one that is younger
-        /// than a second.
+        /// The number of VMs that had certainly joined before the last beat of the owner of `slot`, by what was seen at
+        /// this look: its `owner`, and the value of its `beat`. An owner that has beaten since the look before may have
+        /// died since then, and may already be replaced. The replacement joined after the look before, so the number is the
+        /// one at that look. An owner that is seen for the first time counts as not yet replaced: all VMs join at once when
+        /// the proxy starts, and Envoy does not replace a VM that is younger than a second.
         #[inline(never)]
         pub fn before(&mut self, slot: usize, owner: u32, beat: u64) -> u32 {
             if self.slots.len() <= slot {
@@ -236,7 +243,7 @@ pub mod deaths {
     }
 }
 
-/// A hash of bytes: FNV-1a, of 64 bits. Two texts that share one share a line.
+/// The hash of bytes by FNV-1a with 64 bits. Two texts with the same hash are treated as the same text.
 pub fn hash(bytes: &[u8]) -> u64 {
     let step = |state: u64, byte: &u8| (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)

@@ -1,30 +1,31 @@
-//! Several workers that race for one notice.
+//! Properties of a notice that several workers change at the same time.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// What one worker sees, and how long after the one before.
+/// What one worker sees.
 #[derive(Clone, Copy, Debug)]
 enum Sees {
     Bad(u64),
     Good(u64),
-    /// It asks about lines that it was told to write later.
+    /// It asks about lines that were delayed.
     Tick,
 }
 
-/// A line: when it was written, and whether it says that the condition stands.
+/// A line: when it was written, and whether it says that the condition begins.
 type Written = (u64, bool);
 
 #[derive(Clone, Default)]
 struct Worker {
-    /// What it read of the shared notice, with its number, and what it means to do.
+    /// What it has read: the number of the last change, the bytes, and what it saw.
     read: Option<(u64, Vec<u8>, Sees)>,
-    /// The lines that it was told to write later.
+    /// The delayed lines: when to write them, and whether the condition begins.
     later: Vec<(u64, bool)>,
 }
 
-/// Workers that share a notice by compare-and-swap. Each reads in one step and writes in another, so they race.
+/// Workers that share a notice by compare-and-swap. Each reads in one step and writes in another, so their changes can
+/// conflict.
 #[derive(Default)]
 struct Proxy {
     bytes: Vec<u8>,
@@ -52,12 +53,12 @@ impl Proxy {
         };
         if let Some((after, line)) = changed {
             if number != self.number {
-                // Another was faster: it looks again.
+                // Another worker has changed it, so it reads again.
                 return self.step(worker, sees, settle, now);
             }
             (self.bytes, self.number) = (after.to_bytes(), number + 1);
             match line {
-                // What is written late is the text of then.
+                // A delayed line has the text of the moment when it was delayed.
                 Line::Write => self.lines.push((
                     now,
                     match (sees, due) {
@@ -105,7 +106,7 @@ proptest! {
             proxy.step(worker, sees, settle, now);
         }
         for (n, (at, begins)) in proxy.lines.iter().enumerate() {
-            // The first says that it begins.
+            // The first line says that the condition begins.
             prop_assert_eq!(*begins, n % 2 == 0);
             if let Some((before, _)) = n.checked_sub(2).and_then(|n| proxy.lines.get(n)) {
                 prop_assert!(at - before >= MINUTE, "{:?}", proxy.lines);
@@ -114,14 +115,14 @@ proptest! {
     }
 
     #[test]
-    fn what_the_minute_kept_back_is_written_if_it_is_still_true(steps in steps()) {
+    fn a_delayed_line_is_written_if_it_is_still_true(steps in steps()) {
         let (mut proxy, mut now) = (Proxy::default(), 1);
         for (worker, sees, pause) in steps {
             now += pause;
             proxy.step(worker, sees, 0, now);
         }
         let truth = |proxy: &Proxy| proxy.notice().stands;
-        // Whoever has begun to write ends that, and then nothing is seen any more, but ticks come.
+        // Each worker completes its change. After that there are only ticks.
         for worker in 0..3 {
             while let Some((_, _, sees)) = proxy.workers[worker].read {
                 proxy.step(worker, sees, 0, now);
@@ -141,14 +142,14 @@ proptest! {
     }
 
     #[test]
-    fn a_notice_that_another_module_wrote_heals(bytes in proptest::collection::vec(any::<u8>(), 0..48), now in 1..u64::MAX / 2) {
+    fn a_notice_with_any_bytes_recovers(bytes in proptest::collection::vec(any::<u8>(), 0..48), now in 1..u64::MAX / 2) {
         let wrong = Notice::from_bytes(&bytes);
         let wrong = wrong.begins(1, Instant(now)).map_or(wrong, |(after, _)| after);
         let now = now + LONG;
         let ended = wrong.ends(1, Millis(10_000), Instant(now));
         prop_assert!(ended.is_some_and(|(after, _)| !after.stands));
         let ended = ended.map(|(after, _)| after).unwrap_or_default();
-        // Its next beginning is told, at the latest a minute after.
+        // The line about its next beginning is written at most a minute later.
         let (begun, line) = ended.begins(1, Instant(now + 1)).unwrap_or((ended, Line::Nothing));
         let told = match line {
             Line::Write => true,
@@ -160,7 +161,7 @@ proptest! {
 }
 
 #[test]
-fn of_two_workers_that_see_it_at_once_one_writes() {
+fn only_one_of_two_workers_that_see_a_condition_at_once_writes_the_line() {
     for sees in [Sees::Bad(1), Sees::Good(1)] {
         let mut proxy = Proxy::default();
         if let Sees::Good(_) = sees {
@@ -170,7 +171,7 @@ fn of_two_workers_that_see_it_at_once_one_writes() {
                 .0
                 .to_bytes();
         }
-        // Both read before either writes.
+        // Both workers read before one of them writes.
         for worker in [0, 1, 0, 1] {
             proxy.step(worker, sees, 0, MINUTE);
         }
