@@ -1,81 +1,81 @@
-//! Whether a rewritten request would find its way to the peer.
+//! Whether a rewritten request is likely to arrive at the peer.
 //!
-//! Envoy selects a route anew only after the filter has let the request go, so the filter cannot look before it leaps
-//! (measured: after a rewrite `xds.cluster_name` is still the old one until a later filter asks for the route). What it
-//! can know is whether a cluster of the peer exists, before, and where a spilled request ended, after. From these two
-//! this keeps beliefs per worker and peer.
+//! Envoy selects the new route only after the filter has let the request go. (Measured: after a rewrite, `xds.cluster_name`
+//! is still the old one until a later filter asks for the route.) The filter can only find out before whether a cluster of
+//! the peer exists, and afterwards where a spilled request ended. From both, each worker derives beliefs about the routes
+//! to a peer.
 //!
 //! **Invariants.**
-//! - Where no cluster of the peer is known, nothing is sent its way, but for a request at risk now and then ([`super::risk`]).
-//! - What is believed is held for each cluster that requests come from (a [`Door`]: the service's port), and in it for
-//!   each [`selector`]. A lost request stops others of its own selector, from the second in a row on. It stops other
-//!   selectors only where as many as [`DOOR`] were lost and no request has ever arrived, or [`PROVEN_DOOR`] since one did,
-//!   a second ago or more.
-//! - A request that was answered, by a direct response, a redirect or another filter, changes nothing.
-//! - Whatever is stopped is tried again after a second, then after twice the time, up to [`MOST_WAIT`]; one request that
-//!   arrives ends it.
-//! - What is kept is bounded: [`DOORS`] and [`SELECTORS`].
+//! - If no cluster of the peer is known, only few requests are sent to it, as requests at risk ([`super::risk`]).
+//! - There is a `Belief` for each cluster of home that requests come from (a port and subset of the service), and for each
+//!   [`selector`] of such a cluster. Two lost requests in a row (`ROW`) stop their selector, or five (`PROVEN_ROW`) if one
+//!   of it has arrived before. All selectors of the cluster are stopped if two of them (`LOST`) have lost requests and no
+//!   request of the cluster has ever arrived, or if sixteen (`PROVEN_LOST`) have lost requests since the last one arrived,
+//!   at least a second ago.
+//! - A request that was answered by a direct response, a redirect or another filter changes no belief.
+//! - A stopped route is tried after a second, then after twice the time, up to [`MOST_WAIT`], until a request arrives.
+//! - The number of beliefs is bounded by `CLUSTERS` and `SELECTORS`.
 
 use super::target::{self, is_nowhere};
 use super::time::{Instant, Millis};
 
-/// From a lost request to the next that tries.
+/// The time from a lost request to the next request on a stopped route.
 const SECOND: Millis = Millis::seconds(1);
-/// The longest time between two requests that try what led nowhere. Each is a request at risk.
+/// The longest time between two requests on a stopped route. Each of them may be lost.
 pub const MOST_WAIT: Millis = Millis::seconds(10);
-/// From the last lost request until selectors are no longer looked at.
+/// The time after the last lost request until selectors are not read any more.
 const QUIET: Millis = Millis::seconds(60);
-/// Lost requests in a row that stop their selector.
+/// The number of lost requests in a row that stop their selector.
 const ROW: u8 = 2;
-/// The same, where one of that selector has arrived before, but not within a second after one did.
+/// The same number if a request of the selector has arrived before. Within a second after that, they stop nothing.
 const PROVEN_ROW: u8 = 5;
-/// Selectors that were lost, without any request that arrived in between, until the door is in doubt.
-const DOOR: u8 = 2;
-/// The same, where a request has arrived by that door before; but not within a second after one did, or a burst of odd
-/// requests would stop all others.
-const PROVEN_DOOR: u8 = 16;
-/// Clusters that requests come from, of one service: one for each of its ports and subsets.
-const DOORS: usize = 8;
-/// Selectors in doubt that are remembered.
+/// The number of selectors with lost requests that stop all requests of the cluster, if no request has ever arrived.
+const LOST: u8 = 2;
+/// The same number if one has arrived before, but not within a second after that, or a burst would stop all others.
+const PROVEN_LOST: u8 = 16;
+/// The most clusters of one home service that are remembered, one for each of its ports and subsets.
+const CLUSTERS: usize = 8;
+/// The most selectors with lost requests that are remembered.
 const SELECTORS: usize = 32;
 
-/// The route by which Istio answers 502 for a host that it does not know (`REGISTRY_ONLY`).
+/// The name of the route with which Istio answers 502 for an unknown host (`REGISTRY_ONLY`).
 pub const BLOCKED: &str = "block_all";
-/// NR and NC: no route, and a route to a cluster that does not exist.
+/// Envoy's response flags NR and NC: there is no route, or a route to a cluster that does not exist.
 const NO_ROUTE: u64 = 1 << 8 | 1 << 24;
-/// UH: the cluster has no healthy host.
+/// Envoy's response flag UH: the cluster has no healthy host.
 const NO_HOST: u64 = 1 << 1;
 
 /// What to do with a request that is to be spilled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trial {
-    /// Send it.
+    /// Send it to the peer.
     Go,
-    /// See whether a cluster of the peer exists, then [`Routes::looked`], and ask again.
+    /// Find out whether a cluster of the peer exists, call [`Routes::looked`], and ask again.
     Look,
-    /// Ask again with its [`selector`].
+    /// Ask again with the request's [`selector`].
     Select,
-    /// Keep it home: no cluster of the peer is known.
+    /// Send it home: no cluster of the peer is known.
     NoCluster,
-    /// Keep it home: what it would share the way with was lost.
+    /// Send it home: other requests on the same route were lost.
     NoRoute,
-    /// Keep it home: the peer's cluster has no healthy host.
+    /// Send it home: the peer's cluster has no healthy host.
     Empty,
 }
 
 /// How a spilled request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It came to another real cluster.
+    /// It arrived at another cluster than home's, which is that of the peer.
     Arrived,
-    /// It came there, and the cluster has no healthy host.
+    /// It arrived at such a cluster, which has no healthy host.
     Empty,
-    /// Nothing led it anywhere, or back home.
+    /// No route matched it, or the route led to no cluster or back home.
     Lost,
 }
 
-/// How a spilled request ended, by its answer; `None` if that tells nothing: the route or a later filter answered it.
-/// `upstream` tells whether a host was chosen, `blocked` whether the route is the one that stands for no such host.
+/// How a spilled request ended, by its answer. `None` if the route itself or a later filter gave the answer. `home` is its
+/// cluster before the rewrite, `cluster` the one after it (empty if there is none), and `flags` are Envoy's response flags.
+/// `upstream` says whether a host was chosen, and `blocked` whether the route is [`BLOCKED`].
 pub fn end(
     home: &str,
     cluster: &str,
@@ -89,7 +89,7 @@ pub fn end(
     if cluster.is_empty() {
         return blocked().then_some(End::Lost);
     }
-    // Without a host, a filter behind this one has answered before anybody asked for the new route.
+    // If no host was chosen, a later filter has answered before the new route was selected.
     if cluster == home {
         return upstream().then_some(End::Lost);
     }
@@ -103,25 +103,25 @@ pub fn end(
     })
 }
 
-/// Doubt about a way, from the requests in a row that were lost on it.
+/// Doubt about a route, because of requests in a row that were lost on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Doubt {
     lost: u8,
-    /// When the next may try.
+    /// The moment from which the next request may be sent if the route is stopped.
     until: Instant,
-    /// From one that tries to the next.
+    /// The time between such requests.
     wait: Millis,
-    /// One has arrived.
+    /// A request has arrived on this route.
     proven: bool,
 }
 
 impl Doubt {
-    /// Whether a request may go, where `most` lost ones stop the way.
+    /// Whether a request may be sent, if `most` lost ones stop the route.
     fn open(&self, most: u8, now: Instant) -> bool {
         self.lost < most || now >= self.until
     }
 
-    /// A request goes. On a way that is stopped it is the only one until the next try.
+    /// Notes that a request is sent. On a stopped route it is the only one for some time.
     fn take(&mut self, most: u8, now: Instant) {
         if self.lost >= most {
             self.wait = self.wait.times(2).min(MOST_WAIT);
@@ -154,66 +154,66 @@ impl Doubt {
 enum Way {
     #[default]
     Unknown,
-    /// It does, or that cannot be told.
+    /// It exists, or it is not known whether it exists.
     Open,
-    /// It does not, and is looked for again at this moment.
+    /// It does not exist. It is searched again at this moment.
     Gone(Instant),
 }
 
-/// What is believed of requests that come from one cluster, or of one selector among them.
+/// The belief about requests that come from one cluster of home, or about those of one selector among them.
 #[derive(Clone, Copy, Debug, Default)]
-struct Door {
-    /// That cluster, hashed; of a selector, both.
+struct Belief {
+    /// The hash of the cluster, or that of the cluster combined with that of the selector.
     key: u64,
-    /// Its `lost` are selectors; of a selector, requests.
+    /// The doubt about all requests. For a cluster, `lost` counts selectors, and for a selector it counts requests.
     all: Doubt,
-    /// What follows, a selector has not.
+    /// Whether a cluster of the peer exists. A selector does not use this field and the following ones, except `arrived`.
     way: Way,
-    /// Of the cluster where the last one arrived: its `lost` found no healthy host there.
+    /// The doubt about the cluster where the last one arrived: `lost` counts requests that found no healthy host there.
     empty: Doubt,
-    /// That cluster, hashed.
+    /// The hash of the cluster where the last request arrived.
     reached: u64,
-    /// When the last one arrived.
+    /// The moment when the last request arrived.
     arrived: Instant,
-    /// From when on doubts about its selectors are forgotten: [`QUIET`] after the last.
+    /// The moment when the doubts about the selectors end: [`QUIET`] after the last lost request.
     quiet: Instant,
 }
 
-impl Door {
+impl Belief {
     fn most(&self) -> u8 {
-        if self.all.proven { PROVEN_DOOR } else { DOOR }
+        if self.all.proven { PROVEN_LOST } else { LOST }
     }
 
-    /// Lately a request has arrived, so what was lost since says nothing of all others.
+    /// Whether a request has arrived within the last second, so that lost ones say nothing about others.
     fn leads(&self, now: Instant) -> bool {
         self.all.proven && now.since(self.arrived) < SECOND
     }
 }
 
-/// What is believed of the ways to one peer.
+/// The beliefs of one worker about the routes to one peer.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    doors: Vec<Door>,
-    /// Those of which a request was lost.
-    selectors: Vec<Door>,
+    clusters: Vec<Belief>,
+    /// The selectors of which a request was lost.
+    selectors: Vec<Belief>,
 }
 
-/// Where this key is in a table of so many at the most. Once it is full, a new one takes another's place.
+/// The belief with this key in a table of at most `most` elements. In a full table, a new one replaces another.
 #[inline(never)]
-fn place(table: &mut Vec<Door>, most: usize, key: u64) -> Option<&mut Door> {
-    let known = table.iter().position(|door| door.key == key);
+fn place(table: &mut Vec<Belief>, most: usize, key: u64) -> Option<&mut Belief> {
+    let known = table.iter().position(|belief| belief.key == key);
     let at = known.unwrap_or_else(|| {
-        let new = Door {
+        let new = Belief {
             key,
-            ..Door::default()
+            ..Belief::default()
         };
         if table.len() < most {
             table.push(new);
             return table.len().saturating_sub(1);
         }
         let at = (key as usize).checked_rem(most).unwrap_or(0);
-        if let Some(door) = table.get_mut(at) {
-            *door = new;
+        if let Some(belief) = table.get_mut(at) {
+            *belief = new;
         }
         at
     });
@@ -221,50 +221,50 @@ fn place(table: &mut Vec<Door>, most: usize, key: u64) -> Option<&mut Door> {
 }
 
 impl Routes {
-    fn door(&mut self, home: u64) -> Option<&mut Door> {
-        place(&mut self.doors, DOORS, home)
+    fn cluster(&mut self, home: u64) -> Option<&mut Belief> {
+        place(&mut self.clusters, CLUSTERS, home)
     }
 
-    /// What is doubted of this selector.
+    /// The belief about the selector with this key, if one of its requests was lost.
     #[inline(never)]
-    fn doubt(&mut self, key: u64) -> Option<&mut Door> {
-        self.selectors.iter_mut().find(|door| door.key == key)
+    fn doubt(&mut self, key: u64) -> Option<&mut Belief> {
+        self.selectors.iter_mut().find(|belief| belief.key == key)
     }
 
-    /// What to do now with a request whose cluster is `home`, of this selector; 0 if that was not asked for: it
-    /// is not where all is known to be well.
+    /// What to do now with a request that comes from the cluster `home` and has this selector. The caller passes 0 at
+    /// first: the selector is not needed if no request was lost for some time.
     #[inline(never)]
     pub fn trial(&mut self, home: &str, selector: u64, now: Instant) -> Trial {
         let home = hash(FNV, home);
         let of = self.doubt(home ^ selector).copied();
-        let Some(door) = self.door(home) else {
+        let Some(belief) = self.cluster(home) else {
             return Trial::Go;
         };
-        match door.way {
+        match belief.way {
             Way::Open => {}
             Way::Gone(until) if now < until => return Trial::NoCluster,
             Way::Gone(_) | Way::Unknown => return Trial::Look,
         }
-        if !door.empty.open(ROW, now) {
+        if !belief.empty.open(ROW, now) {
             return Trial::Empty;
         }
-        let well = now >= door.quiet && door.all.proven;
+        let well = now >= belief.quiet && belief.all.proven;
         if !well && selector == 0 {
             return Trial::Select;
         }
         let mut of = of.filter(|_| !well).unwrap_or_default();
-        let most = door.most();
-        // Where one of this selector has arrived, the others' fate says nothing of it.
-        let alone = of.all.proven || door.leads(now);
+        let most = belief.most();
+        // If a request of this selector has arrived, requests of other selectors say nothing about it.
+        let alone = of.all.proven || belief.leads(now);
         let row = of.all.row();
-        // Some of one selector may arrive and others not: by a header, or by a share of them.
+        // Of one selector, some requests may arrive and others not, if a route depends on a header or on a weight.
         let leads = of.leads(now);
-        if !leads && !of.all.open(row, now) || !alone && !door.all.open(most, now) {
+        if !leads && !of.all.open(row, now) || !alone && !belief.all.open(most, now) {
             return Trial::NoRoute;
         }
-        door.empty.take(ROW, now);
+        belief.empty.take(ROW, now);
         if !alone {
-            door.all.take(most, now);
+            belief.all.take(most, now);
         }
         if !leads {
             of.all.take(row, now);
@@ -275,28 +275,29 @@ impl Routes {
         Trial::Go
     }
 
-    /// After a look: whether a cluster of the peer exists, or `None` if that cannot be told.
+    /// Notes whether a cluster of the peer `exists` for requests from the cluster `home`. `None` if that is not known.
     #[inline(never)]
     pub fn looked(&mut self, home: &str, exists: Option<bool>, now: Instant) {
         let home = hash(FNV, home);
-        let Some(door) = self.door(home) else {
+        let Some(belief) = self.cluster(home) else {
             return;
         };
         if exists == Some(false) {
-            door.way = Way::Gone(now.after(SECOND));
-        } else if door.way != Way::Open {
-            *door = Door {
+            belief.way = Way::Gone(now.after(SECOND));
+        } else if belief.way != Way::Open {
+            *belief = Belief {
                 key: home,
                 way: Way::Open,
-                ..Door::default()
+                ..Belief::default()
             };
         }
     }
 
-    /// After a spilled request was answered from `cluster`. True where a look would tell more.
+    /// Notes how a spilled request from the cluster `home` ended, at `cluster`. Returns true if the caller should find out
+    /// again whether a cluster of the peer exists.
     ///
-    /// What arrives while there is no cluster was sent before that was known, and says nothing of now, unless it was
-    /// sent at risk.
+    /// A request that arrives although no cluster of the peer exists was sent before that was known, so it is ignored,
+    /// except for a request at risk.
     #[inline(never)]
     pub fn answered(
         &mut self,
@@ -310,46 +311,46 @@ impl Routes {
         let (home, cluster) = (hash(FNV, home), hash(FNV, cluster));
         let key = home ^ selector;
         let known = self.doubt(key).copied();
-        let Some(door) = self.door(home) else {
+        let Some(belief) = self.cluster(home) else {
             return false;
         };
-        if door.way != Way::Open {
+        if belief.way != Way::Open {
             if !at_risk || end != End::Arrived {
                 return false;
             }
-            door.way = Way::Open;
+            belief.way = Way::Open;
         }
-        if end == End::Empty && door.reached == cluster {
-            door.empty.lose(ROW, now);
+        if end == End::Empty && belief.reached == cluster {
+            belief.empty.lose(ROW, now);
             return false;
         }
-        let mut doubt = known.filter(|_| now < door.quiet).unwrap_or_default();
+        let mut doubt = known.filter(|_| now < belief.quiet).unwrap_or_default();
         if end == End::Arrived {
-            door.all.arrive();
-            door.arrived = now;
-            door.empty = Doubt::default();
-            door.reached = cluster;
+            belief.all.arrive();
+            belief.arrived = now;
+            belief.empty = Doubt::default();
+            belief.reached = cluster;
             doubt.all.arrive();
             doubt.arrived = now;
         } else {
-            door.quiet = now.after(QUIET);
-            // The door counts selectors, and each only once until one of it arrives.
+            belief.quiet = now.after(QUIET);
+            // The doubt about the cluster counts each selector only once until one of its requests arrives.
             if doubt.all.lost == 0 {
-                door.all.lose(door.most(), now);
+                belief.all.lose(belief.most(), now);
             }
             doubt.all.lose(doubt.all.row(), now);
         }
         if (end != End::Arrived || known.is_some())
-            && let Some(door) = place(&mut self.selectors, SELECTORS, key)
+            && let Some(belief) = place(&mut self.selectors, SELECTORS, key)
         {
-            (door.all, door.arrived) = (doubt.all, doubt.arrived);
+            (belief.all, belief.arrived) = (doubt.all, doubt.arrived);
         }
         end == End::Lost
     }
 }
 
-/// What selects a route, as far as beliefs are held by it: the first segments of these headers' values. Hashed: two that
-/// share a hash share what is believed, no more. Never 0.
+/// The selector of a request: a hash of the first path segments of these header values, never 0. Requests with the same
+/// selector most likely have the same route. Two selectors with the same hash share a belief, which does no other harm.
 pub fn selector(values: impl Iterator<Item = String>) -> u64 {
     let segment = |state, value: String| {
         let value = value.strip_prefix('/').unwrap_or(&value);
@@ -359,18 +360,18 @@ pub fn selector(values: impl Iterator<Item = String>) -> u64 {
     values.fold(FNV, segment) | 1
 }
 
-/// Where [`hash`] begins: FNV-1a, of 64 bits.
+/// The initial state of [`hash`]: the offset basis of FNV-1a with 64 bits.
 const FNV: u64 = 0xcbf2_9ce4_8422_2325;
 
-/// `text` and its end, hashed into `state`.
+/// The hash of `text` and of its end, by FNV-1a, beginning with `state`.
 #[inline(never)]
 fn hash(state: u64, text: &str) -> u64 {
     let step = |state: u64, byte: u8| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     step(text.bytes().fold(state, step), 0xff)
 }
 
-/// Whether a cluster of the peer's host exists, by the names that Istio gives it, from home's cluster: the same port, no
-/// subset, the host or a wildcard that covers it. `None` if home's is not Istio's, or `knows` cannot tell.
+/// Whether a cluster of the peer's host exists, by the names that Istio gives to it: with the port of the cluster `home`,
+/// no subset, and the host or a wildcard that matches it. `None` if `home` has another form, or if `knows` is.
 pub fn peer_exists(
     home: &str,
     peer_host: &str,
@@ -384,7 +385,7 @@ pub fn peer_exists(
         if knows(&format!("outbound|{port}||{wildcard}{host}"))? {
             return Some(true);
         }
-        // Not `split_once`, which is five times as much code.
+        // `split_once` would be five times as much code.
         let dot = host.bytes().position(|byte| byte == b'.');
         let parent = dot.and_then(|dot| host.get(dot.checked_add(1)?..));
         let Some(parent) = parent else {

@@ -7,9 +7,9 @@ fn an_end() -> impl Strategy<Value = End> {
 }
 
 proptest! {
-    /// Whatever becomes of the requests of one port: those of another are sent as without them.
+    /// Requests of one port are sent in the same way with and without requests of another port, however those end.
     #[test]
-    fn one_port_says_nothing_of_another(
+    fn the_requests_of_one_port_do_not_affect_those_of_another(
         events in prop::collection::vec((an_end(), 0..3u8, any::<bool>(), 0..20u32), 0..200),
     ) {
         let (mut with, mut without) = (found(), found());
@@ -32,10 +32,10 @@ proptest! {
         }
     }
 
-    /// Once a request has arrived, what becomes of some paths (fewer than put a whole door in doubt) stops no other.
+    /// After a request has arrived, lost requests of fewer paths than stop a whole cluster stop no other path.
     #[test]
-    fn one_path_says_nothing_of_another(
-        events in prop::collection::vec((an_end(), 0..PROVEN_DOOR - 1, 0..20u32), 0..400),
+    fn lost_requests_of_few_paths_do_not_stop_another_path(
+        events in prop::collection::vec((an_end(), 0..PROVEN_LOST - 1, 0..20u32), 0..400),
     ) {
         let mut routes = proven();
         let mut now = 0;
@@ -49,9 +49,9 @@ proptest! {
         }
     }
 
-    /// Whatever was lost before: a route that is there is found within the longest wait, and then all is sent.
+    /// After any lost requests, an existing route is found within the longest wait. After that all requests are sent.
     #[test]
-    fn a_wrong_belief_ends_within_the_longest_wait(
+    fn an_existing_route_is_found_within_the_longest_wait(
         events in prop::collection::vec((an_end(), 0..40u8, 0..20u32), 0..200),
     ) {
         let mut routes = found();

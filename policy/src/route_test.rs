@@ -5,34 +5,34 @@ use super::*;
 const HOME: &str = "outbound|80||a.istio.svc.cluster.local";
 const OTHER_PORT: &str = "outbound|8080||a.istio.svc.cluster.local";
 const PEER: &str = "outbound|80||a.istio.gke.global";
-/// Times are in ticks, as requests have them: five in a second.
+/// In these tests the times are in ticks. A second has five.
 const SECOND: u32 = 5;
 const MOST_WAIT: u32 = 50;
 const QUIET: u32 = 300;
 
-/// The moment of a tick.
+/// The moment of this tick.
 fn at(tick: u32) -> Instant {
     Instant(u64::from(tick) * 200)
 }
 
-/// Longer than anything is stopped.
+/// A time that is longer than any request is stopped.
 const LONG: u32 = MOST_WAIT + 1;
 
-/// Routes on which a look has found the peer's cluster.
+/// Routes for which the peer's cluster was found.
 fn found() -> Routes {
     let mut routes = Routes::default();
     routes.looked(HOME, Some(true), at(0));
     routes
 }
 
-/// The same, where requests have arrived.
+/// The same, on which a request has arrived.
 fn proven() -> Routes {
     let mut routes = found();
     ends(&mut routes, "/a", End::Arrived, 0);
     routes
 }
 
-/// A request ends.
+/// Ends a request that was sent.
 fn ends(routes: &mut Routes, path: &str, end: End, now: u32) {
     routes.answered(HOME, get(path), PEER, end, false, at(now));
 }
@@ -56,10 +56,10 @@ fn of(method: &str, path: &str) -> u64 {
     selector([method, path].map(str::to_owned).into_iter())
 }
 
-/// Odd requests of as many paths at once stop no other path within a second after one arrived, and all of them later: then
-/// nothing shows that anything leads to the peer.
+/// Requests of many paths without a route stop no other path within a second after one arrived. Later they stop all paths,
+/// because nothing shows any more that a route leads to the peer.
 #[test]
-fn a_burst_of_odd_requests_stops_others_only_where_none_has_arrived_for_a_second() {
+fn a_burst_of_lost_requests_stops_other_paths_only_if_none_has_arrived_for_a_second() {
     let mut routes = proven();
     for n in 0..40 {
         assert_eq!(lose(&mut routes, &format!("/odd{n}"), 1, 0), 1, "{n}");
@@ -71,7 +71,7 @@ fn a_burst_of_odd_requests_stops_others_only_where_none_has_arrived_for_a_second
     assert_eq!(trial(&mut routes, "/b", SECOND), Trial::NoRoute);
 }
 
-/// So many requests of a selector in a row are sent, as far as they may, and lost. How many were.
+/// Tries to send this number of requests of a path in a row, which are all lost. Returns how many were sent.
 fn lose(routes: &mut Routes, path: &str, requests: u32, now: u32) -> u32 {
     let mut sent = 0;
     for _ in 0..requests {
@@ -84,7 +84,7 @@ fn lose(routes: &mut Routes, path: &str, requests: u32, now: u32) -> u32 {
 }
 
 #[test]
-fn nothing_is_sent_where_there_is_no_cluster_and_it_is_looked_for_again() {
+fn no_request_is_sent_if_there_is_no_cluster_until_it_is_found() {
     let mut routes = Routes::default();
     assert_eq!(trial(&mut routes, "", 0), Trial::Look);
     routes.looked(HOME, Some(false), at(10));
@@ -96,14 +96,14 @@ fn nothing_is_sent_where_there_is_no_cluster_and_it_is_looked_for_again() {
 }
 
 #[test]
-fn where_it_cannot_be_told_whether_there_is_a_cluster_requests_are_sent() {
+fn requests_are_sent_if_it_is_not_known_whether_there_is_a_cluster() {
     let mut routes = Routes::default();
     routes.looked("home", None, at(0));
     assert_eq!(trial_from(&mut routes, "home", "/", 0), Trial::Go);
 }
 
 #[test]
-fn a_port_that_the_peer_lacks_stops_no_other_port() {
+fn a_port_without_a_cluster_of_the_peer_stops_no_other_port() {
     let mut routes = proven();
     routes.looked(OTHER_PORT, Some(false), at(0));
     let other = trial_from(&mut routes, OTHER_PORT, "/a", 0);
@@ -111,10 +111,10 @@ fn a_port_that_the_peer_lacks_stops_no_other_port() {
     assert_eq!(trial(&mut routes, "/a", 0), Trial::Go);
 }
 
-/// A ServiceEntry that is removed under load: the answers of what is still at the peer come after the first that was
-/// lost.
+/// If a ServiceEntry is removed under load, answers of requests that are still at the peer come after the first lost
+/// request.
 #[test]
-fn a_late_answer_does_not_send_another_one_after_a_removed_cluster() {
+fn a_late_answer_does_not_reopen_the_route_of_a_removed_cluster() {
     let mut routes = proven();
     assert!(routes.answered(HOME, get("/a"), "", End::Lost, false, at(7)));
     routes.looked(HOME, Some(false), at(7));
@@ -124,7 +124,7 @@ fn a_late_answer_does_not_send_another_one_after_a_removed_cluster() {
 }
 
 #[test]
-fn a_request_at_risk_that_arrives_opens_the_way_and_one_that_is_lost_does_not() {
+fn only_a_request_at_risk_that_arrives_opens_the_route() {
     let mut routes = Routes::default();
     routes.looked(HOME, Some(false), at(0));
     assert!(!routes.answered(HOME, 0, "", End::Lost, true, at(1)));
@@ -133,9 +133,9 @@ fn a_request_at_risk_that_arrives_opens_the_way_and_one_that_is_lost_does_not() 
     assert_eq!(trial(&mut routes, "", 1), Trial::Go);
 }
 
-/// What a peer costs whose cluster exists without a route: the numbers of README.md.
+/// The cost of a peer whose cluster exists and has no route, as in docs/limits.md.
 #[test]
-fn a_cluster_without_a_route_costs_two_or_three_requests_and_then_one_in_ever_longer_times() {
+fn a_cluster_without_a_route_costs_two_or_three_requests_and_then_one_after_each_longer_wait() {
     for paths in [1, 2, 50] {
         let mut routes = found();
         let mut lost = Vec::new();
@@ -150,7 +150,7 @@ fn a_cluster_without_a_route_costs_two_or_three_requests_and_then_one_in_ever_lo
                 assert!((2..=3).contains(&lost.len()), "{lost:?}");
             }
         }
-        // The first two of one path, or of two; then one each time.
+        // At first two or three requests, and then one each time.
         lost.dedup();
         assert_eq!(lost, [0, 1, 3, 7, 15, 25, 35, 45, 55], "{paths} paths");
     }
@@ -167,7 +167,7 @@ fn one_lost_request_stops_nothing() {
 }
 
 #[test]
-fn a_path_without_a_route_stays_home_and_no_other() {
+fn a_path_without_a_route_stops_no_other_path() {
     let mut routes = proven();
     assert_eq!(lose(&mut routes, "/nowhere", 100, 0), u32::from(ROW));
     assert_eq!(trial(&mut routes, "/nowhere", 1), Trial::NoRoute);
@@ -177,22 +177,22 @@ fn a_path_without_a_route_stays_home_and_no_other() {
 }
 
 #[test]
-fn one_that_arrives_ends_what_was_believed_of_its_path() {
+fn a_request_that_arrives_ends_the_doubt_about_its_path() {
     let mut routes = proven();
     lose(&mut routes, "/a", 2, 0);
     assert_eq!(trial(&mut routes, "/a", 0), Trial::NoRoute);
     assert_eq!(trial(&mut routes, "/a", SECOND), Trial::Go);
     assert_eq!(trial(&mut routes, "/a", SECOND), Trial::NoRoute);
     ends(&mut routes, "/a", End::Arrived, SECOND);
-    // It has arrived before, so that it takes more to stop it again.
+    // A request of this path has arrived before, so more lost requests are needed to stop it again.
     let sent = lose(&mut routes, "/a", 100, 2 * SECOND);
     assert_eq!(sent, u32::from(PROVEN_ROW));
 }
 
-/// As many as one client likes to send at once, of the path that others use: they stop it once, and not again while others
-/// of it arrive.
+/// If one client sends bursts of requests without a route, of a path that others use, they stop the path once, and not
+/// again while requests of others arrive.
 #[test]
-fn bursts_of_odd_requests_of_a_path_on_which_others_arrive_stop_it_once() {
+fn bursts_of_lost_requests_on_a_path_on_which_others_arrive_stop_it_once() {
     let mut routes = proven();
     let mut stopped = 0;
     for now in 0..50 * SECOND {
@@ -208,7 +208,7 @@ fn bursts_of_odd_requests_of_a_path_on_which_others_arrive_stop_it_once() {
     assert!(stopped <= 2 * SECOND, "for {stopped} ticks");
 }
 
-/// One request in ten on the same path is lost, since a route asks for a header, or by a weight.
+/// One request in ten on the same path is lost, because a route needs a header, or has a weight.
 #[test]
 fn lost_requests_among_others_of_their_path_do_not_stop_it() {
     let mut routes = proven();
@@ -222,7 +222,7 @@ fn lost_requests_among_others_of_their_path_do_not_stop_it() {
 }
 
 #[test]
-fn a_peer_that_is_empty_is_tried_once_in_a_second_and_then_less_often() {
+fn a_peer_without_a_healthy_host_costs_two_requests_and_then_one_after_each_longer_wait() {
     let mut routes = proven();
     let mut sent = Vec::new();
     for now in 0..20 * SECOND {
@@ -241,9 +241,9 @@ fn a_peer_that_is_empty_is_tried_once_in_a_second_and_then_less_often() {
     assert_eq!(trial(&mut routes, "/a", LONG), Trial::Go);
 }
 
-/// A VirtualService sends one path to another cluster, which is empty.
+/// A VirtualService leads one path to another cluster, which has no healthy host.
 #[test]
-fn another_cluster_that_is_empty_stops_its_own_path_only() {
+fn another_cluster_without_a_healthy_host_stops_only_its_own_path() {
     let mut routes = proven();
     for _ in 0..10 {
         routes.answered(HOME, get("/b"), "outbound|80||b", End::Empty, false, at(0));
@@ -253,7 +253,7 @@ fn another_cluster_that_is_empty_stops_its_own_path_only() {
 }
 
 #[test]
-fn no_selector_is_read_where_all_is_well_and_again_none_after_a_quiet_minute() {
+fn selectors_are_read_only_within_a_minute_after_a_lost_request_once_one_has_arrived() {
     let mut routes = proven();
     let reads = |routes: &mut Routes, now| routes.trial(HOME, 0, at(now)) == Trial::Select;
     assert!(!reads(&mut routes, 0));
@@ -264,7 +264,7 @@ fn no_selector_is_read_where_all_is_well_and_again_none_after_a_quiet_minute() {
 }
 
 #[test]
-fn memory_is_bounded_whatever_clients_ask_for() {
+fn the_number_of_beliefs_is_bounded_for_any_requests() {
     let mut routes = Routes::default();
     for n in 0..50 {
         let home = format!("outbound|{n}||a");
@@ -273,7 +273,7 @@ fn memory_is_bounded_whatever_clients_ask_for() {
             routes.answered(&home, get(&format!("/{path}")), "", End::Lost, false, at(0));
         }
     }
-    assert_eq!(routes.doors.len(), DOORS);
+    assert_eq!(routes.clusters.len(), CLUSTERS);
     assert_eq!(routes.selectors.len(), SELECTORS);
 }
 
@@ -293,7 +293,7 @@ fn a_selector_is_the_method_and_the_first_segment() {
 }
 
 #[test]
-fn a_cluster_of_the_peer_has_homes_port_and_no_subset_and_a_wildcard_may_cover_it() {
+fn a_cluster_of_the_peer_has_homes_port_and_no_subset_and_its_host_or_a_wildcard() {
     let home = "outbound|80|v1|a.istio.svc.cluster.local";
     let asked = RefCell::default();
     let none = |name: &str| {
@@ -321,20 +321,20 @@ fn a_cluster_of_the_peer_has_homes_port_and_no_subset_and_a_wildcard_may_cover_i
     }
 }
 
-/// What a request's answer can be, and what it tells.
+/// The possible answers of a request, and what each shows.
 #[test]
-fn what_was_answered_is_not_lost() {
+fn a_request_that_a_direct_response_or_a_later_filter_answered_is_not_lost() {
     let of = |cluster, flags, upstream, blocked| end(HOME, cluster, flags, || upstream, || blocked);
-    // A route to the peer, whoever answered then.
+    // A route to the peer, whether a host was chosen or not.
     assert_eq!(of(PEER, 0, true, false), Some(End::Arrived));
     assert_eq!(of(PEER, 0, false, false), Some(End::Arrived));
     assert_eq!(of(PEER, 1 << 7, false, false), Some(End::Arrived));
     assert_eq!(of(PEER, 1 << 1, false, false), Some(End::Empty));
-    // A direct response, a redirect; a filter that answers before the route is asked for.
+    // A direct response, a redirect, and a filter that answers before the route is selected.
     assert_eq!(of("", 0, false, false), None);
     assert_eq!(of(HOME, 0, false, false), None);
     assert_eq!(of(HOME, 1 << 12, false, false), None);
-    // No route; a route to no cluster; the catch-alls of Istio; home's own route.
+    // No route, a route to no cluster, Istio's clusters for requests without a route, and home's own route.
     assert_eq!(of("", 1 << 8, false, false), Some(End::Lost));
     assert_eq!(of("", 1 << 24, false, false), Some(End::Lost));
     assert_eq!(of("", 0, false, true), Some(End::Lost));
