@@ -1,62 +1,67 @@
-//! Every name that users see: headers, metrics, labels, reason words. Changing one breaks dashboards and manifests.
+//! Every name that users see: headers, metrics, labels and reasons. A change of a name breaks dashboards and manifests.
 //!
-//! Metrics carry their labels in the form that Istio's bootstrap takes out again where `extraStatTags` asks for it:
-//! the regular expression is `(TAG=\.=(.*?);\.;)` (istio `tools/packaging/common/envoy_bootstrap.json`), so
-//! `peer_spillover_service=.=a.istio.svc.cluster.local;.;in_flight` becomes `peer_spillover_in_flight{service="a.…"}`,
-//! and stays one readable name where nobody asks.
+//! The name of a metric contains its labels, in a form that Istio's bootstrap can extract if they are listed in
+//! `extraStatTags`. The regular expression is `(TAG=\.=(.*?);\.;)` (istio `tools/packaging/common/envoy_bootstrap.json`),
+//! so `peer_spillover_service=.=a.istio.svc.cluster.local;.;in_flight` becomes
+//! `peer_spillover_in_flight{service="a.istio.svc.cluster.local"}`. Without `extraStatTags` it stays one readable name.
 //!
-//! What each metric means is declared in `metrics`, from which `docs/metrics.md` is made. Its prose is not in the module.
+//! The meaning of each metric is declared in `metrics`, from which `docs/metrics.md` is made. This text is not compiled
+//! into the Wasm module.
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod metrics;
 
-/// Set on a spilled request, and believed only from a peer that proves who it is.
+/// The request header that marks a spilled request. Its value is the name of the cluster that spilled it. It is accepted
+/// only from a client with a certificate of a trusted domain.
 pub const MARKER: &str = "x-peer-spillover-from";
-/// Set on a spilled request under `routing: header`, for a route to match.
+/// The request header of a spilled request with `routing: header`, which a route matches. Its value is the name of the
+/// peer.
 pub const TO: &str = "x-peer-spillover-to";
-/// Set on the response where `debugHeader: true`.
+/// The response header with `debugHeader: true`. Its value is the decision.
 pub const DEBUG: &str = "x-peer-spillover";
-/// The property that holds the decision for access logs: `%FILTER_STATE(wasm.peer_spillover:PLAIN)%`.
+/// The property that contains the decision for access logs: `%FILTER_STATE(wasm.peer_spillover:PLAIN)%`.
 pub const LOG_FIELD: &str = "peer_spillover";
-/// What every metric's name begins with.
+/// The beginning of every metric's name.
 pub const PREFIX: &str = "peer_spillover_";
 
-/// The gauge by which it is tested whether Envoy keeps gauges at all.
+/// The gauge with which the filter tests whether Envoy keeps its gauges.
 pub const GAUGES_KEPT: &str = "gauges_kept";
 
-/// The word for the home service, as a destination. No peer may be called so.
+/// The value of the label `destination` for home. A peer must not have this name.
 pub const HOME: &str = "home";
-/// The word for a spilled request that home answered, as the destination of an outcome. No peer may be called so.
+/// The value of the label `destination` for the outcome of a spilled request that home answered. A peer must not have this
+/// name.
 pub const RETURNED: &str = "returned";
-/// The word for a request answered with 503 here, as a destination. No peer may be called so.
+/// The value of the label `destination` for a request that the filter answers with 503. A peer must not have this name.
 pub const REJECTED: &str = "rejected";
 
-/// Why a request went where it went: the word in metrics, in the access log and in the debug header.
+/// The reason of a decision, as it is in metrics, in access logs and in the debug header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Home, since there was room, or no limit.
+    /// Home: the request is within the limit, or the service has no limit.
     Room,
-    /// Home, beyond the limit: a peer spilled it to us, and nobody spills it again.
+    /// Home, beyond the limit: a peer has spilled the request to this cluster, and it is not spilled again.
     Guest,
-    /// Home, beyond the limit: our own request came back from a peer that could not take it.
+    /// Home, beyond the limit: this cluster had spilled the request, and it came back.
     Returned,
-    /// Home beyond the limit, or rejected: no peer may take it, and `whenFull` says which.
+    /// Home, beyond the limit, or rejected, depending on `whenFull`: no peer may take the request.
     WhenFull,
-    /// Home, beyond the limit: nothing is known to lead to the peer, or its cluster has no healthy host.
+    /// Home, beyond the limit: no route to the peer is known, or the peer's cluster has no healthy host.
     Misroute,
-    /// Home, not counted: Envoy would not count for us.
+    /// Home, without being counted: Envoy refused to count, or does not keep the gauges of the service.
     Uncounted,
     /// To the peer: the limit was reached.
     Limit,
-    /// To the peer: workers raced for the last slots too often. Counted apart, since it is the filter's only error.
+    /// To the peer: workers competed for the last places in all attempts. There may have been a place, so it is counted
+    /// apart.
     Contention,
-    /// To the peer: `mode: evacuate`.
+    /// To the peer: the service has `mode: evacuate`.
     Evacuate,
     /// To the peer: home is ejected for its errors.
     Ejected,
-    /// To the peer: home takes its load back after an ejection, and this request is not yet of it.
+    /// To the peer: home takes its load back step by step after an ejection, and this request is not yet part of it.
     Ramp,
-    /// Home, beyond the limit: it tells whether home is well again.
+    /// Home, even beyond the limit: this request tests whether an ejected home works again.
     Probe,
 }
 
@@ -77,7 +82,7 @@ impl Reason {
         Reason::Probe,
     ];
 
-    /// The word that users see.
+    /// The word in metrics, access logs and the debug header.
     pub const fn word(self) -> &'static str {
         match self {
             Reason::Room => "room",
@@ -96,8 +101,8 @@ impl Reason {
     }
 }
 
-/// A metric's name with its labels: `peer_spillover_` + `label=.=value;.;`… + `name`.
-/// Values are used as they are; [`label_value`] makes one safe where it does not come from a checked configuration.
+/// The full name of a metric: `peer_spillover_`, then `label=.=value;.;` for each label, then `name`. The values are not
+/// changed. A value that does not come from a checked configuration must be the result of [`label_value`].
 pub fn metric(labels: &[(&str, &str)], name: &str) -> String {
     let mut out = String::from(PREFIX);
     for (label, value) in labels {
@@ -109,7 +114,7 @@ pub fn metric(labels: &[(&str, &str)], name: &str) -> String {
     out
 }
 
-/// The counts that VMs have shares of, and what a share is called.
+/// The counts of which each VM has a share, with the name of the share's metric.
 const SHARES: [(&str, &str); 5] = [
     ("in_flight", "requests_share"),
     ("peer_in_flight", "peer_requests_share"),
@@ -118,7 +123,8 @@ const SHARES: [(&str, &str); 5] = [
     ("info", "versions_share"),
 ];
 
-/// The name of a VM's share of the count called `total`, without [`PREFIX`]; nothing where it is no such count.
+/// The name of the metric of a VM's share of a count, without [`PREFIX`]. `total` is the full name of the count. `None` if
+/// VMs have no shares of it.
 pub fn share(total: &str) -> Option<String> {
     let name = total.strip_prefix(PREFIX)?;
     SHARES.iter().find_map(|(whole, part)| {
@@ -127,15 +133,16 @@ pub fn share(total: &str) -> Option<String> {
     })
 }
 
-/// `text` with everything but letters, digits and `-._*` replaced by `_`, so that it cannot end a label early.
-/// An empty text becomes `_`: the regular expressions of stats tags would skip an empty value.
+/// `text` as the value of a label. Characters other than ASCII letters, digits and `-._*` are replaced by `_`, so that the
+/// value cannot end the label. An empty text becomes `_`, because the regular expressions of stats tags would skip an empty
+/// value.
 pub fn label_value(text: &str) -> String {
     if text.is_empty() {
         return "_".to_owned();
     }
     text.chars()
         .map(|c| {
-            // Not `str::contains`, which is a hundredth of the module.
+            // `str::contains` would be a hundredth of the module.
             if c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '*') {
                 c
             } else {
@@ -150,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_take_the_form_of_istios_bootstrap() {
+    fn labels_have_the_form_that_istios_bootstrap_extracts() {
         let name = metric(
             &[("plugin", "p"), ("service", "a.istio.svc.cluster.local")],
             "in_flight",

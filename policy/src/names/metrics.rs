@@ -1,5 +1,6 @@
-//! What every metric means, declared once: `cargo xtask config` makes `docs/metrics.md` from it, and tests compare it with
-//! what Envoy shows. It is compiled for native targets only, so that its prose is not in the module.
+//! The declaration of all metrics with their meaning. `cargo xtask config` makes `docs/metrics.md` from it, and tests
+//! compare it with the statistics of a real Envoy. It is compiled for native targets only, so that its text is not in the
+//! Wasm module.
 
 use super::{GAUGES_KEPT, HOME, PREFIX, REJECTED, RETURNED, Reason};
 
@@ -10,14 +11,14 @@ pub use page::page;
 /// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It only grows.
+    /// The value only grows.
     Counter,
-    /// It goes up and down.
+    /// The value goes up and down.
     Gauge,
 }
 
 impl Kind {
-    /// The word that Prometheus has for it.
+    /// The word that Prometheus uses for this kind.
     pub fn word(self) -> &'static str {
         match self {
             Kind::Counter => "counter",
@@ -29,37 +30,37 @@ impl Kind {
 /// A metric.
 #[derive(Debug)]
 pub struct Metric {
-    /// Its name, without [`PREFIX`] and labels.
+    /// The name, without [`PREFIX`] and labels.
     pub name: &'static str,
-    /// Its kind.
+    /// The kind.
     pub kind: Kind,
-    /// The names of its labels, in the order in which they stand in its full name.
+    /// The names of the labels, in the order of the full name.
     pub labels: &'static [&'static str],
-    /// What it means.
+    /// The meaning, in whole sentences for the page.
     pub about: &'static str,
 }
 
 /// A label.
 #[derive(Debug)]
 pub struct Label {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// The words that its value may be.
+    /// The words that the value may be.
     pub words: &'static [&'static str],
-    /// Its value may also be something else than these words.
+    /// The value may also be another word, such as the name of a peer.
     pub open: bool,
-    /// What its value is.
+    /// The meaning of the value.
     pub about: &'static str,
 }
 
 /// A decision that can be made about a request.
 #[derive(Debug)]
 pub struct Decided {
-    /// [`HOME`], [`REJECTED`], or `None` for the peer.
+    /// The destination: [`HOME`], [`REJECTED`], or `None` for the peer.
     pub to: Option<&'static str>,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// When it is made.
+    /// When the decision is made, in whole sentences for the page.
     pub about: &'static str,
 }
 
@@ -228,7 +229,7 @@ decisions! {
     Some(HOME), Probe;
     /// The limit was reached. With `overflow: eject`, the request that ejects home has this reason too.
     None, Limit;
-    /// Several workers tried to take the last room at the same moment, sixteen times. There may have been room.
+    /// Several workers tried to take the last place at the same moment, sixteen times. There may have been room.
     None, Contention;
     /// The service has `mode: evacuate`.
     None, Evacuate;
@@ -240,7 +241,8 @@ decisions! {
     Some(REJECTED), WhenFull;
 }
 
-/// What is wrong with a metric as Envoy has it, by this table: its name, its kind, its labels or one of their values.
+/// What is wrong with a metric of Envoy according to this declaration: its name, its kind, its labels or a value of a
+/// label. `full_name` is its name with labels. `None` if nothing is wrong.
 pub fn fault(kind: Kind, full_name: &str) -> Option<String> {
     let wrong = |what: &str| Some(format!("{full_name}: {what}"));
     let Some(rest) = full_name.strip_prefix(PREFIX) else {

@@ -1,4 +1,4 @@
-//! The page is what the table gives, and the table has every word that the code can put into a label.
+//! The committed page is made from the declaration, and the declaration has every value that the code can give to a label.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use crate::names::{metric, share};
 use crate::outcome::Class;
 
 #[test]
-fn the_committed_page_is_what_the_table_gives() {
+fn the_committed_page_is_what_the_declaration_gives() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
     let committed = fs::read_to_string(path).expect("`cargo xtask config` writes it");
     assert!(committed == page(), "run `cargo xtask config`");
@@ -45,7 +45,7 @@ fn each_metric_is_declared_once_with_labels_that_are_declared() {
     assert_eq!(used, labels);
 }
 
-/// What [`share`] calls the share of a count is an internal metric with a label more.
+/// The share of a count, as [`share`] names it, is an internal metric with one more label.
 #[test]
 fn every_share_is_declared_with_the_labels_of_its_count() {
     let mut shares = 0;
@@ -64,7 +64,7 @@ fn every_share_is_declared_with_the_labels_of_its_count() {
 }
 
 #[test]
-fn a_metric_that_the_table_does_not_have_is_a_fault() {
+fn a_metric_that_is_not_declared_is_a_fault() {
     let service = [("plugin", "p"), ("role", "client"), ("service", "a")];
     let decision = |to, reason| {
         let labels = [&service[..], &[("destination", to), ("reason", reason)]].concat();

@@ -1,8 +1,8 @@
-//! The page of the metrics for users.
+//! The page about metrics for users, made from the declaration.
 
 use super::{DECISIONS, INTERNAL, LABELS, METRICS, Metric};
 
-/// `docs/metrics.md`.
+/// The text of `docs/metrics.md`.
 pub fn page() -> String {
     let mut page = String::from(BEGINNING);
     table(METRICS, &mut page);
