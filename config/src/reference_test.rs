@@ -336,7 +336,6 @@ fn the_schema_and_the_reader_agree_on_every_mistake_at_every_place() {
     }
 }
 
-/// For each rule outside of the schema there is a value that the schema accepts and that breaks only this rule.
 #[test]
 fn each_rule_outside_of_the_schema_refuses_what_the_schema_accepts() {
     let service =

@@ -1,6 +1,6 @@
-//! The tests on bare WebAssembly, where nothing can be printed: what their runner, `xtask/src/bare.mjs`, asks of them.
+//! Functions for the runner of the tests on bare WebAssembly, `xtask/src/bare.mjs`. Tests cannot print anything there.
 
-// What it calls has a name of its own in the module.
+// The functions that the runner calls are exported by their names.
 #![allow(unsafe_code)]
 
 use std::panic;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 static SAID: Mutex<String> = Mutex::new(String::new());
 static RAN: AtomicBool = AtomicBool::new(false);
 
-/// Keeps what a panic says. Called before the tests run.
+/// Keeps the message of a panic. The runner calls it before the tests.
 #[unsafe(no_mangle)]
 extern "C" fn listen() {
     panic::set_hook(Box::new(|info| {
@@ -20,19 +20,19 @@ extern "C" fn listen() {
     }));
 }
 
-/// Where what a panic said is.
+/// The address of the last message of a panic.
 #[unsafe(no_mangle)]
 extern "C" fn said() -> *const u8 {
     SAID.lock().map_or(std::ptr::null(), |said| said.as_ptr())
 }
 
-/// How many bytes that is.
+/// The length of that message, in bytes.
 #[unsafe(no_mangle)]
 extern "C" fn said_bytes() -> usize {
     SAID.lock().map_or(0, |said| said.len())
 }
 
-/// Whether tests were run at all.
+/// Whether tests have run at all.
 #[unsafe(no_mangle)]
 extern "C" fn ran() -> bool {
     RAN.load(Ordering::Relaxed)

@@ -1,11 +1,12 @@
-//! What peer-spillover decides, from plain values: no clock, no randomness, no log, no hostcall.
+//! The decisions of peer-spillover. They depend only on plain values: this crate has no clock, no randomness, no log and no
+//! hostcalls.
 //!
-//! [`names`] has every name that users see; all other modules decide. Nothing here knows Proxy-Wasm, so the filter uses it and
-//! other programs can: a simulator, a command line. On `wasm32-unknown-unknown` its tests
-//! run in a module that may import nothing, so a hostcall would not link.
+//! [`names`] has every name that users see. All other modules decide. The crate does not depend on Proxy-Wasm, so other
+//! programs than the filter can use it too, for example a simulator. On `wasm32-unknown-unknown` its tests run in a module
+//! that must not import anything, so a hostcall would not link.
 
-// The filter is made of it, and a panic there is a trap: every request in flight on that worker is lost and what it counted
-// leaks. So nothing here may panic either.
+// The filter uses this crate. A panic in the filter is a trap: the worker loses every request in flight, and its counts
+// stay too high. So this crate must not panic.
 #![cfg_attr(
     not(test),
     deny(

@@ -1,7 +1,7 @@
 //! Which service a request is for, by the name of its upstream cluster.
 
-/// Clusters of Istio for requests without a route. A spilled request that is led there does not arrive at the peer, so it
-/// is a misroute.
+/// The clusters of Istio for requests without a route. A spilled request that is led there does not arrive at the peer, so
+/// it is a misroute.
 const NOWHERE: [&str; 5] = [
     "BlackHoleCluster",
     "PassthroughCluster",
