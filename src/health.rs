@@ -303,7 +303,7 @@ impl Health {
             return;
         }
         // Whoever wrote meanwhile, or mends too, makes this fail.
-        if hostcalls::write_again(&self.key, &bytes, number) {
+        if hostcalls::write_again(&self.key, &bytes, Some(number)) {
             hostcalls::add(self.ejected, by);
         }
     }

@@ -17,7 +17,7 @@ use super::trap;
 use super::way::Left;
 use crate::health::owner;
 use crate::hostcalls::{self, Map};
-use crate::recovery::callback;
+use crate::recovery;
 use config::{Mode, Role, Routing};
 use policy::destination::DestinationId;
 use policy::ejection::Verdict;
@@ -223,7 +223,7 @@ impl Context for Request {}
 
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
-        callback::begins();
+        recovery::begins();
         trap::read();
         trap::at("request-headers");
         self.whole = end_of_stream;
@@ -231,19 +231,19 @@ impl HttpContext for Request {
             Some(plugin) => self.run(&plugin),
             None => Action::Continue,
         };
-        callback::ends();
+        recovery::ends();
         action
     }
 
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         self.answered(end_of_stream);
         trap::at("response-headers");
-        callback::ends();
+        recovery::ends();
         Action::Continue
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        callback::begins();
+        recovery::begins();
         trap::at("response-trailers");
         if self.watch != Watch::Nothing {
             self.with_errors(Request::judge_trailers);
@@ -251,7 +251,7 @@ impl HttpContext for Request {
         if let Some(outcome) = self.outcome {
             self.spilled_trailers(outcome);
         }
-        callback::ends();
+        recovery::ends();
         Action::Continue
     }
 }
@@ -271,11 +271,11 @@ impl Request {
             self.judge(health, end_of_stream);
         }
         if self.outcome.is_some() {
-            callback::begins();
+            recovery::begins();
             self.spilled_begun(&plugin, service, end_of_stream);
         }
         if plugin.debug_header && service.mode == Mode::Enforce {
-            callback::begins();
+            recovery::begins();
             // Where we left it at home, one behind us may have spilled it, and has said so.
             if decision != Decision::Home(Reason::Room)
                 || !hostcalls::has_property(hostcalls::DECIDED)
@@ -328,7 +328,7 @@ impl Drop for Request {
     fn drop(&mut self) {
         // The other VMs need not know of it where there is nothing to look at, and nothing else of this VM to be lost.
         if self.probe || self.watch != Watch::Nothing || self.has_more_to_lose() {
-            callback::begins();
+            recovery::begins();
         }
         trap::at("delete");
         if self.probe || matches!(self.watch, Watch::End | Watch::Grpc) {
@@ -340,7 +340,7 @@ impl Drop for Request {
         if let (Some(plugin), Some(ticket)) = (&self.plugin, self.ticket.take()) {
             plugin.release(ticket);
         }
-        callback::ends();
+        recovery::ends();
     }
 }
 

@@ -15,8 +15,6 @@ use super::tick::TICK;
 use super::trap;
 use crate::hostcalls::{self, Kind, Level};
 use crate::recovery;
-use crate::recovery::callback;
-use crate::recovery::slot;
 use crate::succession::left::{self, Left};
 use crate::succession::{self, Sides, Standing};
 use config::{self, Faults, Role, Routing};
@@ -50,7 +48,7 @@ pub struct Root {
 
 impl Root {
     pub fn new(id: u32) -> Self {
-        recovery::came();
+        recovery::root_begins();
         Root {
             id,
             plugin: RefCell::default(),
@@ -151,7 +149,7 @@ impl Root {
         }
         self.rests.set(true);
         hostcalls::stop_ticks();
-        recovery::rests(self.id);
+        recovery::root_rests(self.id);
     }
 
     fn tick(&mut self) {
@@ -185,7 +183,7 @@ impl Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
-        callback::begins();
+        recovery::begins();
         succession::stop(self.id);
         if let Some(plugin) = self.plugin.get_mut()
             && succession::current(&plugin.name, plugin.role).is_none()
@@ -195,8 +193,8 @@ impl Drop for Root {
             plugin.forget_strangers(None);
         }
         // A VM without a root context is never called again: it stays inside, and the others find it.
-        if recovery::left(self.id) {
-            callback::ends();
+        if recovery::root_ends(self.id) {
+            recovery::ends();
         }
     }
 }
@@ -205,11 +203,11 @@ impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
-        callback::begins();
+        recovery::begins();
         trap::at("configure");
         let name =
             names::label_value(&hostcalls::property(hostcalls::PLUGIN_NAME).unwrap_or_default());
-        slot::prepare();
+        recovery::prepare();
         // Also where nothing runs yet, since it may go on with what comes later.
         self.ticks_fast = true;
         hostcalls::set_tick_period(FIRST_TICK);
@@ -218,19 +216,19 @@ impl RootContext for Root {
             Ok(()) => true,
             Err(faults) => self.refuse(&faults, &name, config::role(&bytes)),
         };
-        callback::ends();
+        recovery::ends();
         accepted
     }
 
     fn on_tick(&mut self) {
-        callback::tick_begins();
+        recovery::tick_begins();
         trap::at("tick");
         self.tick();
-        callback::ends();
+        recovery::ends();
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-        callback::stream_begins();
+        recovery::stream_begins();
         trap::at("context");
         let nth = self.requests.get();
         self.requests.set(nth.wrapping_add(1));

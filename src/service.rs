@@ -12,12 +12,12 @@ use crate::health::Health;
 use crate::hostcalls::{self, Kind, Metric};
 use crate::metrics::{Labels, count, counts, dropped};
 use crate::recovery;
-use crate::recovery::account::Account;
 use config::{self, Mode, Peer, Role, Routing};
 use policy::destination::DestinationId;
 use policy::names::{self, Reason, metric};
 use policy::outcome::{Answerer, Unreached};
 use policy::recovery::mark;
+use policy::recovery::shared_count::{Change, SharedCount};
 use policy::time::Millis;
 use policy::{Admission, Admit, Decision, Detection, Outcome, Routes, Rule, Step};
 
@@ -63,9 +63,9 @@ pub(super) struct Used {
 }
 
 struct Counts {
-    in_flight: Rc<Account>,
+    in_flight: Rc<SharedCount>,
     /// At the peer. Empty until the first request is spilled, and `None` if Envoy does not keep the gauge.
-    at_peer: OnceCell<Option<Rc<Account>>>,
+    at_peer: OnceCell<Option<Rc<SharedCount>>>,
     /// `None` if ejection is disabled.
     errors: Option<Health>,
     /// `None` if there is no peer.
@@ -155,8 +155,8 @@ impl Service {
     fn counts(&self) -> Result<Counts, String> {
         let name = metric(&self.labels.pairs(), "in_flight");
         let total = hostcalls::metric(Kind::Gauge, &name).filter(|gauge| counts(*gauge));
-        let account = total.and_then(|total| recovery::account(name.clone(), total));
-        let in_flight = account.ok_or(name)?;
+        let count = total.and_then(|total| recovery::count(name.clone(), total));
+        let in_flight = count.ok_or(name)?;
         let errors = self
             .detection
             .map(|d| Health::new(d, &self.labels, self.peer_name()));
@@ -227,12 +227,12 @@ impl Service {
         self.look_after_misroutes();
     }
 
-    fn in_flight(&self) -> Option<&Account> {
+    fn in_flight(&self) -> Option<&SharedCount> {
         Some(&*self.used.get()?.counts.as_ref()?.in_flight)
     }
 
     /// The count of requests in flight at one of its destinations.
-    fn in_flight_at(&self, to: DestinationId) -> Option<&Account> {
+    fn in_flight_at(&self, to: DestinationId) -> Option<&SharedCount> {
         if to == DestinationId::HOME {
             return self.in_flight();
         }
@@ -242,12 +242,12 @@ impl Service {
 
     #[cold]
     #[inline(never)]
-    fn first_spill(&self) -> Option<Rc<Account>> {
+    fn first_spill(&self) -> Option<Rc<SharedCount>> {
         let mut labels = self.labels.pairs().to_vec();
         labels.push(("peer", self.peer_name()));
         let name = metric(&labels, "peer_in_flight");
         let total = hostcalls::metric(Kind::Gauge, &name).filter(|gauge| counts(*gauge))?;
-        recovery::account(name, total)
+        recovery::count(name, total)
     }
 
     /// The service's host, or `*`.
@@ -272,7 +272,7 @@ impl Service {
                     let admitted = admission == Admission::Admitted;
                     self.expect_room.set(admitted);
                     if admitted {
-                        in_flight.hold_last(1);
+                        recovery::change(in_flight, Change::hold());
                     }
                     return Some(admission);
                 }
@@ -290,26 +290,27 @@ impl Service {
 
     /// Counts a request that is sent without asking. False if Envoy would not count it.
     pub fn count_in(&self, to: DestinationId) -> bool {
-        self.in_flight_at(to).is_some_and(|account| account.add(1))
+        self.in_flight_at(to).is_some_and(recovery::add)
     }
 
     /// Whether this VM has more than one request in flight at a destination.
     pub fn holds_many(&self, to: DestinationId) -> bool {
-        self.in_flight_at(to)
-            .is_some_and(|account| account.own() > 1)
+        self.in_flight_at(to).is_some_and(|count| count.own() > 1)
     }
 
     /// Takes requests off the count.
     pub fn count_out(&self, to: DestinationId, n: u32) {
-        if let Some(account) = self.in_flight_at(to) {
-            account.release(n.into());
-        }
+        self.release(to, n, false);
     }
 
     /// Takes a request off the count, and ends the callback.
     pub fn count_out_last(&self, to: DestinationId) {
-        if let Some(account) = self.in_flight_at(to) {
-            account.release_last(1);
+        self.release(to, 1, true);
+    }
+
+    fn release(&self, to: DestinationId, n: u32, last: bool) {
+        if let Some(count) = self.in_flight_at(to) {
+            recovery::change(count, Change::release(n, last));
         }
     }
 
@@ -379,17 +380,17 @@ impl Used {
 }
 
 /// The gauge's lower half, signed.
-fn in_flight_of(account: &Account) -> Option<i64> {
-    hostcalls::read(account.total()).map(mark::low)
+fn in_flight_of(count: &SharedCount) -> Option<i64> {
+    hostcalls::read(count.total()).map(mark::low)
 }
 
 /// The count, once this VM is known to be in it: if it is less than what this VM alone has in it, the VM may have been
 /// declared dead.
-fn count_to_admit(account: &Account) -> Option<i64> {
-    let count = in_flight_of(account)?;
-    if count >= account.own() {
-        return Some(count);
+fn count_to_admit(count: &SharedCount) -> Option<i64> {
+    let total = in_flight_of(count)?;
+    if !count.is_missed(total) {
+        return Some(total);
     }
     recovery::check_place();
-    in_flight_of(account)
+    in_flight_of(count)
 }

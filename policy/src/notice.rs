@@ -192,7 +192,7 @@ pub mod deaths {
     }
 
     /// The beats of other VMs that one VM has seen, and the number of VMs that had joined before the last beat of each.
-    #[derive(Clone, Debug, Default)]
+    #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Beaten {
         /// The number of VMs that had joined at the look before, and at this look.
         looks: [u32; 2],
@@ -200,7 +200,7 @@ pub mod deaths {
     }
 
     /// The last beat of the owner of a slot, and the number of VMs that had joined before it.
-    #[derive(Clone, Copy, Debug, Default)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     struct Beat {
         owner: u32,
         beat: u64,

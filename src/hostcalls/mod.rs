@@ -305,10 +305,10 @@ pub fn exchange_bytes(key: &str, to: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -
     false
 }
 
-/// Writes the bytes that [`shared`] gave once more, with their number, if nobody wrote meanwhile. True for one only of several
-/// that read the same.
-pub fn write_again(key: &str, bytes: &[u8], number: u32) -> bool {
-    set_shared(key, bytes, number)
+/// Writes a shared value if that there still has the number that [`shared`] gave, or if there is none. True for one only of
+/// several that read the same.
+pub fn write_again(key: &str, bytes: &[u8], number: Option<u32>) -> bool {
+    set_shared(key, bytes, number.unwrap_or(NO_WRITE))
 }
 
 /// Now, of the one clock of all decisions; the beginning of time where the host has none.

@@ -1,319 +1,181 @@
-//! This VM among those of the process: its slot in the roster, its shares of the counts, and what it sees of the others.
-//! The invariants are kept, and told, in [`policy::roster`].
+//! Carries out what a VM does so that a count survives the death of another: [`policy::recovery`] says what, and why.
 
-pub mod account;
-pub mod callback;
-mod others;
-pub mod slot;
+mod news;
 
 use core::cell::RefCell;
-use core::mem;
 use std::rc::Rc;
 
-use crate::hostcalls::{self, Kind, Level, Metric};
-use crate::recovery::account::Account;
-use crate::recovery::slot::{INDEX, Place, ROSTER, change, share_of};
-use policy::notice::deaths::Beaten;
-use policy::recovery::index::{self, Index};
-use policy::recovery::roster::{IN_TIME, Liveness, Roster, Vm, owner_of};
-
-/// Shares that are looked at in a tick, of those that nothing is known to have happened to.
-const AT_LEISURE: usize = 2;
-
-#[derive(Default)]
-struct Worker {
-    place: Option<Place>,
-    accounts: Vec<Rc<Account>>,
-    /// What is known of the index.
-    index: Index,
-    /// Whether an account could not be put there.
-    unlisted: bool,
-    /// Whether a slot of this VM was another's before, in which any account of the index may have a share.
-    took_over: bool,
-    /// Names that the index had when all of them were opened; `list` sees more.
-    opened: usize,
-    /// Whether the index was read since the roster changed.
-    read_index: bool,
-    /// The slots of dead VMs, and whether their shares were seen at 0: from then on a new VM may have them.
-    inherited: Vec<(usize, bool)>,
-    watch: Liveness,
-    /// The beats of all slots, once they were asked for.
-    beats: Vec<Option<Metric>>,
-    changes: Option<Metric>,
-    /// The roster, after so many changes.
-    roster: Option<(u64, Rc<Roster>)>,
-    /// The root context whose ticks are this VM's.
-    driver: Option<u32>,
-    /// Root contexts of this VM.
-    roots: usize,
-    /// When the last tick was, by the clock of [`hostcalls::monotonic`].
-    ticked: u64,
-    next: usize,
-    /// How many VMs had come before the others beat last.
-    beaten: Beaten,
-}
+use crate::hostcalls::{self, Kind, Metric};
+use policy::recovery::callback::Callback;
+use policy::recovery::mark::Add;
+use policy::recovery::roster::Vm;
+use policy::recovery::shared_count::{Change, Next, SharedCount};
+use policy::recovery::{self, Fact, INDEX, Op, ROSTER, Recovery, Step};
 
 thread_local! {
-    static WORKER: RefCell<Worker> = RefCell::default();
+    static RECOVERY: RefCell<Recovery> = RefCell::default();
+    static CALLBACK: Callback = const { Callback::new() };
 }
 
 /// It is never borrowed twice at once; if it were, a share would be mended a tick later, and no request harmed.
-fn with<T: Default>(f: impl FnOnce(&mut Worker) -> T) -> T {
-    WORKER
-        .try_with(|worker| worker.try_borrow_mut().map(|mut worker| f(&mut worker)))
+fn with<T: Default>(f: impl FnOnce(&mut Recovery) -> T) -> T {
+    RECOVERY
+        .try_with(|recovery| {
+            recovery
+                .try_borrow_mut()
+                .map(|mut recovery| f(&mut recovery))
+        })
         .ok()
         .and_then(Result::ok)
         .unwrap_or_default()
 }
 
-/// This VM's account of the total that is this metric, by its name. Nothing where VMs have no shares of such a count.
-pub fn account(name: String, total: Metric) -> Option<Rc<Account>> {
-    with(|worker| {
-        let known = worker.accounts.iter().find(|account| account.name == name);
-        match known {
-            Some(known) => Some(Rc::clone(known)),
-            None => worker.open(name, total),
+/// Carries out an operation.
+#[inline(never)]
+fn run(op: Op) {
+    with(|recovery| {
+        recovery.begin(op);
+        carry_out(recovery);
+    });
+}
+
+#[inline(never)]
+fn carry_out(recovery: &mut Recovery) {
+    let mut fact = Fact::default();
+    loop {
+        let step = CALLBACK.with(|callback| recovery.step(callback, fact));
+        fact = Fact::default();
+        match step {
+            Step::Define(name) => fact.value = hostcalls::metric(Kind::Gauge, &name).map(u64::from),
+            Step::Read(gauge) => fact.value = hostcalls::read(gauge),
+            Step::Add(gauge, n) => fact.value = hostcalls::add(gauge, n).then_some(0),
+            Step::Recall(key) => {
+                if let Some((bytes, number)) = hostcalls::shared(key) {
+                    fact = Fact {
+                        value: Some(number.into()),
+                        bytes,
+                    };
+                }
+            }
+            Step::Write(key, bytes, number) => {
+                fact.value = hostcalls::write_again(key, &bytes, number).then_some(0);
+            }
+            Step::Clock => fact.value = Some(hostcalls::monotonic().0),
+            Step::Tell(news) => news::tell(news),
+            Step::Done => return,
         }
+    }
+}
+
+/// Makes the first write of roster and index, if nobody did.
+pub fn prepare() {
+    hostcalls::prepare(ROSTER, &recovery::first_roster(hostcalls::now_nanos()));
+    hostcalls::prepare(INDEX, &recovery::first_index());
+}
+
+/// This VM's count whose total is this metric, by its name. `None` if VMs have no shares of such a count.
+pub fn count(name: String, total: Metric) -> Option<Rc<SharedCount>> {
+    with(|recovery| {
+        let known = recovery.count(&name);
+        if known.is_some() || !recovery.begin_count(name.clone(), total) {
+            return known;
+        }
+        carry_out(recovery);
+        recovery.count(&name)
     })
 }
 
-/// Takes a slot for this VM, if it has none yet.
-pub fn settle() {
-    with(Worker::settle);
+/// Adds 1 to a count. False if Envoy refuses: nothing was added.
+pub fn add(count: &SharedCount) -> bool {
+    change(count, Change::add())
 }
 
-/// This VM's number; 0 where it has none.
+/// Takes 1 off a count.
+pub fn release(count: &SharedCount) {
+    change(count, Change::release(1, false));
+}
+
+/// Carries out a change of a count. Returns whether the total was changed.
+#[inline(never)]
+pub fn change(count: &SharedCount, mut change: Change) -> bool {
+    let mut added = true;
+    loop {
+        match CALLBACK.with(|callback| change.step(count, callback, added)) {
+            Next::Add((gauge, n)) => added = hostcalls::add(gauge, n),
+            Next::Settle => run(Op::Settle),
+            Next::Done(changed) => return changed,
+        }
+    }
+}
+
+/// This VM's number; 0 if it has none.
 pub fn id() -> Vm {
-    with(|worker| {
-        worker.settle();
-        worker.place.as_ref().map_or(0, |place| place.vm)
-    })
+    run(Op::Settle);
+    with(|recovery| recovery.vm())
 }
 
 /// Whether a VM has found that one dead, as the roster says.
 pub fn is_declared_dead(vm: Vm) -> bool {
-    with(|worker| matches!(&worker.roster, Some((_, roster)) if roster.lost(vm)))
+    with(|recovery| recovery.is_declared_dead(vm))
 }
 
 /// A tick of the root context `root`.
 pub fn tick(root: u32) {
-    with(|worker| worker.tick(root));
+    run(Op::Tick(root));
 }
 
-/// A callback among many since the last tick: this VM lives, and sees whether it was declared dead.
-pub fn work() {
-    callback::beat();
-    with(Worker::check_place);
-}
-
-/// A total is less than what this VM alone has in it: it looks whether it was declared dead.
+/// A total lacks what this VM has in it.
 pub fn check_place() {
-    callback::ends();
-    with(Worker::check_place);
-    callback::begins();
+    run(Op::CheckPlace);
 }
 
 /// A root context of this VM begins.
-pub fn came() {
-    with(|worker| worker.roots = worker.roots.saturating_add(1));
+pub fn root_begins() {
+    with(Recovery::root_begins);
 }
 
-/// The root context `root` stops its ticks: another one's are this VM's from now on.
-pub fn rests(root: u32) {
-    with(|worker| {
-        if worker.driver == Some(root) {
-            worker.driver = None;
-        }
-    });
+/// The root context `root` stops its ticks.
+pub fn root_rests(root: u32) {
+    with(|recovery| recovery.root_rests(root));
 }
 
-/// The root context `root` ended. Whether the VM has any other: without one it is as good as dead.
-pub fn left(root: u32) -> bool {
-    rests(root);
-    with(|worker| {
-        worker.roots = worker.roots.saturating_sub(1);
-        worker.roots > 0
-    })
+/// The root context `root` ended. Whether the VM has any other.
+pub fn root_ends(root: u32) -> bool {
+    with(|recovery| recovery.root_ends(root))
 }
 
-impl Worker {
-    fn open(&mut self, name: String, total: Metric) -> Option<Rc<Account>> {
-        let account = Rc::new(Account::new(name, total)?);
-        // Before anything is added, so that whoever takes our slot over knows of it.
-        self.list(&account.name);
-        if let Some(place) = &self.place {
-            place.give_share(&account);
-        }
-        self.accounts.push(Rc::clone(&account));
-        Some(account)
+/// The callback begins that creates the context of a stream. It is not ended: that of the request's headers, which Envoy makes
+/// next, goes on with it.
+pub fn stream_begins() {
+    if CALLBACK.with(Callback::is_first_stream) {
+        run(Op::Settle);
     }
+    begins();
+}
 
-    /// Puts a name into the index, if it is not there.
-    fn list(&mut self, name: &str) {
-        if self.index.has(name) {
-            return;
-        }
-        let listed = hostcalls::exchange(INDEX, |bytes| {
-            self.index.see(bytes);
-            (!self.index.has(name)).then(|| (index::with(bytes, name), ()))
-        });
-        self.unlisted |= listed.is_none() && !self.index.has(name);
+/// A callback begins.
+pub fn begins() {
+    if CALLBACK.with(Callback::begins) {
+        run(Op::Work);
+    } else if let Some(add) = CALLBACK.with(Callback::enter) {
+        let added = carry_out_add(add);
+        CALLBACK.with(|callback| callback.entered(added));
     }
+}
 
-    /// Opens what the index has and this VM has not. False where it could not be read.
-    fn open_all(&mut self) -> bool {
-        let Some(bytes) = hostcalls::recall_bytes(INDEX) else {
-            return false;
-        };
-        self.index.see(&bytes);
-        // Whoever has taken a slot over drops no account, and the index only grows.
-        let known = self.index.names().len();
-        if known == self.opened {
-            return true;
-        }
-        self.opened = known;
-        let ours = |name: &&str| self.accounts.iter().all(|account| account.name != **name);
-        let strange: Vec<String> = self.index.names().filter(ours).map(str::to_owned).collect();
-        for name in strange {
-            if let Some(total) = hostcalls::metric(Kind::Gauge, &name) {
-                self.open(name, total);
-            }
-        }
-        true
-    }
+/// A tick begins.
+pub fn tick_begins() {
+    run(Op::TickBegins);
+}
 
-    /// Takes a slot, if there is none yet.
-    fn settle(&mut self) {
-        if self.place.is_none() {
-            self.join(None);
-        }
+/// A callback ends.
+pub fn ends() {
+    if let Some(add) = CALLBACK.with(Callback::leave) {
+        let added = carry_out_add(add);
+        CALLBACK.with(|callback| callback.left(add.0, added));
     }
+}
 
-    fn join(&mut self, wanted: Option<usize>) {
-        let joined = change(|roster| {
-            let (next, vm, slot) = roster.join(wanted)?;
-            let used = slot < roster.owners().len();
-            Some((next, (vm, slot, roster.process, used)))
-        });
-        let Some((vm, slot, process, used)) = joined else {
-            return;
-        };
-        self.took_over |= used;
-        others::joined(vm);
-        let place = Place::new(vm, slot, process);
-        callback::settled(place.beat);
-        for account in &self.accounts {
-            place.give_share(account);
-        }
-        self.place = Some(place);
-    }
-
-    fn tick(&mut self, root: u32) {
-        if *self.driver.get_or_insert(root) != root {
-            return;
-        }
-        self.settle();
-        if self.place.as_ref().is_none_or(|place| place.beat.is_none()) {
-            return;
-        }
-        callback::beat();
-        let now = hostcalls::monotonic().0;
-        let in_time = now.saturating_sub(mem::replace(&mut self.ticked, now)) <= IN_TIME;
-        if mem::take(&mut self.unlisted) {
-            for account in self.accounts.clone() {
-                self.list(&account.name);
-            }
-        }
-        let Some(roster) = self.read_roster() else {
-            return;
-        };
-        self.keep_place(&roster);
-        self.observe(&roster, in_time);
-        if self.took_over && !self.read_index {
-            self.read_index = self.open_all();
-        }
-        self.drain();
-        self.mend();
-    }
-
-    fn read_roster(&mut self) -> Option<Rc<Roster>> {
-        if self.changes.is_none() {
-            let process = self.place.as_ref().map(|place| place.process);
-            self.changes = process.and_then(slot::changes);
-        }
-        let changes = self.changes.and_then(hostcalls::read).filter(|n| *n > 0);
-        if let Some((last, roster)) = &self.roster
-            && Some(*last) == changes
-        {
-            return Some(Rc::clone(roster));
-        }
-        let roster = Rc::new(Roster::from_bytes(&hostcalls::recall_bytes(ROSTER)?)?);
-        // A VM that was wrongly taken for dead may have opened another account before it noticed, and joined once more.
-        self.read_index = false;
-        // Where Envoy does not keep that gauge it is 0, and the roster is read each time.
-        self.roster = changes.map(|changes| (changes, Rc::clone(&roster)));
-        Some(roster)
-    }
-
-    /// Finds another slot if ours was taken over while the ticks of this VM did not come.
-    fn check_place(&mut self) {
-        if self.place.is_some()
-            && let Some(roster) = self.read_roster()
-        {
-            self.keep_place(&roster);
-        }
-    }
-
-    /// Finds another slot where ours was taken over: this VM stood still for so long that it was taken for dead.
-    fn keep_place(&mut self, roster: &Roster) {
-        let Some(place) = &self.place else { return };
-        let vm = place.vm;
-        if roster.owners().get(place.slot) != Some(&vm) {
-            let wanted = place.slot;
-            // What it had inherited is its no more.
-            self.inherited.clear();
-            self.join(Some(wanted));
-            if self.accounts.iter().any(|account| account.own.get() != 0) {
-                hostcalls::log(
-                    Level::Warn,
-                    "peer-spillover: this worker stood still for so long that others took what it counts off the counts; it is counted again",
-                );
-            }
-        }
-        self.inherited.retain(|(slot, _)| {
-            let owner = roster.owners().get(*slot);
-            owner.is_some_and(|owner| owner_of(*owner).0 == vm)
-        });
-    }
-
-    /// Drives shares in our slot to what we hold, and in inherited ones to 0: a VM that was taken for dead may have changed
-    /// them before it noticed.
-    fn mend(&mut self) {
-        let slots = self.inherited.len().saturating_add(1);
-        let all = slots.saturating_mul(self.accounts.len());
-        for _ in 0..AT_LEISURE.min(all) {
-            self.next = self.next.checked_add(1).filter(|n| *n < all).unwrap_or(0);
-            let turn = self.next.checked_div(slots).unwrap_or(0);
-            let (Some(account), Some(place)) = (self.accounts.get(turn), &self.place) else {
-                continue;
-            };
-            let slot = self
-                .next
-                .checked_rem(slots)
-                .and_then(|n| self.inherited.get(n));
-            if let Some((slot, _)) = slot {
-                if let Some(share) = share_of(account, place.process, *slot) {
-                    account.drive(share, 0);
-                }
-                continue;
-            }
-            account.go_on(account.share.get());
-            // Of a service that is configured no more. One that has taken a slot over keeps it for what may come late into the slots it has.
-            if !self.took_over && Rc::strong_count(account) == 1 && account.own.get() == 0 {
-                self.accounts.swap_remove(turn);
-                // It may be asked for again.
-                self.opened = 0;
-            }
-        }
-    }
+fn carry_out_add((gauge, n): Add) -> bool {
+    hostcalls::add(gauge, n)
 }

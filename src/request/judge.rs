@@ -6,7 +6,7 @@ use core::mem;
 use super::{GRPC_STATUS, Request};
 use crate::health::{Health, owner};
 use crate::hostcalls::{self, Map};
-use crate::recovery::callback;
+use crate::recovery;
 use policy::ejection::Ended;
 use policy::response::{self, Assessment, Failure};
 use policy::sampling::Look;
@@ -59,7 +59,7 @@ impl Request {
         }
         let all = self.probe || !health.calm();
         if all {
-            callback::begins();
+            recovery::begins();
         }
         let header = |name| hostcalls::header(Map::Response, name);
         let mut status = header(":status")
@@ -73,7 +73,7 @@ impl Request {
             status = response::grpc_to_http(grpc);
         }
         if !all && response::suspect(status, &health.detection) {
-            callback::begins();
+            recovery::begins();
         }
         if response::suspect(status, &health.detection) {
             let flags = hostcalls::number(hostcalls::RESPONSE_FLAGS);

@@ -7,9 +7,10 @@ use super::announcement::{self, build, build_key, role_key};
 use super::{Sides, Standing};
 use crate::hostcalls::{self, Metric};
 use crate::plugin::Plugin;
-use crate::recovery::account::Account;
+use crate::recovery;
 use crate::succession::sign::Sign;
 use config::Role;
+use policy::recovery::shared_count::SharedCount;
 
 /// What a root context runs.
 #[derive(Clone)]
@@ -31,7 +32,7 @@ pub(super) struct Instance {
     pub(super) work: Option<Work>,
     pub(super) refused: bool,
     /// That it was refused, where it was and Envoy keeps the count, and in which role.
-    pub(super) refusal: Option<(Rc<Account>, Option<Role>)>,
+    pub(super) refusal: Option<(Rc<SharedCount>, Option<Role>)>,
     /// The count includes it.
     pub(super) shows_refusal: bool,
     pub(super) standing: Rc<Cell<Standing>>,
@@ -128,7 +129,7 @@ impl Instance {
     /// changes anything.
     #[inline(never)]
     pub(super) fn show_refusal(&mut self, shows: bool) -> bool {
-        let Some((account, _)) = self
+        let Some((count, _)) = self
             .refusal
             .as_ref()
             .filter(|_| shows != self.shows_refusal)
@@ -137,9 +138,9 @@ impl Instance {
         };
         self.shows_refusal = shows;
         if shows {
-            account.add(1);
+            recovery::add(count);
         } else {
-            account.release(1);
+            recovery::release(count);
         }
         true
     }

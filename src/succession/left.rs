@@ -19,12 +19,11 @@ use crate::health;
 use crate::hostcalls::{self, Metric};
 use crate::metrics::Labels;
 use crate::plugin::Plugin;
-use crate::recovery::slot;
 use crate::service::Service;
 use crate::{misroute, succession};
 use config::{Mode, Role};
 use policy::names;
-use policy::recovery::index;
+use policy::recovery::{INDEX, index};
 
 /// A name in the index, and the gauges of that service, defined once: Envoy keeps each definition as long as the VM lives.
 #[derive(Default)]
@@ -130,7 +129,7 @@ pub fn end(plugin: &Plugin) {
 fn each(plugin: &Plugin, mut see: impl FnMut(&str, &mut Known)) {
     let of = [("plugin", &*plugin.name), ("role", plugin.role.word())];
     let prefix = names::metric(&of, "service=.=");
-    let listed = hostcalls::recall_bytes(slot::INDEX).unwrap_or_default();
+    let listed = hostcalls::recall_bytes(INDEX).unwrap_or_default();
     // It is never borrowed twice at once.
     let _ = KNOWN.try_with(|all| {
         let Ok(mut all) = all.try_borrow_mut() else {

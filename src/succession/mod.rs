@@ -62,16 +62,16 @@ pub fn start(root: u32, standing: &Rc<Cell<Standing>>, at_work: &Rc<Plugin>) {
         ("cluster", &at_work.cluster),
     ];
     let sign = |labels: &[(&str, &str)], name: &str| {
-        let account = sign::account(&metric(labels, name))?;
+        let count = sign::count(&metric(labels, name))?;
         let mut known = None;
         change(|instances| {
             let works = instances
                 .iter()
                 .filter_map(|instance| instance.work.as_ref());
             let mut signs = works.flat_map(|work| work.gauges.iter().flatten());
-            known = signs.find(|sign| sign.is_of(&account)).cloned();
+            known = signs.find(|sign| sign.is_of(&count)).cloned();
         });
-        Some(known.unwrap_or_else(|| Sign::new(account)))
+        Some(known.unwrap_or_else(|| Sign::new(count)))
     };
     let work = Work {
         role,
@@ -88,13 +88,13 @@ pub fn start(root: u32, standing: &Rc<Cell<Standing>>, at_work: &Rc<Plugin>) {
 /// on with.
 pub fn refused(root: u32, standing: &Rc<Cell<Standing>>, plugin: &str, role: Option<Role>) -> bool {
     let mut found = false;
-    let account = sign::account(&metric(&[("plugin", plugin)], "config_refused"));
+    let count = sign::count(&metric(&[("plugin", plugin)], "config_refused"));
     change(|instances| {
         found = instances.iter().any(|other| other.runs(plugin, role));
         instances.retain(|other| other.root != root);
         let mut instance = Instance::new(root, plugin, None, standing);
         instance.refused = true;
-        instance.refusal = account.map(|account| (account, role));
+        instance.refusal = count.map(|count| (count, role));
         // Behind what runs, which stays the current one until a request comes to this.
         instances.insert(0, instance);
     });

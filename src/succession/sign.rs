@@ -5,39 +5,39 @@ use std::rc::Rc;
 
 use crate::hostcalls::{self, Kind, Metric};
 use crate::recovery;
-use crate::recovery::account::Account;
+use policy::recovery::shared_count::SharedCount;
 
 /// A gauge of which a VM is 1 as long as any of its root contexts has reason to say so.
 #[derive(Clone)]
 pub struct Sign {
-    account: Rc<Account>,
+    count: Rc<SharedCount>,
     /// How many have.
     reasons: Rc<Cell<u32>>,
 }
 
 /// The count by this name, if Envoy keeps it.
-pub fn account(name: &str) -> Option<Rc<Account>> {
+pub fn count(name: &str) -> Option<Rc<SharedCount>> {
     let total = hostcalls::metric(Kind::Gauge, name)?;
-    recovery::account(name.to_owned(), total)
+    recovery::count(name.to_owned(), total)
 }
 
 impl Sign {
     /// One that nobody shows yet.
-    pub fn new(account: Rc<Account>) -> Sign {
+    pub fn new(count: Rc<SharedCount>) -> Sign {
         Sign {
-            account,
+            count,
             reasons: Rc::default(),
         }
     }
 
     /// Whether it is that of this count, of which a VM has one.
-    pub fn is_of(&self, account: &Rc<Account>) -> bool {
-        Rc::ptr_eq(&self.account, account)
+    pub fn is_of(&self, count: &Rc<SharedCount>) -> bool {
+        Rc::ptr_eq(&self.count, count)
     }
 
     /// The gauge.
     pub fn total(&self) -> Metric {
-        self.account.total()
+        self.count.total()
     }
 
     /// There is one reason more.
@@ -45,7 +45,7 @@ impl Sign {
         let before = self.reasons.get();
         self.reasons.set(before.saturating_add(1));
         if before == 0 {
-            self.account.add(1);
+            recovery::add(&self.count);
         }
     }
 
@@ -54,7 +54,7 @@ impl Sign {
         let left = self.reasons.get().saturating_sub(1);
         self.reasons.set(left);
         if left == 0 {
-            self.account.release(1);
+            recovery::release(&self.count);
         }
     }
 }

@@ -3,13 +3,12 @@
 use crate::hostcalls::{self, Level};
 use crate::notice;
 use crate::plugin::Plugin;
-use crate::recovery::slot::INDEX;
 use crate::service::Service;
 use crate::strangers::key;
 use policy::names::metric;
 use policy::near::{Look, Near, near};
 use policy::notice::once;
-use policy::recovery::index;
+use policy::recovery::{INDEX, index};
 
 impl Plugin {
     /// Compares one of the hosts that were noted with those of services that are not used.

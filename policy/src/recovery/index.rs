@@ -5,7 +5,7 @@
 const END: u8 = b'\n';
 
 /// What a VM has seen of the index. It only grows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Index {
     /// In order: a set of the library's makes the module 6 kB larger.
     seen: Vec<String>,

@@ -10,7 +10,8 @@
 //! it holds itself, or to 0 in a slot that it took over. So a VM that was taken for dead and was not (a worker that
 //! stood still) finds its slot lost, takes another, and adds there what it holds: the total is right again.
 //! **Invariant: a slot that was used is never without an owner.** Whoever took it over keeps it at 0 until a new VM takes it,
-//! since one that was wrongly taken for dead may still add to it until it notices.
+//! since one that was wrongly taken for dead may still add to it until it notices. Once the slot is free its owner only looks at
+//! it, and takes it back before it drives it again: a new VM may have it by then.
 //! **Invariant: nobody is dead by a clock.** A VM is stale by the observer's own ticks, and only by those that came in time:
 //! where the whole process stood still, so did the observer, and an observer that was late draws no conclusion.
 //! **Invariant: a VM that works is alive.** It beats in its ticks, and where these do not come, since its worker is busy,
@@ -134,6 +135,14 @@ impl Roster {
         Some(next)
     }
 
+    /// With the free `slot` of `vm` no more free, since something came into it. `None` if another has it by now.
+    pub fn keep(&self, slot: usize, vm: Vm) -> Option<Roster> {
+        let mut next = self.clone();
+        let owner = next.owners.get_mut(slot);
+        *owner.filter(|owner| **owner == vm | FREE)? = vm;
+        Some(next)
+    }
+
     /// The roster as bytes, for shared data.
     #[inline(never)]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -192,15 +201,9 @@ impl Liveness {
         }
     }
 
-    /// Looks at `slot`, once in each tick of the observer that came in time: whether its owner is dead. `beat` must not have
-    /// moved for so many ticks. `inside` tells whether it is inside a callback, and is asked only if that matters.
-    pub fn dead(
-        &mut self,
-        slot: usize,
-        owner: Vm,
-        beat: u64,
-        inside: impl FnOnce() -> bool,
-    ) -> bool {
+    /// Looks at `slot`, once in each tick of the observer that came in time: whether its owner may be dead, since `beat` has not
+    /// moved for so many ticks. Then [`Liveness::is_dead`] is to be asked.
+    pub fn is_silent(&mut self, slot: usize, owner: Vm, beat: u64) -> bool {
         if self.seen.len() <= slot {
             self.seen.resize(slot.saturating_add(1), Seen::default());
         }
@@ -215,10 +218,15 @@ impl Liveness {
             };
         }
         seen.ticks = seen.ticks.saturating_add(1);
-        if seen.ticks.saturating_add(self.looks) <= self.stale.saturating_add(1) {
+        seen.ticks.saturating_add(self.looks) > self.stale.saturating_add(1)
+    }
+
+    /// Whether the owner of `slot`, which is silent, is dead, if it was seen `inside` a callback or outside.
+    pub fn is_dead(&mut self, slot: usize, inside: bool) -> bool {
+        let Some(seen) = self.seen.get_mut(slot) else {
             return false;
-        }
-        seen.inside = if inside() {
+        };
+        seen.inside = if inside {
             seen.inside.saturating_add(1)
         } else {
             0
@@ -275,6 +283,10 @@ mod tests {
         let (taken, _) = roster.take(1, 2).expect("1 has a slot");
         assert_eq!(taken.take(1, 3), None, "the second comes too late");
         assert_eq!(taken.free(0, 1), None, "it is another's");
+        let free = taken.free(0, 2).expect("2 owns it");
+        assert_eq!(free.keep(0, 2), Some(taken.clone()));
+        let (joined, ..) = free.join(None).expect("there is room");
+        assert_eq!(joined.keep(0, 2), None, "it is another's");
         assert!(!taken.has(1) && taken.has(2));
         let lost: Vec<Vm> = (0..9).filter(|vm| taken.lost(*vm)).collect();
         assert_eq!(lost, [1], "those that are yet to come are not lost");
@@ -300,8 +312,14 @@ mod tests {
         }
     }
 
-    const INSIDE: fn() -> bool = || true;
-    const OUTSIDE: fn() -> bool = || false;
+    const INSIDE: bool = true;
+    const OUTSIDE: bool = false;
+
+    impl Liveness {
+        fn dead(&mut self, slot: usize, owner: Vm, beat: u64, inside: bool) -> bool {
+            self.is_silent(slot, owner, beat) && self.is_dead(slot, inside)
+        }
+    }
 
     #[test]
     fn only_an_observers_own_ticks_make_a_vm_stale() {
@@ -341,7 +359,7 @@ mod tests {
     fn a_vm_is_not_looked_into_as_long_as_it_beats() {
         let mut watch = Liveness::default();
         for beat in 0..1000 {
-            assert!(!watch.dead(0, 1, beat, || panic!("it beats")));
+            assert!(!watch.is_silent(0, 1, beat));
         }
     }
 }

@@ -1,0 +1,481 @@
+//! The host of a few VMs, and what the filter does in their callbacks: it carries out the steps of the shipped machines.
+
+use std::fmt::{self, Debug, Formatter};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+use std::sync::LazyLock;
+
+use crate::names::{self, metric};
+use crate::recovery::callback::Callback;
+use crate::recovery::mark::{self, Add, Gauge};
+use crate::recovery::roster::{Liveness, Roster, Vm};
+use crate::recovery::shared_count::{Change, Next, SharedCount};
+use crate::recovery::{self, Fact, INDEX, ROSTER, Recovery, Step};
+use crate::{Admission, Admit};
+
+pub(super) const LIMIT: u32 = 2;
+/// Ticks after which a VM inside a callback is taken for dead here: the fewest, so that live ones are too.
+pub(super) const STALE: u32 = 1;
+/// So many more if it is outside: more than a script has, so that this happens at the end alone.
+pub(super) const SILENT: u32 = 4;
+/// Slots, as far as a test can fill them.
+const SLOTS: usize = 8;
+/// Counts, by their services.
+const SERVICES: [&str; 2] = ["a", "b"];
+const ROOT: u32 = 1;
+const PROCESS: u64 = 7;
+
+/// All gauges by their numbers: the totals, the changes of the roster, the beats, the shares.
+static GAUGES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let of_slot = |slot: usize, name: &str| {
+        let slot = format!("{PROCESS}-{slot}");
+        metric(&[("worker", &slot)], name)
+    };
+    let totals = SERVICES.map(total_name);
+    let changes = metric(&[("worker", &PROCESS.to_string())], "roster_changes");
+    let mut gauges = [totals.to_vec(), vec![changes]].concat();
+    gauges.extend((0..SLOTS).map(|slot| of_slot(slot, "beats")));
+    for service in SERVICES {
+        let share = names::share(&total_name(service)).expect("it is shared");
+        gauges.extend((0..SLOTS).map(|slot| of_slot(slot, &share)));
+    }
+    gauges
+});
+
+fn total_name(service: &str) -> String {
+    metric(&[("service", service)], "in_flight")
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Op {
+    /// Takes a slot of the roster, as a VM that was just made does.
+    Join,
+    /// Asks for a slot of this service's limit, and keeps it if it gets one.
+    Request(usize),
+    /// Ends one of its requests of this service, if it has any.
+    Release(usize),
+    /// This service is configured no more.
+    Remove(usize),
+    Tick,
+    /// A tick that comes a second too late.
+    LateTick,
+    /// The last of so many callbacks without a tick.
+    Work,
+    /// Traps inside a callback: it is never called again.
+    Die,
+}
+
+/// What is next in an operation that has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Do {
+    Begin,
+    End,
+    Entered,
+    Left(Gauge),
+    Run(recovery::Op),
+    /// Carries out the steps of the recovery.
+    Steps,
+    /// A service is used: it is counted from now on.
+    Use(usize),
+    Used(usize),
+    Admit(usize, Admit, i64),
+    /// Reads the total again, after it lacked what this VM has in it.
+    Again(usize, Admit),
+    Change(usize, Change),
+    Dead,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct One {
+    pub(super) script: Vec<Op>,
+    /// The last is next.
+    todo: Vec<Do>,
+    pub(super) alive: bool,
+    /// The requests that it has in flight.
+    requests: [i64; 2],
+    pub(super) recovery: Recovery,
+    callback: Callback,
+    /// The counts of its services.
+    services: [Option<Rc<SharedCount>>; 2],
+    value: Option<u64>,
+    bytes: Vec<u8>,
+    clock: u64,
+}
+
+impl Clone for One {
+    /// A copy that shares nothing with this one.
+    fn clone(&self) -> One {
+        let recovery = self.recovery.clone();
+        let count = |n: usize| recovery.count(&total_name(SERVICES[n]));
+        let services = [0, 1].map(|n| self.services[n].as_ref().and_then(|_| count(n)));
+        One {
+            script: self.script.clone(),
+            todo: self.todo.clone(),
+            callback: self.callback.clone(),
+            bytes: self.bytes.clone(),
+            recovery,
+            services,
+            alive: self.alive,
+            requests: self.requests,
+            value: self.value,
+            clock: self.clock,
+        }
+    }
+}
+
+/// The steps that led to a state, the last first. It is no part of the state.
+#[derive(Clone, Default)]
+pub(super) struct Trace(Option<Rc<(usize, Step, Trace)>>);
+
+impl Hash for Trace {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl Debug for Trace {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        let mut steps = Vec::new();
+        let mut trace = self;
+        while let Some(last) = &trace.0 {
+            steps.push(last);
+            trace = &last.2;
+        }
+        for step in steps.iter().rev() {
+            write!(f, "\n  VM {}: {:?}", step.0, step.1)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Counts {
+    vms: Vec<Rc<One>>,
+    /// Their hashes: a step changes one VM.
+    hashes: Vec<u64>,
+    /// By VM: those that were inside a callback since its last one began.
+    inside: Vec<u8>,
+    gauges: Vec<u64>,
+    /// The roster and the index, each with the number of its last write.
+    shared: [(Vec<u8>, u32); 2],
+    /// A live VM was taken for dead at some time.
+    pub(super) wronged: bool,
+    /// All ticks come late.
+    pub(super) late: bool,
+    pub(super) trace: Trace,
+}
+
+impl Hash for Counts {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.hashes, &self.inside, &self.gauges).hash(state);
+        (&self.shared, self.wronged).hash(state);
+    }
+}
+
+/// VMs with these scripts. Those that do not begin with [`Op::Join`] have a slot, and the first service's count, already.
+pub(super) fn world(scripts: &[&[Op]]) -> Counts {
+    let vms = scripts.iter().map(|script| {
+        let mut recovery = Recovery::of(Liveness::new(STALE, 1, SILENT));
+        recovery.root_begins();
+        Rc::new(One {
+            script: script.iter().rev().copied().collect(),
+            todo: Vec::new(),
+            alive: true,
+            requests: [0; 2],
+            recovery,
+            callback: Callback::new(),
+            services: [None, None],
+            value: None,
+            bytes: Vec::new(),
+            clock: 0,
+        })
+    });
+    let roster = recovery::first_roster(PROCESS << 24);
+    let mut world = Counts {
+        vms: vms.collect(),
+        hashes: vec![0; scripts.len()],
+        inside: vec![0; scripts.len()],
+        gauges: vec![0; GAUGES.len()],
+        shared: [(roster, 1), (recovery::first_index(), 2)],
+        wronged: false,
+        late: false,
+        trace: Trace::default(),
+    };
+    for (vm, script) in scripts.iter().enumerate() {
+        if script.first() != Some(&Op::Join) {
+            let first_use = [Do::End, Do::Use(0), Do::Run(recovery::Op::Settle)];
+            world.one(vm).todo.extend(first_use);
+            while world.call(vm) {}
+        }
+    }
+    world
+}
+
+impl Counts {
+    fn one(&mut self, vm: usize) -> &mut One {
+        Rc::make_mut(&mut self.vms[vm])
+    }
+
+    pub(super) fn living(&self) -> impl Iterator<Item = &One> {
+        self.vms.iter().map(Rc::as_ref).filter(|one| one.alive)
+    }
+
+    /// Makes the next hostcall of a VM that others can see; false if there is none, in which case its callback has ended.
+    fn call(&mut self, vm: usize) -> bool {
+        while let Some(next) = self.one(vm).todo.pop() {
+            if self.carry_out(vm, next) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Makes the next hostcall of a VM that others can see; false if it has nothing to do any more.
+    pub(super) fn step(&mut self, vm: usize) -> bool {
+        while self.vms[vm].alive {
+            if self.call(vm) {
+                self.inside.iter_mut().for_each(|inside| *inside |= 1 << vm);
+                break;
+            }
+            let Some(op) = self.one(vm).script.pop() else {
+                return false;
+            };
+            self.begin(vm, op);
+        }
+        let mut hasher = DefaultHasher::new();
+        self.vms[vm].hash(&mut hasher);
+        let hash = hasher.finish();
+        hash != std::mem::replace(&mut self.hashes[vm], hash)
+    }
+
+    /// What the filter does in the callback, the last first.
+    pub(super) fn begin(&mut self, vm: usize, op: Op) {
+        let busy = |(n, one): (usize, &Rc<One>)| u8::from(!one.todo.is_empty()) << n;
+        self.inside[vm] = self.vms.iter().enumerate().map(busy).sum();
+        let one = self.one(vm);
+        match op {
+            Op::Join => one.todo.extend([Do::End, Do::Run(recovery::Op::Settle)]),
+            Op::Request(n) => {
+                let admit = Do::Admit(n, Admit::new(LIMIT, false), 0);
+                one.todo.extend([Do::End, admit]);
+                if one.services[n].is_none() {
+                    one.todo.push(Do::Use(n));
+                }
+                one.todo.push(Do::Begin);
+                if one.callback.is_first_stream() {
+                    one.todo.push(Do::Run(recovery::Op::Settle));
+                }
+            }
+            Op::Release(n) if one.requests[n] > 0 => {
+                one.requests[n] -= 1;
+                let change = Do::Change(n, Change::release(1, true));
+                one.value = Some(0);
+                one.todo.extend([Do::End, change, Do::Begin]);
+            }
+            Op::Release(_) => {}
+            Op::Remove(n) => one.services[n] = None,
+            Op::Tick | Op::LateTick => {
+                one.clock += if op == Op::LateTick { 1000 } else { 0 };
+                let tick = Do::Run(recovery::Op::Tick(ROOT));
+                let begins = Do::Run(recovery::Op::TickBegins);
+                one.todo.extend([Do::End, tick, begins]);
+            }
+            Op::Work => one.todo.extend([Do::End, Do::Run(recovery::Op::Work)]),
+            Op::Die => one.todo.extend([Do::Dead, Do::Begin]),
+        }
+    }
+
+    /// Adds to a gauge, and lets `then` know.
+    fn add(&mut self, vm: usize, (gauge, n): Add, then: Option<Do>) -> bool {
+        self.trace(vm, Step::Add(gauge, n));
+        let gauge = &mut self.gauges[gauge as usize];
+        *gauge = gauge.wrapping_add_signed(n);
+        let one = self.one(vm);
+        one.value = Some(0);
+        one.todo.extend(then);
+        true
+    }
+
+    /// Carries out what is next; false if that took no hostcall that others can see.
+    fn carry_out(&mut self, vm: usize, next: Do) -> bool {
+        let one = Rc::make_mut(&mut self.vms[vm]);
+        match next {
+            Do::Begin => {
+                assert!(!one.callback.begins(), "a script has few callbacks");
+                let add = one.callback.enter();
+                return add.is_some_and(|add| self.add(vm, add, Some(Do::Entered)));
+            }
+            Do::Entered => one.callback.entered(one.value.is_some()),
+            Do::End => {
+                let add = one.callback.leave();
+                return add.is_some_and(|add| self.add(vm, add, Some(Do::Left(add.0))));
+            }
+            Do::Left(gauge) => one.callback.left(gauge, one.value.is_some()),
+            Do::Run(op) => {
+                one.recovery.begin(op);
+                one.todo.push(Do::Steps);
+            }
+            Do::Use(n) => {
+                one.todo.push(Do::Used(n));
+                let name = total_name(SERVICES[n]);
+                if one.recovery.count(&name).is_none() {
+                    assert!(one.recovery.begin_count(name, n as Gauge));
+                    one.todo.push(Do::Steps);
+                }
+            }
+            Do::Used(n) => one.services[n] = one.recovery.count(&total_name(SERVICES[n])),
+            Do::Steps => return self.carry_out_step(vm),
+            Do::Admit(n, mut admit, seen) => match admit.step(seen) {
+                crate::Step::Read => return self.read_total(vm, n, admit, true),
+                crate::Step::Add(by) => {
+                    return self.add(vm, (n as Gauge, by), Some(Do::Admit(n, admit, 0)));
+                }
+                crate::Step::Done(Admission::Admitted) => {
+                    one.requests[n] += 1;
+                    one.value = Some(0);
+                    one.todo.push(Do::Change(n, Change::hold()));
+                }
+                crate::Step::Done(_) => {}
+            },
+            Do::Again(n, admit) => return self.read_total(vm, n, admit, false),
+            Do::Change(n, mut change) => {
+                let count = one.services[n].as_ref().expect("it is used");
+                match change.step(count, &one.callback, one.value.is_some()) {
+                    Next::Add(add) => return self.add(vm, add, Some(Do::Change(n, change))),
+                    Next::Settle => {
+                        let settle = Do::Run(recovery::Op::Settle);
+                        one.todo.extend([Do::Change(n, change), settle]);
+                    }
+                    Next::Done(_) => {}
+                }
+            }
+            Do::Dead => {
+                one.alive = false;
+                one.script.clear();
+                one.todo.clear();
+                return true;
+            }
+        }
+        false
+    }
+
+    fn trace(&mut self, vm: usize, step: Step) {
+        let before = std::mem::take(&mut self.trace);
+        self.trace = Trace(Some(Rc::new((vm, step, before))));
+    }
+
+    fn read_total(&mut self, vm: usize, n: usize, admit: Admit, first: bool) -> bool {
+        self.trace(vm, Step::Read(n as Gauge));
+        let total = mark::low(self.gauges[n]);
+        let one = Rc::make_mut(&mut self.vms[vm]);
+        let missed = one.services[n].as_ref().is_some_and(|c| c.is_missed(total));
+        if first && missed {
+            let check = Do::Run(recovery::Op::CheckPlace);
+            one.todo.extend([Do::Again(n, admit), check]);
+        } else {
+            one.todo.push(Do::Admit(n, admit, total));
+        }
+        true
+    }
+
+    fn carry_out_step(&mut self, vm: usize) -> bool {
+        let one = Rc::make_mut(&mut self.vms[vm]);
+        let bytes = std::mem::take(&mut one.bytes);
+        let value = one.value.take();
+        let step = one.recovery.step(&one.callback, Fact { value, bytes });
+        if step != Step::Done {
+            one.todo.push(Do::Steps);
+            self.trace(vm, step.clone());
+        }
+        let one = Rc::make_mut(&mut self.vms[vm]);
+        match step {
+            Step::Define(name) => {
+                let gauge = GAUGES.iter().position(|known| *known == name);
+                one.value = Some(gauge.expect("it is known") as u64);
+            }
+            Step::Read(gauge) => {
+                one.value = Some(self.gauges[gauge as usize]);
+                return true;
+            }
+            Step::Add(gauge, n) => {
+                let gauge = &mut self.gauges[gauge as usize];
+                *gauge = gauge.wrapping_add_signed(n);
+                one.value = Some(0);
+                return true;
+            }
+            Step::Recall(key) => {
+                let (bytes, number) = &self.shared[usize::from(key != ROSTER)];
+                one.bytes.clone_from(bytes);
+                one.value = Some((*number).into());
+                if let Some(owner) = one.recovery.declares_dead() {
+                    self.never_of_one_outside(vm, owner);
+                }
+                return true;
+            }
+            Step::Write(key, bytes, number) => {
+                assert!(key == ROSTER || key == INDEX);
+                let (now, its) = &mut self.shared[usize::from(key != ROSTER)];
+                if number == Some(*its) {
+                    one.value = Some(0);
+                    *now = bytes;
+                    *its += 2;
+                    self.note_wronged();
+                }
+                return true;
+            }
+            Step::Clock => one.value = Some(one.clock),
+            Step::Tell(_) | Step::Done => {}
+        }
+        false
+    }
+
+    fn note_wronged(&mut self) {
+        let roster = self.roster();
+        let wronged = self.living().any(|one| roster.lost(one.recovery.vm()));
+        self.wronged |= wronged;
+    }
+
+    /// **Invariant: a VM that was outside of a callback for a whole tick is not declared dead in it**, but for one that was
+    /// wronged before: its marks may be in a slot that another has by now.
+    fn never_of_one_outside(&self, vm: usize, owner: Vm) {
+        let mut vms = self.vms.iter().enumerate();
+        if let Some((n, _)) = vms.find(|(_, one)| one.alive && one.recovery.vm() == owner) {
+            let inside = self.inside[vm] & 1 << n != 0;
+            assert!(inside || self.wronged, "{self:?}");
+        }
+    }
+
+    pub(super) fn roster(&self) -> Roster {
+        Roster::from_bytes(&self.shared[0].0).expect("it is one")
+    }
+
+    /// A count's total, and what of it there is in the VMs that live.
+    pub(super) fn totals(&self) -> [(i64, i64); 2] {
+        [0, 1].map(|n| {
+            let held = self.living().map(|one| one.requests[n]);
+            (mark::low(self.gauges[n]), held.sum())
+        })
+    }
+
+    /// How many VMs there are.
+    pub(super) fn len(&self) -> usize {
+        self.vms.len()
+    }
+
+    /// Whether a VM lives and has a slot.
+    pub(super) fn is_at_work(&self, vm: usize) -> bool {
+        self.vms[vm].alive && self.vms[vm].recovery.vm() != 0
+    }
+
+    /// The beat of each slot, and its shares of the two counts.
+    pub(super) fn slots(&self) -> Vec<(u64, [u64; 2])> {
+        let gauges = &self.gauges[SERVICES.len() + 1..];
+        let of = |slot: usize| (gauges[slot], [1, 2].map(|n| gauges[n * SLOTS + slot]));
+        (0..SLOTS).map(of).collect()
+    }
+}
+
+impl One {
+    /// The requests that it has in flight.
+    pub(super) fn requests(&self) -> [i64; 2] {
+        self.requests
+    }
+}

@@ -1,0 +1,236 @@
+//! What is changed in shared data, and this VM's place in the roster.
+
+use std::rc::Rc;
+
+use super::mark::Gauge;
+use super::roster::{Roster, Vm, owner_of};
+use super::task::Task;
+use super::{Fact, INDEX, News, Place, ROSTER, Recovery, Step, index};
+use crate::names;
+
+/// Each attempt that fails is one in which another VM changed the value, and most proxies have fewer workers.
+const TRIES: u8 = 32;
+
+/// A change of what is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Want {
+    /// A slot, this one if it is free.
+    Join(Option<usize>),
+    /// The slots of a dead VM, and how many VMs had come before it died, if it did not end in order.
+    Take(Vm, Option<Vm>),
+    /// A slot that was taken over is free for others.
+    Free(usize),
+    /// A slot that was free is not, since something came into it.
+    Keep(usize),
+    /// A count is in the index.
+    List(usize),
+}
+
+/// What the change comes to once it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Outcome {
+    /// This VM has a slot, and whether another had it before.
+    Joined(Place, bool),
+    /// All that can be said is in the [`Want`].
+    AsWanted,
+}
+
+impl Want {
+    fn key(self) -> &'static str {
+        match self {
+            Want::List(_) => INDEX,
+            _ => ROSTER,
+        }
+    }
+}
+
+impl Recovery {
+    pub(super) fn change(&mut self, want: Want) -> Step {
+        self.tries = TRIES;
+        self.ask(want)
+    }
+
+    fn ask(&mut self, want: Want) -> Step {
+        self.then(&[Task::Answered(want)]);
+        Step::Recall(want.key())
+    }
+
+    pub(super) fn answered(&mut self, want: Want, fact: &Fact) -> Option<Step> {
+        let (bytes, outcome) = if let Want::List(count) = want {
+            self.index.see(&fact.bytes);
+            let name = &self.counts.get(count)?.name;
+            if self.index.has(name) {
+                return None;
+            }
+            (index::with(&fact.bytes, name), Outcome::AsWanted)
+        } else {
+            let (roster, outcome) = self.changed(want, &Roster::from_bytes(&fact.bytes)?)?;
+            (roster.to_bytes(), outcome)
+        };
+        self.then(&[Task::Written(want, outcome)]);
+        let number = fact.value.map(|number| number as u32);
+        Some(Step::Write(want.key(), bytes, number))
+    }
+
+    /// The roster as it is to be; `None` if another VM was faster.
+    fn changed(&mut self, want: Want, roster: &Roster) -> Option<(Roster, Outcome)> {
+        self.process = roster.process;
+        let next = match want {
+            Want::Join(wanted) => {
+                let (next, vm, slot) = roster.join(wanted)?;
+                let used = slot < roster.owners().len();
+                return Some((next, Outcome::Joined(Place { vm, slot }, used)));
+            }
+            Want::Take(owner, _) => {
+                let (next, took) = roster.take(owner, self.place?.vm)?;
+                self.took = took;
+                next
+            }
+            Want::Free(n) => roster.free(self.taken.get(n)?.slot, self.place?.vm)?,
+            Want::Keep(n) => roster.keep(self.taken.get(n)?.slot, self.place?.vm)?,
+            Want::List(_) => return None,
+        };
+        Some((next, Outcome::AsWanted))
+    }
+
+    pub(super) fn written(&mut self, want: Want, outcome: Outcome, done: bool) -> Option<Step> {
+        if !done {
+            self.tries = self.tries.saturating_sub(1);
+            if self.tries > 0 {
+                return Some(self.ask(want));
+            }
+            self.unlisted |= matches!(want, Want::List(_));
+            return None;
+        }
+        match want {
+            Want::Join(_) => {
+                if let Outcome::Joined(place, used) = outcome {
+                    self.joined(place, used);
+                    return None;
+                }
+            }
+            Want::Take(_, before) => self.take(before),
+            Want::Free(n) | Want::Keep(n) => {
+                self.taken.get_mut(n)?.free = matches!(want, Want::Free(_));
+            }
+            Want::List(_) => return None,
+        }
+        self.then(&[Task::DefineChanges, Task::CountChange]);
+        None
+    }
+
+    fn joined(&mut self, place: Place, used: bool) {
+        self.took_over |= used;
+        self.place = Some(place);
+        // It leaves the gauges of the slot that it had, and shows in the new one that it is inside.
+        self.then(&[
+            Task::DefineChanges,
+            Task::CountChange,
+            Task::TellJoined(place.vm),
+            Task::Gauge(None, place.slot),
+            Task::Test,
+            Task::Leave,
+            Task::Settled,
+            Task::Clear,
+            Task::Enter,
+            Task::GiveAll(0),
+        ]);
+    }
+
+    pub(super) fn define_changes(&mut self) -> Option<Step> {
+        if self.changes.is_some() {
+            return None;
+        }
+        self.then(&[Task::ChangesDefined]);
+        let process = self.process.to_string();
+        let name = names::metric(&[("worker", &process)], "roster_changes");
+        Some(Step::Define(name))
+    }
+
+    /// The gauge that counts the changes is cheaper to read than the roster.
+    pub(super) fn read_roster(&mut self) -> Step {
+        match self.changes {
+            Some(changes) => {
+                self.then(&[Task::ChangesRead]);
+                Step::Read(changes)
+            }
+            None => self.recall_roster(None),
+        }
+    }
+
+    /// If Envoy does not keep that gauge it is 0, and the roster is read each time.
+    pub(super) fn changes_read(&mut self, changes: Option<u64>) -> Option<Step> {
+        let changes = changes.filter(|n| *n > 0);
+        if let Some((last, roster)) = &self.cache
+            && Some(*last) == changes
+        {
+            self.roster = Some(Rc::clone(roster));
+            return None;
+        }
+        Some(self.recall_roster(changes))
+    }
+
+    fn recall_roster(&mut self, changes: Option<u64>) -> Step {
+        self.then(&[Task::RosterRead(changes)]);
+        Step::Recall(ROSTER)
+    }
+
+    pub(super) fn roster_read(&mut self, changes: Option<u64>, fact: &Fact) {
+        self.roster = Roster::from_bytes(&fact.bytes).map(Rc::new);
+        let Some(roster) = &self.roster else { return };
+        // A VM that was wrongly taken for dead may have opened another count before it noticed, and joined once more.
+        self.read_index = false;
+        self.cache = changes.map(|changes| (changes, Rc::clone(roster)));
+    }
+
+    /// Finds another slot if this VM's was taken over: it stood still for so long that it was taken for dead.
+    pub(super) fn keep_place(&mut self) {
+        let (Some(roster), Some(Place { vm, slot })) = (&self.roster, self.place) else {
+            return;
+        };
+        let owners = roster.owners();
+        let is_ours = |slot: usize| owners.get(slot).is_some_and(|word| owner_of(*word).0 == vm);
+        if owners.get(slot) == Some(&vm) {
+            self.taken.retain(|taken| is_ours(taken.slot));
+        } else {
+            // Whoever took its slot over took these too.
+            self.taken.clear();
+            self.then(&[Task::Change(Want::Join(Some(slot))), Task::TellCountedAgain]);
+        }
+    }
+
+    pub(super) fn counted_again(&self) -> Option<Step> {
+        let holds = self.counts.iter().any(|count| count.count.own() != 0);
+        holds.then_some(Step::Tell(News::CountedAgain))
+    }
+
+    /// Metrics of one slot say whose they are: `peer_spillover_worker=.=PROCESS-SLOT;.;` and then their name.
+    pub(super) fn have_gauge(&mut self, of: Option<usize>, slot: usize) -> Option<Step> {
+        self.gauge = None;
+        let (known, name) = match of {
+            None => (&self.beats, "beats".to_owned()),
+            Some(count) => {
+                let count = self.counts.get(count)?;
+                (&count.shares, names::share(&count.name)?)
+            }
+        };
+        if let Some((_, gauge)) = known.iter().find(|(of, _)| *of == slot) {
+            self.gauge = Some(*gauge);
+            return None;
+        }
+        self.then(&[Task::Defined(of, slot)]);
+        let slot = format!("{}-{slot}", self.process);
+        Some(Step::Define(names::metric(&[("worker", &slot)], &name)))
+    }
+
+    pub(super) fn gauge_defined(&mut self, of: Option<usize>, slot: usize, id: Option<u64>) {
+        self.gauge = id.map(|id| id as Gauge);
+        let known = match of {
+            None => Some(&mut self.beats),
+            Some(count) => self.counts.get_mut(count).map(|count| &mut count.shares),
+        };
+        if let (Some(known), Some(gauge)) = (known, self.gauge) {
+            known.push((slot, gauge));
+        }
+    }
+}
