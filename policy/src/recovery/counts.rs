@@ -94,7 +94,8 @@ impl Recovery {
         if by == 0 {
             return None;
         }
-        self.then(&[Task::Moved(count, counted)]);
+        self.moves = counted;
+        self.then(&[Task::Moved(count)]);
         Some(Step::Add(self.gauge?, by))
     }
 
@@ -117,7 +118,7 @@ impl Recovery {
         }
         let (count, slot) = self.turn;
         if let Some(taken) = self.taken.get(slot) {
-            let gauge = Task::Gauge(Some(count), taken.slot);
+            let gauge = Task::ShareOf(count, taken.slot);
             if taken.free {
                 self.then(&[gauge, Task::See, Task::SeenFree(slot)]);
             } else {

@@ -175,8 +175,14 @@ pub struct Recovery {
     tries: u8,
     /// The roster that this tick goes by.
     roster: Option<Rc<Roster>>,
+    /// How many changes that roster has, if Envoy counts them.
+    version: Option<u64>,
+    /// The place that this VM has once the roster is written, and whether another had the slot before.
+    joins: Option<(Place, bool)>,
     /// This tick came in time.
     in_time: bool,
+    /// By how much a total is to move.
+    moves: i64,
     /// By how much totals moved.
     moved: i64,
     look: Look,
@@ -309,7 +315,7 @@ impl Recovery {
     /// The VM that is about to be declared dead.
     pub(crate) fn declares_dead(&self) -> Option<Vm> {
         match self.tasks.last() {
-            Some(Task::Answered(Want::Take(owner, Some(_)))) => Some(*owner),
+            Some(Task::Answered(Want::Take(owner))) if *owner == self.look.owner => Some(*owner),
             _ => None,
         }
     }

@@ -12,7 +12,8 @@ use super::{News, Recovery, Step, Taken};
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(super) struct Look {
-    owner: Vm,
+    /// 0 if it ended in order, so that it has no beat.
+    pub(super) owner: Vm,
     slots: Vec<usize>,
     /// The sum of its beats.
     beat: u64,
@@ -59,7 +60,8 @@ impl Recovery {
         if owner == place.vm {
         } else if free {
             // It has no beat, and lives as long as the VM that keeps it does.
-            task = (!roster.has(owner)).then_some(Task::Change(Want::Take(owner, None)));
+            self.look = Look::default();
+            task = (!roster.has(owner)).then_some(Task::Change(Want::Take(owner)));
         } else if self.in_time && roster.slots(owner).next() == Some(slot) {
             self.look = Look {
                 owner,
@@ -74,7 +76,7 @@ impl Recovery {
 
     pub(super) fn look(&mut self, n: usize) {
         if let Some(slot) = self.look.slots.get(n) {
-            let gauge = Task::Gauge(None, *slot);
+            let gauge = Task::BeatOf(*slot);
             let next = Task::Look(n.saturating_add(1));
             self.then(&[gauge, Task::See, Task::SeenBeat, next]);
             return;
@@ -110,7 +112,7 @@ impl Recovery {
         let Some(slot) = self.look.slots.get(n) else {
             return self.then(&[Task::LookInside(count.saturating_add(1), 0)]);
         };
-        let gauge = Task::Gauge(Some(count), *slot);
+        let gauge = Task::ShareOf(count, *slot);
         let next = Task::LookInside(count, n.saturating_add(1));
         self.then(&[gauge, Task::See, Task::SeenShare, next]);
     }
@@ -124,18 +126,15 @@ impl Recovery {
             return;
         };
         if self.watch.is_dead(*first, self.look.inside) {
-            let want = Want::Take(self.look.owner, Some(self.look.before));
-            self.then(&[Task::Change(want)]);
+            self.then(&[Task::Change(Want::Take(self.look.owner))]);
         }
     }
 
     /// This VM has taken the slots of a dead one over.
-    pub(super) fn take(&mut self, before: Option<Vm>) {
+    pub(super) fn take(&mut self) {
         self.took_over = true;
         self.moved = 0;
-        if let Some(before) = before {
-            self.then(&[Task::TellDead(before)]);
-        }
+        self.then(&[Task::TellDead]);
         for slot in mem::take(&mut self.took) {
             self.taken.push(Taken { slot, free: false });
             self.then(&[Task::Empty(slot, 0)]);
@@ -144,9 +143,10 @@ impl Recovery {
     }
 
     /// One that ended in order has left nothing. Whatever comes late into its slots is of no other death.
-    pub(super) fn tell_dead(&mut self, before: Vm) -> Option<Step> {
+    pub(super) fn tell_dead(&mut self) -> Option<Step> {
+        let Look { owner, before, .. } = self.look;
         let count = self.moved.saturating_neg();
-        if count == 0 {
+        if count == 0 || owner == 0 {
             return None;
         }
         // One that came before this death was known has ended nothing. It is in the roster by now.

@@ -14,25 +14,16 @@ const TRIES: u8 = 32;
 /// A change of what is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Want {
-    /// A slot, this one if it is free.
-    Join(Option<usize>),
-    /// The slots of a dead VM, and how many VMs had come before it died, if it did not end in order.
-    Take(Vm, Option<Vm>),
+    /// A slot, the one that this VM had if that is free.
+    Join,
+    /// The slots of a dead VM.
+    Take(Vm),
     /// A slot that was taken over is free for others.
     Free(usize),
     /// A slot that was free is not, since something came into it.
     Keep(usize),
     /// A count is in the index.
     List(usize),
-}
-
-/// What the change comes to once it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Outcome {
-    /// This VM has a slot, and whether another had it before.
-    Joined(Place, bool),
-    /// All that can be said is in the [`Want`].
-    AsWanted,
 }
 
 impl Want {
@@ -56,44 +47,46 @@ impl Recovery {
     }
 
     pub(super) fn answered(&mut self, want: Want, fact: &Fact) -> Option<Step> {
-        let (bytes, outcome) = if let Want::List(count) = want {
+        let bytes = if let Want::List(count) = want {
             self.index.see(&fact.bytes);
             let name = &self.counts.get(count)?.name;
             if self.index.has(name) {
                 return None;
             }
-            (index::with(&fact.bytes, name), Outcome::AsWanted)
+            index::with(&fact.bytes, name)
         } else {
-            let (roster, outcome) = self.changed(want, &Roster::from_bytes(&fact.bytes)?)?;
-            (roster.to_bytes(), outcome)
+            let roster = Roster::from_bytes(&fact.bytes)?;
+            self.changed(want, &roster)?.to_bytes()
         };
-        self.then(&[Task::Written(want, outcome)]);
+        self.then(&[Task::Written(want)]);
         let number = fact.value.map(|number| number as u32);
         Some(Step::Write(want.key(), bytes, number))
     }
 
     /// The roster as it is to be; `None` if another VM was faster.
-    fn changed(&mut self, want: Want, roster: &Roster) -> Option<(Roster, Outcome)> {
+    fn changed(&mut self, want: Want, roster: &Roster) -> Option<Roster> {
         self.process = roster.process;
-        let next = match want {
-            Want::Join(wanted) => {
+        let vm = self.vm();
+        match want {
+            Want::Join => {
+                let wanted = self.place.map(|place| place.slot);
                 let (next, vm, slot) = roster.join(wanted)?;
                 let used = slot < roster.owners().len();
-                return Some((next, Outcome::Joined(Place { vm, slot }, used)));
+                self.joins = Some((Place { vm, slot }, used));
+                Some(next)
             }
-            Want::Take(owner, _) => {
-                let (next, took) = roster.take(owner, self.place?.vm)?;
+            Want::Take(owner) => {
+                let (next, took) = roster.take(owner, vm)?;
                 self.took = took;
-                next
+                Some(next)
             }
-            Want::Free(n) => roster.free(self.taken.get(n)?.slot, self.place?.vm)?,
-            Want::Keep(n) => roster.keep(self.taken.get(n)?.slot, self.place?.vm)?,
-            Want::List(_) => return None,
-        };
-        Some((next, Outcome::AsWanted))
+            Want::Free(n) => roster.free(self.taken.get(n)?.slot, vm),
+            Want::Keep(n) => roster.keep(self.taken.get(n)?.slot, vm),
+            Want::List(_) => None,
+        }
     }
 
-    pub(super) fn written(&mut self, want: Want, outcome: Outcome, done: bool) -> Option<Step> {
+    pub(super) fn written(&mut self, want: Want, done: bool) -> Option<Step> {
         if !done {
             self.tries = self.tries.saturating_sub(1);
             if self.tries > 0 {
@@ -103,13 +96,8 @@ impl Recovery {
             return None;
         }
         match want {
-            Want::Join(_) => {
-                if let Outcome::Joined(place, used) = outcome {
-                    self.joined(place, used);
-                    return None;
-                }
-            }
-            Want::Take(_, before) => self.take(before),
+            Want::Join => self.joined(),
+            Want::Take(_) => self.take(),
             Want::Free(n) | Want::Keep(n) => {
                 self.taken.get_mut(n)?.free = matches!(want, Want::Free(_));
             }
@@ -119,15 +107,16 @@ impl Recovery {
         None
     }
 
-    fn joined(&mut self, place: Place, used: bool) {
+    fn joined(&mut self) {
+        let Some((place, used)) = self.joins.take() else {
+            return;
+        };
         self.took_over |= used;
         self.place = Some(place);
         // It leaves the gauges of the slot that it had, and shows in the new one that it is inside.
         self.then(&[
-            Task::DefineChanges,
-            Task::CountChange,
             Task::TellJoined(place.vm),
-            Task::Gauge(None, place.slot),
+            Task::BeatOf(place.slot),
             Task::Test,
             Task::Leave,
             Task::Settled,
@@ -154,7 +143,10 @@ impl Recovery {
                 self.then(&[Task::ChangesRead]);
                 Step::Read(changes)
             }
-            None => self.recall_roster(None),
+            None => {
+                self.version = None;
+                self.recall_roster()
+            }
         }
     }
 
@@ -167,20 +159,21 @@ impl Recovery {
             self.roster = Some(Rc::clone(roster));
             return None;
         }
-        Some(self.recall_roster(changes))
+        self.version = changes;
+        Some(self.recall_roster())
     }
 
-    fn recall_roster(&mut self, changes: Option<u64>) -> Step {
-        self.then(&[Task::RosterRead(changes)]);
+    fn recall_roster(&mut self) -> Step {
+        self.then(&[Task::RosterRead]);
         Step::Recall(ROSTER)
     }
 
-    pub(super) fn roster_read(&mut self, changes: Option<u64>, fact: &Fact) {
+    pub(super) fn roster_read(&mut self, fact: &Fact) {
         self.roster = Roster::from_bytes(&fact.bytes).map(Rc::new);
         let Some(roster) = &self.roster else { return };
         // A VM that was wrongly taken for dead may have opened another count before it noticed, and joined once more.
         self.read_index = false;
-        self.cache = changes.map(|changes| (changes, Rc::clone(roster)));
+        self.cache = self.version.map(|changes| (changes, Rc::clone(roster)));
     }
 
     /// Finds another slot if this VM's was taken over: it stood still for so long that it was taken for dead.
@@ -195,7 +188,7 @@ impl Recovery {
         } else {
             // Whoever took its slot over took these too.
             self.taken.clear();
-            self.then(&[Task::Change(Want::Join(Some(slot))), Task::TellCountedAgain]);
+            self.then(&[Task::Change(Want::Join), Task::TellCountedAgain]);
         }
     }
 
@@ -218,7 +211,11 @@ impl Recovery {
             self.gauge = Some(*gauge);
             return None;
         }
-        self.then(&[Task::Defined(of, slot)]);
+        let defined = match of {
+            None => Task::BeatDefined(slot),
+            Some(count) => Task::ShareDefined(count, slot),
+        };
+        self.then(&[defined]);
         let slot = format!("{}-{slot}", self.process);
         Some(Step::Define(names::metric(&[("worker", &slot)], &name)))
     }

@@ -2,7 +2,7 @@
 
 use super::callback::Callback;
 use super::mark::{self, Gauge, INSIDE};
-use super::place::{Outcome, Want};
+use super::place::Want;
 use super::roster::{Roster, Vm};
 use super::{Fact, News, ROSTER, Recovery, Step};
 
@@ -25,9 +25,12 @@ pub(super) enum Task {
     Beat,
 
     // Gauges, one of which is at hand.
-    /// Have at hand the gauge of a count in a slot, or without a count the slot's beat.
-    Gauge(Option<usize>, usize),
-    Defined(Option<usize>, usize),
+    /// Have at hand the beat of a slot.
+    BeatOf(usize),
+    BeatDefined(usize),
+    /// Have at hand the share of a count in a slot.
+    ShareOf(usize, usize),
+    ShareDefined(usize, usize),
     /// See whether Envoy keeps the gauge at hand; if it does not, none is at hand any more.
     Test,
     Tested(Gauge),
@@ -37,7 +40,7 @@ pub(super) enum Task {
     // What is shared, and this VM's place in it: `place.rs`.
     Change(Want),
     Answered(Want),
-    Written(Want, Outcome),
+    Written(Want),
     DefineChanges,
     ChangesDefined,
     /// Say that the roster was changed.
@@ -49,7 +52,7 @@ pub(super) enum Task {
     /// Know the roster.
     ReadRoster,
     ChangesRead,
-    RosterRead(Option<u64>),
+    RosterRead,
     /// Find another slot if a VM has taken this one's over.
     KeepPlace,
     TellCountedAgain,
@@ -72,8 +75,8 @@ pub(super) enum Task {
     /// Move the share at hand to what this VM holds, or to 0 if it is not its own.
     Drive(usize, bool),
     Read(usize, bool),
-    /// The share was moved; the total is to move by this.
-    Moved(usize, i64),
+    /// The share was moved, and the total is to move as far as it counts.
+    Moved(usize),
     /// Drive the shares of all counts from this one on, in this slot, to 0.
     Empty(usize, usize),
     /// Look at some shares of those to which nothing is known to have happened; so many were.
@@ -98,7 +101,7 @@ pub(super) enum Task {
     /// See whether any share of a VM has a mark, from this count, and this of its slots, on.
     LookInside(usize, usize),
     Judge,
-    TellDead(Vm),
+    TellDead,
     TellAllJoined,
     TellJoined(Vm),
     RosterReread,
@@ -150,8 +153,10 @@ impl Recovery {
                 return callback.beat().map(|beat| Step::Add(beat, 1));
             }
 
-            Task::Gauge(of, slot) => return self.have_gauge(of, slot),
-            Task::Defined(of, slot) => self.gauge_defined(of, slot, value),
+            Task::BeatOf(slot) => return self.have_gauge(None, slot),
+            Task::BeatDefined(slot) => self.gauge_defined(None, slot, value),
+            Task::ShareOf(count, slot) => return self.have_gauge(Some(count), slot),
+            Task::ShareDefined(count, slot) => self.gauge_defined(Some(count), slot, value),
             Task::Test => {
                 let gauge = self.gauge?;
                 self.then(&[Task::Tested(gauge)]);
@@ -174,15 +179,13 @@ impl Recovery {
 
             Task::Change(want) => return Some(self.change(want)),
             Task::Answered(want) => return self.answered(want, fact),
-            Task::Written(want, outcome) => {
-                return self.written(want, outcome, value.is_some());
-            }
+            Task::Written(want) => return self.written(want, value.is_some()),
             Task::DefineChanges => return self.define_changes(),
             Task::ChangesDefined => self.changes = value.map(|id| id as Gauge),
             Task::CountChange => return self.changes.map(|changes| Step::Add(changes, 1)),
             Task::Settle => {
                 if self.place.is_none() {
-                    self.then(&[Task::Change(Want::Join(None))]);
+                    self.then(&[Task::Change(Want::Join)]);
                 }
             }
             Task::Settled => callback.settled(self.gauge),
@@ -196,7 +199,7 @@ impl Recovery {
                 return Some(self.read_roster());
             }
             Task::ChangesRead => return self.changes_read(value),
-            Task::RosterRead(changes) => self.roster_read(changes, fact),
+            Task::RosterRead => self.roster_read(fact),
             Task::KeepPlace => self.keep_place(),
             Task::TellCountedAgain => return self.counted_again(),
 
@@ -215,7 +218,7 @@ impl Recovery {
             }
             Task::Give(count) => {
                 let slot = self.place?.slot;
-                let gauge = Task::Gauge(Some(count), slot);
+                let gauge = Task::ShareOf(count, slot);
                 self.then(&[gauge, Task::Test, Task::GoOn(count)]);
             }
             Task::GoOn(count) => return self.go_on(count),
@@ -230,7 +233,8 @@ impl Recovery {
                 return Some(Step::Read(gauge));
             }
             Task::Read(count, own) => return self.drive(count, own, value?),
-            Task::Moved(count, by) => {
+            Task::Moved(count) => {
+                let by = self.moves;
                 let total = self.counts.get(count)?.count.total();
                 if value.is_some() && by != 0 {
                     self.moved = self.moved.saturating_add(by);
@@ -239,7 +243,7 @@ impl Recovery {
             }
             Task::Empty(slot, count) => {
                 if count < self.counts.len() {
-                    let gauge = Task::Gauge(Some(count), slot);
+                    let gauge = Task::ShareOf(count, slot);
                     let next = Task::Empty(slot, count.saturating_add(1));
                     self.then(&[gauge, Task::Drive(count, false), next]);
                 }
@@ -276,7 +280,7 @@ impl Recovery {
             }
             Task::LookInside(count, n) => self.look_inside(count, n),
             Task::Judge => self.judge(),
-            Task::TellDead(before) => return self.tell_dead(before),
+            Task::TellDead => return self.tell_dead(),
             Task::TellAllJoined => {
                 self.then(&[Task::RosterReread]);
                 return Some(Step::Recall(ROSTER));
