@@ -10,27 +10,14 @@ mod lines;
 use core::cell::Cell;
 
 use crate::hostcalls::{self, Kind, Metric};
-use crate::metrics::Labels;
-use crate::metrics::counts;
+use crate::metrics::{Labels, counts};
 use crate::recovery;
-use policy::ejection::{Detection, Ended, Phase, Record, Verdict};
+use policy::ejection::{self, Change, Detection, Ended, Memory, Step, Task, Verdict};
 use policy::error_rate::{ErrorRate, Note};
 use policy::names::metric;
-use policy::recovery::roster::Vm;
 use policy::response::Failure;
-use policy::sampling::{Look, Sampling};
+use policy::sampling::Sampling;
 use policy::time::{Instant, Millis};
-
-/// Between two numbers of the sequence of draws (Weyl's, by the golden ratio): even over any stretch.
-const STEP: u32 = 0x9E37_79B9;
-
-/// Turns in the ticks between two looks whether record and gauge are what this filter made them. A turn comes every tick, or
-/// once a second where many services were used: so these are one to five seconds.
-const LOOK_AFTER: u32 = 5;
-/// So many looks in a row must see the same fault before it is mended: another VM may just be between its changes of the two.
-/// And fewer than [`SPREAD`] more, by the number of the VM, so that one comes first.
-const LOOKS: u32 = 2;
-const SPREAD: u32 = 3;
 
 /// Error detection at work.
 pub struct Health {
@@ -44,14 +31,9 @@ pub struct Health {
     ejections: Metric,
     errors: Metric,
     sampling: Cell<Sampling>,
-    draw: Cell<u32>,
-    turn: Cell<u32>,
-    /// The record as last read, and what the gauge was then.
-    last: Cell<Option<(u64, Record)>>,
+    memory: Cell<Memory>,
     /// How large a part of the answers are errors.
     error_rate: Cell<ErrorRate>,
-    /// Gauge and record as they last were seen to differ, and how many looks in a row saw that.
-    differ: Cell<(u64, Record, u32)>,
 }
 
 impl Health {
@@ -77,11 +59,8 @@ impl Health {
             ejections: counter("ejections")?,
             errors: counter("errors")?,
             sampling: Cell::default(),
-            draw: Cell::default(),
-            turn: Cell::default(),
-            last: Cell::default(),
+            memory: Cell::default(),
             error_rate: Cell::default(),
-            differ: Cell::default(),
             key: key(labels),
         })
     }
@@ -94,62 +73,32 @@ impl Health {
             peer: peer.to_owned(),
             key: self.key.clone(),
             sampling: Cell::default(),
-            draw: Cell::default(),
-            turn: Cell::default(),
-            last: Cell::default(),
+            memory: Cell::default(),
             // Otherwise a configuration that changes often would never let anything be ejected.
             error_rate: Cell::new(self.error_rate.get()),
-            differ: Cell::default(),
             ..*self
         }
     }
 
     /// What to do with a request; `owner` is who it would be as a probe. `whole`: it is known to be complete.
-    pub fn course(&self, owner: u64, whole: bool) -> Verdict {
+    pub fn verdict(&self, owner: u64, whole: bool) -> Verdict {
         let gauge = hostcalls::read(self.ejected).unwrap_or(0);
-        if gauge == 0 {
-            return Verdict::Home;
-        }
-        let now = hostcalls::monotonic().0;
-        let draw = self.draw.get().wrapping_add(STEP);
-        self.draw.set(draw);
-        let known = self.last.get().filter(|(seen, _)| *seen == gauge);
-        let record = known.map_or_else(|| self.read(gauge), |(_, record)| record);
-        let mut course = record.course(&self.detection, now, draw, whole);
-        if known.is_some() && course == Verdict::Probe {
-            course = self.read(gauge).course(&self.detection, now, draw, whole);
-        }
-        match course {
-            // Another was faster.
-            Verdict::Probe
-                if self
-                    .change(|record| record.probed_by(owner, whole, &self.detection, now))
-                    .is_none() =>
-            {
-                Verdict::Away { ramp: false }
-            }
-            Verdict::Overdue => {
-                self.give_up(now);
-                Verdict::Away { ramp: false }
-            }
-            Verdict::Back => {
-                self.back(now);
-                Verdict::Home
-            }
-            course => course,
+        match Task::check(gauge, owner, whole) {
+            Some(task) => self.run(task, ""),
+            None => Verdict::Home,
         }
     }
 
-    /// How to look at the next answer.
-    pub fn look(&self) -> Look {
+    /// What `with` does with the sampling of home's answers, of which every n-th is read in a calm.
+    pub fn sampled<T>(&self, with: impl FnOnce(&mut Sampling, u32) -> T) -> T {
         let mut sampling = self.sampling.get();
-        let look = sampling.next(self.detection.every());
+        let result = with(&mut sampling, self.detection.every());
         self.sampling.set(sampling);
-        look
+        result
     }
 
     /// Whether only some answers are looked at.
-    pub fn calm(&self) -> bool {
+    fn calm(&self) -> bool {
         self.sampling.get().calm()
     }
 
@@ -193,14 +142,15 @@ impl Health {
                 .error_rate
                 .get()
                 .reached(self.percent(), Millis(detection.interval), note);
-        let changed =
-            self.change(|record| record.failed(failure, detection, successes, enough, now));
-        if let Some(after) = changed.filter(|after| matches!(after.phase, Phase::Ejected(_))) {
-            self.say_ejected(&after, now, what);
-        }
+        let change = Change::Failed {
+            failure,
+            successes,
+            enough,
+        };
+        self.change(change, now, what);
     }
 
-    /// Health eject only where they are so many percent of the answers.
+    /// Errors eject only where they are so many percent of the answers.
     fn percent(&self) -> u32 {
         self.detection.min_percent.unwrap_or(0)
     }
@@ -221,13 +171,7 @@ impl Health {
     /// The probe of `owner` ended, as in [`Record::probe_ended`].
     pub fn probe_ended(&self, owner: u64, how: Ended) {
         let now = hostcalls::monotonic().0;
-        let ended = self.change(|record| record.probe_ended(owner, how, &self.detection, now));
-        let Some(after) = ended else { return };
-        match how {
-            Ended::Well | Ended::Begun => self.say_answered(),
-            Ended::Failed => self.say_ejected(&after, now, "the probe failed"),
-            Ended::Nothing => {}
-        }
+        self.change(Change::Ended(owner, how), now, "");
     }
 
     /// Ends a ramp that is over, whether or not a request comes, and a probe whose VM is dead or that is not answered.
@@ -236,39 +180,12 @@ impl Health {
         if self.percent() > 0 {
             self.take_note();
         }
-        let turn = self.turn.get().wrapping_add(1);
-        self.turn.set(turn);
-        if turn.checked_rem(LOOK_AFTER) == Some(0) {
-            self.look_after(gauge);
-        }
-        if gauge == 0 {
-            return;
-        }
-        match self.read(gauge).phase {
-            Phase::Ramp(_) => self.back(hostcalls::monotonic().0),
-            Phase::Probing { owner, .. } if recovery::is_declared_dead(vm_of(owner)) => {
-                self.probe_ended(owner, Ended::Nothing);
-            }
-            Phase::Probing { .. } => self.give_up(hostcalls::monotonic().0),
-            _ => {}
-        }
+        self.run(Task::tick(gauge, recovery::id()), "");
     }
 
     /// The answer to the probe of `owner` began well, as in [`Record::probe_begun`].
     pub fn probe_begun(&self, owner: u64) {
-        self.change(|record| record.probe_begun(owner));
-    }
-
-    /// Ejects home anew where its probe is not answered in time, or lets the probe go.
-    fn give_up(&self, now: u64) {
-        let Some(after) = self.change(|record| record.overdue(&self.detection, now)) else {
-            return;
-        };
-        if matches!(after.phase, Phase::Ramp(_)) {
-            self.say_answered();
-        } else if after.lasts(now) > 0 {
-            self.say_ejected(&after, now, "the probe is not answered");
-        }
+        self.change(Change::Begun(owner), 0, "");
     }
 
     #[inline(never)]
@@ -281,88 +198,75 @@ impl Health {
         }
     }
 
-    /// Mends what others have done to the record or to its gauge, which any module of the proxy can write: a record that is
-    /// gone is written again, and the gauge driven to what the record says.
-    #[inline(never)]
-    fn look_after(&self, gauge: u64) {
-        let Some((bytes, number)) = hostcalls::shared(&self.key) else {
-            // There is none before the first error.
-            if gauge != 0 {
-                prepare(&self.key);
-            }
-            return;
-        };
-        let record = Record::from_bytes(&bytes);
-        let by = record.phase.shown().wrapping_sub(gauge.cast_signed());
-        let seen = match self.differ.get() {
-            (its, of, seen) if by != 0 && (its, of) == (gauge, record) => seen.saturating_add(1),
-            _ => 0,
-        };
-        self.differ.set((gauge, record, seen));
-        if by == 0 || seen < LOOKS.saturating_add(recovery::id() % SPREAD) {
-            return;
-        }
-        // Whoever wrote meanwhile, or mends too, makes this fail.
-        if hostcalls::write_again(&self.key, &bytes, Some(number)) {
-            hostcalls::add(self.ejected, by);
-        }
-    }
-
-    fn back(&self, now: u64) {
-        if self
-            .change(|record| record.back(&self.detection, now))
-            .is_some()
-        {
-            self.say_back();
-        }
-    }
-
     fn saw(&self, well: bool) {
         let mut sampling = self.sampling.get();
         sampling.saw(well);
         self.sampling.set(sampling);
     }
 
-    fn read(&self, gauge: u64) -> Record {
-        let bytes = hostcalls::recall_bytes(&self.key).unwrap_or_default();
-        let record = Record::from_bytes(&bytes);
-        self.last.set(Some((gauge, record)));
-        record
+    #[inline(never)]
+    fn change(&self, change: Change, now: u64, why: &str) {
+        self.run(Task::change(change, now), why);
     }
 
-    fn change(&self, to: impl Fn(&Record) -> Option<Record>) -> Option<Record> {
-        change(&self.key, self.ejected, &to)
+    /// Carries out a task; `why` is what the last error was.
+    #[inline(never)]
+    fn run(&self, mut task: Task, why: &str) -> Verdict {
+        let mut memory = self.memory.get();
+        let verdict = carry_out(
+            &mut task,
+            &mut memory,
+            &self.detection,
+            (&self.key, self.ejected),
+        );
+        self.memory.set(memory);
+        if let Some(line) = task.line() {
+            self.say(line, why);
+        }
+        verdict
     }
 }
 
-/// Changes the record under `key`, and the gauge with it: what it is now. Nothing where `to` says that there is nothing to
-/// change.
+/// Carries out a task on the record under `key` and its gauge.
 #[inline(never)]
-fn change(key: &str, gauge: Metric, to: &dyn Fn(&Record) -> Option<Record>) -> Option<Record> {
-    let (before, after) = hostcalls::exchange(key, |bytes| {
-        let before = Record::from_bytes(bytes);
-        let after = to(&before)?;
-        Some((after.to_bytes().to_vec(), (before, after)))
-    })?;
-    let moved = after.phase.shown().saturating_sub(before.phase.shown());
-    if moved != 0 {
-        hostcalls::add(gauge, moved);
+fn carry_out(
+    task: &mut Task,
+    memory: &mut Memory,
+    detection: &Detection,
+    (key, gauge): (&str, Metric),
+) -> Verdict {
+    let (mut seen, mut bytes, mut number) = (0, Vec::new(), None);
+    loop {
+        match task.next(memory, detection, seen) {
+            Step::Clock => seen = hostcalls::monotonic().0,
+            Step::Read => {
+                (bytes, number) = hostcalls::shared(key)
+                    .map_or((Vec::new(), None), |(bytes, number)| (bytes, Some(number)));
+                task.read(&bytes);
+            }
+            Step::Write => {
+                let after = task.record().to_bytes();
+                seen = hostcalls::write_again(key, &after, number).into();
+            }
+            Step::Again => seen = hostcalls::write_again(key, &bytes, number).into(),
+            Step::Move(by) => {
+                hostcalls::add(gauge, by);
+            }
+            Step::Dead(vm) => seen = recovery::is_declared_dead(vm).into(),
+            Step::Done(verdict) => return verdict,
+        }
     }
-    Some(after)
-}
-
-#[inline(never)]
-fn prepare(key: &str) {
-    hostcalls::prepare(key, &Record::default().to_bytes());
 }
 
 /// Makes home available where it was ejected and errors eject nobody any more. The gauge is `ejected`.
 pub fn forget(labels: &Labels, gauge: Metric) {
     if hostcalls::read(gauge).is_some_and(|value| value != 0) {
-        change(&key(labels), gauge, &|record| {
-            (record.phase.shown() != 0).then(Record::default)
-        });
-        lines::forget(&key(labels));
+        let key = key(labels);
+        let mut task = Task::change(Change::Forget, 0);
+        // Neither is looked at.
+        let (mut memory, detection) = (Memory::default(), Detection::default());
+        carry_out(&mut task, &mut memory, &detection, (&key, gauge));
+        lines::forget(&key);
     }
 }
 
@@ -373,10 +277,5 @@ fn key(labels: &Labels) -> String {
 
 /// Who a stream of this VM is as a probe, among all of the proxy.
 pub fn owner(stream: u32) -> u64 {
-    u64::from(recovery::id()) << 32 | u64::from(stream)
-}
-
-fn vm_of(owner: u64) -> Vm {
-    // The upper half of 64 bits has 32.
-    (owner >> 32) as Vm
+    ejection::owner(recovery::id(), stream)
 }

@@ -8,8 +8,6 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
-use judge::{Deadline, Watch};
-
 use super::arrival;
 use super::plugin::Plugin;
 use super::service::Service;
@@ -23,7 +21,7 @@ use policy::destination::DestinationId;
 use policy::ejection::Verdict;
 use policy::names::{self, Reason};
 use policy::outcome::Answerer;
-use policy::response;
+use policy::response::{self, Assess};
 use policy::{Decision, Intent, Origin, Outcome, Ticket, origin};
 
 const AUTHORITY: &str = ":authority";
@@ -42,12 +40,12 @@ pub struct Request {
     outcome: Option<Outcome>,
     /// Its answer is known to be complete.
     complete: bool,
-    /// It is home's probe, and nothing is known of its end.
+    /// It was claimed as home's probe.
     probe: bool,
     /// It is known to be complete, having no body.
     whole: bool,
-    deadline: Deadline,
-    watch: Watch,
+    /// Where the request went home: what its answer says of home.
+    assess: Assess,
     /// Its root context has it.
     _of: Rc<()>,
 }
@@ -64,8 +62,7 @@ impl Request {
             complete: false,
             probe: false,
             whole: false,
-            deadline: Deadline::Unknown,
-            watch: Watch::Nothing,
+            assess: Assess::NOTHING,
             _of: of,
         }
     }
@@ -79,7 +76,7 @@ impl Request {
         let errors = service
             .health()
             .filter(|_| service.rule.heeds_errors(origin));
-        let course = errors.map(|health| health.course(owner(self.id), self.whole));
+        let course = errors.map(|health| health.verdict(owner(self.id), self.whole));
         let decision = match course.unwrap_or(Verdict::Home) {
             Verdict::Away { ramp: false } => return service.rule.beyond(Reason::Ejected),
             Verdict::Away { ramp: true } => return service.rule.beyond(Reason::Ramp),
@@ -198,9 +195,9 @@ impl Request {
             }
         }
         if let (Some(health), Decision::Home(_)) = (service.health(), decision)
-            && (self.probe || !health.calm())
+            && health.sampled(|sampling, _| self.assess.sent(self.probe, self.whole, sampling))
         {
-            self.deadline = Deadline::read();
+            judge::assess(&mut self.assess, health, self.id);
         }
         service.decided(decision);
         self.said = Some((service.index, decision));
@@ -245,8 +242,8 @@ impl HttpContext for Request {
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
         recovery::begins();
         trap::at("response-trailers");
-        if self.watch != Watch::Nothing {
-            self.with_errors(Request::judge_trailers);
+        if self.assess.trailers() {
+            self.judge_on();
         }
         if let Some(outcome) = self.outcome {
             self.spilled_trailers(outcome);
@@ -327,12 +324,12 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         // The other VMs need not know of it where there is nothing to look at, and nothing else of this VM to be lost.
-        if self.probe || self.watch != Watch::Nothing || self.has_more_to_lose() {
+        if self.assess.is_open() || self.has_more_to_lose() {
             recovery::begins();
         }
         trap::at("delete");
-        if self.probe || matches!(self.watch, Watch::End | Watch::Grpc) {
-            self.with_errors(Request::judge_end);
+        if self.assess.ends() {
+            self.judge_on();
         }
         if let Some(outcome) = self.outcome {
             self.spilled_ended(outcome);

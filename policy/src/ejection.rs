@@ -16,9 +16,11 @@
 
 mod bytes;
 mod detection;
+mod task;
 
 use super::response::Failure;
 pub use detection::{Detection, LONGEST, PATIENCE, UNANSWERED};
+pub use task::{Change, Line, Memory, Step, Task, owner};
 
 /// How home stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,7 +93,7 @@ pub enum Ended {
 }
 
 /// What to do with a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// As if there were no errors.
     Home,

@@ -6,10 +6,15 @@
 //! Sources: Envoy's router (`source/common/router/router.cc`, what it reports to outlier detection) and the order of its
 //! response flags (`envoy/stream_info/stream_info.h`).
 
+mod assess;
+mod step;
+
 use super::Detection;
+pub use assess::Assess;
+pub use step::{Header, In, Step, What};
 
 /// An error of home's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Failure {
     /// It counts for `consecutiveGatewayErrors` too: 502, 503, 504, and what Envoy reports as such.
     pub gateway: bool,
@@ -39,20 +44,26 @@ pub fn failure(status: u32) -> Option<Failure> {
 /// The HTTP status that a gRPC status stands for, as Envoy maps it (`Grpc::Utility::grpcToHttpStatus`); 500 for what is
 /// none.
 pub fn grpc_to_http(status: &str) -> u32 {
-    match status.trim().parse() {
-        Ok(0) => 200,
-        Ok(1) => 499,
-        Ok(3 | 9 | 11) => 400,
-        Ok(4) => 504,
-        Ok(5) => 404,
-        Ok(6 | 10) => 409,
-        Ok(7) => 403,
-        Ok(8) => 429,
-        Ok(12) => 501,
-        Ok(14) => 503,
-        Ok(16) => 401,
-        Ok(2 | 13 | 15 | 17u32..) | Err(_) => 500,
+    match number(status.trim_ascii()) {
+        Some(0) => 200,
+        Some(1) => 499,
+        Some(3 | 9 | 11) => 400,
+        Some(4) => 504,
+        Some(5) => 404,
+        Some(6 | 10) => 409,
+        Some(7) => 403,
+        Some(8) => 429,
+        Some(12) => 501,
+        Some(14) => 503,
+        Some(16) => 401,
+        Some(2 | 13 | 15 | 17..) | None => 500,
     }
+}
+
+/// The number that a text is.
+#[inline(never)]
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok()
 }
 
 /// Statuses of HTTP, from 100 to 599: `outlierDetectionHttpErrorCodes`.
@@ -93,7 +104,7 @@ pub fn suspect(status: u32, detection: &Detection) -> bool {
 
 /// What an answer says of home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Assessment {
+pub enum Finding {
     /// Home answered well.
     Well,
     /// An error of home's.
@@ -114,11 +125,11 @@ pub fn verdict(
     details: &str,
     detection: &Detection,
     probe: bool,
-) -> Assessment {
+) -> Finding {
     if came_from_home(details) {
         // As with Envoy, the list is not of what a gRPC status stands for.
         let codes = detection.codes.filter(|_| !grpc);
-        return failure_at_home(status, codes).map_or(Assessment::Well, Assessment::Failed);
+        return failure_at_home(status, codes).map_or(Finding::Well, Finding::Failed);
     }
     let flagged = OF_HOME | if detection.overflow { OVERFLOW } else { 0 };
     // Envoy says 504 only where the request was complete, else 408 (and for gRPC UNAVAILABLE, else UNKNOWN); but of a gRPC
@@ -126,9 +137,9 @@ pub fn verdict(
     let unanswered = probe && GAVE_UP.contains(&details) && !(grpc && details == MAX_DURATION);
     match failure(status) {
         Some(failure) if flags & flagged != 0 || (unanswered && failure.gateway) => {
-            Assessment::Failed(failure)
+            Finding::Failed(failure)
         }
-        _ => Assessment::Nothing,
+        _ => Finding::Nothing,
     }
 }
 
@@ -145,7 +156,7 @@ pub fn timed_out(flags: u64) -> bool {
 /// The time that a `grpc-timeout` gives, in milliseconds; `None` if it is none.
 pub fn grpc_timeout(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = number.parse().ok()?;
+    let number = self::number(number)?;
     match unit {
         "H" => number.checked_mul(3_600_000),
         "M" => number.checked_mul(60_000),

@@ -42,12 +42,12 @@ const PLAIN: Detection = Detection {
 };
 
 /// What an answer says that is no probe's and not gRPC's.
-fn said(status: u32, flags: u64, details: &str, detection: &Detection) -> Assessment {
+fn said(status: u32, flags: u64, details: &str, detection: &Detection) -> Finding {
     verdict((status, false), flags, details, detection, false)
 }
 
-fn failed(gateway: bool) -> Assessment {
-    Assessment::Failed(Failure { gateway })
+fn failed(gateway: bool) -> Finding {
+    Finding::Failed(Failure { gateway })
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn local_replies_of_other_filters_are_not_homes() {
         (1 << 16, "stream_idle_timeout"),
         (0, "max_duration_timeout"),
     ] {
-        assert_eq!(said(504, flags, details, &overflow), Assessment::Nothing);
+        assert_eq!(said(504, flags, details, &overflow), Finding::Nothing);
         assert!(!broke_off(flags), "{details}");
     }
 }
@@ -88,7 +88,7 @@ fn an_overflow_of_envoys_own_is_an_error_only_where_overflow_ejects() {
         overflow: true,
         ..PLAIN
     };
-    assert_eq!(said(503, 1 << 7, "overflow", &PLAIN), Assessment::Nothing);
+    assert_eq!(said(503, 1 << 7, "overflow", &PLAIN), Finding::Nothing);
     assert_eq!(said(503, 1 << 7, "overflow", &overflow), failed(true));
 }
 
@@ -104,8 +104,8 @@ fn only_the_codes_that_are_listed_are_errors_of_homes_answers() {
         (502, failed(true)),
         (599, failed(false)),
         (100, failed(false)),
-        (503, Assessment::Well),
-        (500, Assessment::Well),
+        (503, Finding::Well),
+        (500, Finding::Well),
     ] {
         assert!(suspect(status, &only), "{status}");
         assert_eq!(said(status, 0, VIA_UPSTREAM, &only), verdict, "{status}");
@@ -113,14 +113,14 @@ fn only_the_codes_that_are_listed_are_errors_of_homes_answers() {
     for status in [200, 428, 0, 640, u32::MAX] {
         assert!(!suspect(status, &only), "{status}");
     }
-    for (status, said) in [(503, failed(true)), (429, Assessment::Well)] {
+    for (status, said) in [(503, failed(true)), (429, Finding::Well)] {
         let grpc = verdict((status, true), 0, VIA_UPSTREAM, &only, false);
         assert_eq!(grpc, said, "a gRPC status that stands for {status}");
     }
     // What did not come from home is what it was: a connection that fails is an error, and a filter's answer none.
     assert_eq!(said(503, 1 << 5, "", &only), failed(true));
     let limited = said(429, 1 << 11, "request_rate_limited", &only);
-    assert_eq!(limited, Assessment::Nothing);
+    assert_eq!(limited, Finding::Nothing);
 }
 
 #[test]
@@ -129,12 +129,12 @@ fn a_probe_that_hangs_has_failed_and_one_whose_request_is_incomplete_has_not() {
         |status: u32, grpc: bool, details: &str| verdict((status, grpc), 0, details, &PLAIN, true);
     for details in GAVE_UP {
         assert_eq!(probe(504, false, details), failed(true), "{details}");
-        assert_eq!(probe(408, false, details), Assessment::Nothing, "{details}");
+        assert_eq!(probe(408, false, details), Finding::Nothing, "{details}");
     }
     let grpc = |status: &str, details: &str| probe(grpc_to_http(status), true, details);
     assert_eq!(grpc("14", "stream_idle_timeout"), failed(true));
-    assert_eq!(grpc("2", "stream_idle_timeout"), Assessment::Nothing);
-    assert_eq!(grpc("4", MAX_DURATION), Assessment::Nothing);
+    assert_eq!(grpc("2", "stream_idle_timeout"), Finding::Nothing);
+    assert_eq!(grpc("4", MAX_DURATION), Finding::Nothing);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use super::Health;
 use crate::hostcalls::{self, Level};
 use crate::notice::{self, Outcome, Text};
-use policy::ejection::Record;
+use policy::ejection::Line;
 use policy::time::Millis;
 
 /// The condition that home is ejected, and that it does not have all its load: by the end of the key of the record.
@@ -12,21 +12,31 @@ const EJECTED: &str = ".ejected.notice.1";
 const AWAY: &str = ".away.notice.1";
 
 impl Health {
+    /// Says what a change has brought about; `why` is what the last error was.
     #[cold]
     #[inline(never)]
-    pub(super) fn say_ejected(&self, after: &Record, now: u64, why: &str) {
+    pub(super) fn say(&self, line: Line, why: &str) {
+        match line {
+            Line::Ejected(ms) => self.say_ejected(ms, why),
+            Line::ProbeFailed(ms) => self.say_ejected(ms, "the probe failed"),
+            Line::Unanswered(ms) => self.say_ejected(ms, "the probe is not answered"),
+            Line::Answered => self.say_answered(),
+            Line::Back => self.say_back(),
+        }
+    }
+
+    #[inline(never)]
+    fn say_ejected(&self, ms: u64, why: &str) {
         hostcalls::add(self.ejections, 1);
         notice::begins(&self.notice(AWAY), 0, notice::SILENT);
-        let ms = after.lasts(now).to_string();
+        let ms = ms.to_string();
         let text = "service %0: home is ejected for %1 ms and its requests go to %2; the last of its errors: %3";
         let text: Text = (text, &[&self.host, &ms, &self.peer, why]);
         let told = notice::begins(&self.notice(EJECTED), 0, text);
         say(told, text);
     }
 
-    #[cold]
-    #[inline(never)]
-    pub(super) fn say_answered(&self) {
+    fn say_answered(&self) {
         let ms = self.detection.interval.to_string();
         let text = "service %0: a probe was answered; home takes its load back within %1 ms";
         let text: Text = (text, &[&self.host, &ms]);
@@ -34,9 +44,7 @@ impl Health {
         say(told, text);
     }
 
-    #[cold]
-    #[inline(never)]
-    pub(super) fn say_back(&self) {
+    fn say_back(&self) {
         let text: Text = ("service %0: home has all its load back", &[&self.host]);
         let told = notice::ends(&self.notice(AWAY), 0, Millis(0), text);
         say(told, text);

@@ -71,7 +71,7 @@ const PLUGIN_CONFIGURATION: u32 = 7;
 /// The number of no write. Envoy compares numbers only where there is a value (`SharedData::set` of
 /// proxy-wasm-cpp-host), so a write with this one succeeds only where there is none: it makes a first write atomic. Envoy
 /// counts its writes from 1, and would come to it after four billion.
-const NO_WRITE: u32 = u32::MAX;
+pub const NO_WRITE: u32 = u32::MAX;
 
 /// Bytes that the host had this VM allocate, by `call(&mut data, &mut len) == OK`.
 fn bytes(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<Vec<u8>> {
@@ -278,20 +278,8 @@ pub fn now() -> u64 {
     now_nanos() / 1_000_000_000
 }
 
-/// Changes a shared value, whatever other workers do to it meanwhile: `to` gives the new value for the old, which is empty
-/// where none was written yet, and what to return; it may be asked again. `None` where it gives nothing, or where others
-/// changed the value [`TRIES`] times.
-pub fn exchange<T>(key: &str, mut to: impl FnMut(&[u8]) -> Option<(Vec<u8>, T)>) -> Option<T> {
-    let mut result = None;
-    let exchanged = exchange_bytes(key, &mut |before| {
-        let (after, its) = to(before)?;
-        result = Some(its);
-        Some(after)
-    });
-    result.filter(|_| exchanged)
-}
-
-/// As [`exchange`]: whether it was written.
+/// Changes a shared value, whatever other workers do to it meanwhile: `to` gives the new value for the old, which is empty if
+/// none was written yet; it may be asked again. False if it gives none, or if others changed the value [`TRIES`] times.
 pub fn exchange_bytes(key: &str, to: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
     for _ in 0..TRIES {
         let (before, cas) = shared(key).unwrap_or((Vec::new(), NO_WRITE));

@@ -14,7 +14,7 @@ pub const UNANSWERED: u64 = 30_000;
 pub const PATIENCE: u64 = 1_000;
 
 /// What a service's `outlierDetection` says. Times in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Detection {
     /// Errors in a row that eject; 0: none do.
     pub consecutive_5xx: u32,
