@@ -1,10 +1,12 @@
 //! What Envoy calls first.
 
-use proxy_wasm::types::LogLevel;
+use std::panic;
 
+use crate::hostcalls::{self, Level};
 use crate::root::Root;
 
 proxy_wasm::main! {{
-    proxy_wasm::set_log_level(LogLevel::Info);
+    // Before anything may panic: the standard library's own hook is not in the module (`xtask/src/unused.rs`).
+    panic::set_hook(Box::new(|info| hostcalls::log(Level::Critical, &info.to_string())));
     proxy_wasm::set_root_context(|id| Box::new(Root::new(id)));
 }}

@@ -236,6 +236,8 @@ async fn where_the_vm_does_not_come_back_the_others_go_on_and_it_is_seen() -> Re
             one_trap(&world, callback).await?;
             world.envoy.wait_stat(&live, |n| n == all - 1).await?;
             assert_eq!((warned(&world, DEAD), said(&world, ALL_AGAIN)), (1, 0));
+            // Why it died is in the log: the message of the panic.
+            assert_eq!(said(&world, "trapped on demand"), 1, "{policy}");
         }
         Ok(())
     };

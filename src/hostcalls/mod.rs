@@ -58,6 +58,8 @@ pub enum Level {
     Warn = 3,
     /// Something that does not work.
     Error = 4,
+    /// A panic.
+    Critical = 5,
 }
 
 /// Milliseconds: enough for a connection over mTLS to another region, so that no timeout is held against the peer.

@@ -1,4 +1,4 @@
-//! The shipped module: built, its exports pruned, optimised, written to `target/peer_spillover.wasm`.
+//! The shipped module: built, what Envoy never calls taken out of it, optimised, written to `target/peer_spillover.wasm`.
 
 use std::env;
 use std::fs;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::run::{alone, quietly};
-use crate::{exports, target_dir, toolchain, tools, workspace_root};
+use crate::{exports, target_dir, toolchain, tools, unused, workspace_root};
 
 /// Bytes that the module may have: every proxy of a mesh fetches it.
 pub const MOST_BYTES: usize = 290_000;
@@ -85,7 +85,13 @@ fn make(name: &str, dir: &str, features: &[&str]) -> Result<PathBuf> {
         })?;
         let stamp = dir.join("peer_spillover.from");
         // All that the module is made of: how, and from what.
-        let how = (exports::KEPT, tools::BINARYEN, OPTIMISE, FEATURES);
+        let how = (
+            exports::KEPT,
+            unused::UNUSED,
+            tools::BINARYEN,
+            OPTIMISE,
+            FEATURES,
+        );
         let from = format!("{} {how:?} with id", sha256(&fs::read(&raw)?));
         if !module.is_file()
             || fs::read_to_string(&stamp).is_ok_and(|last| last != from)
@@ -121,6 +127,8 @@ pub fn compile(root: &Path, target: &Path, features: &[&str]) -> Result<PathBuf>
     for limit in LIMITS {
         flags.push_str(&format!("\u{1f}-Cllvm-args={limit}"));
     }
+    // Of both ways to write a name that the compiler has, the one that says it in full (`unused.rs`).
+    flags.push_str("\u{1f}-Csymbol-mangling-version=v0");
     if let Some(home) = cargo_home {
         flags.push_str(&format!(
             "\u{1f}--remap-path-prefix={}=/cargo",
@@ -159,7 +167,7 @@ pub fn compile(root: &Path, target: &Path, features: &[&str]) -> Result<PathBuf>
 pub fn finish(raw: &Path) -> Result<Vec<u8>> {
     let pruned = raw.with_extension("pruned.wasm");
     let optimised = raw.with_extension("optimised.wasm");
-    fs::write(&pruned, exports::prune(&fs::read(raw)?)?)?;
+    fs::write(&pruned, unused::trap(&exports::prune(&fs::read(raw)?)?)?)?;
     let mut wasm_opt = tools::wasm_opt()?;
     wasm_opt
         .args(OPTIMISE)

@@ -9,6 +9,7 @@ pub mod policy;
 pub mod run;
 pub mod toolchain;
 pub mod tools;
+pub mod unused;
 
 use std::path::{Path, PathBuf};
 

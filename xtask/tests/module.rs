@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use xtask::{exports, filter, policy, target_dir, workspace_root};
+use xtask::{exports, filter, policy, target_dir, unused, workspace_root};
 
 type Outcome = anyhow::Result<()>;
 
@@ -58,4 +58,18 @@ fn a_module_has_one_build_id_which_is_its_own() -> Outcome {
 #[test]
 fn the_policy_makes_no_hostcall_and_passes_its_tests_without_a_host() -> Outcome {
     policy::test_on_bare_wasm()
+}
+
+/// A list that is out of date stops the build: a function that is called by another name now would be back in the module.
+#[test]
+fn a_module_without_a_function_that_is_to_be_taken_out_is_not_built() -> Outcome {
+    filter::ensure()?;
+    let raw = target_dir().join("filter/wasm32-wasip1/filter/peer_spillover.wasm");
+    let trapped = unused::trap(&fs::read(raw)?)?;
+    // Another module has none of them.
+    let other = "filter/wasm32-wasip1/filter/peer_spillover.optimised.wasm";
+    assert!(unused::trap(&fs::read(target_dir().join(other))?).is_err());
+    // The names of functions are still there, so all are found once more.
+    assert_eq!(unused::trap(&trapped)?, trapped);
+    Ok(())
 }
