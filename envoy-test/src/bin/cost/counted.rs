@@ -14,7 +14,8 @@ use tokio::net::TcpSocket;
 
 use super::variant::Variant;
 
-const PROXY: &str = include_str!("envoy.yaml");
+/// The proxy. What follows it is [`ECHO`].
+pub const PROXY: &str = include_str!("envoy.yaml");
 /// The upstream: what `/remote` reaches in another process, and `/hop` in this one. Listeners of a bootstrap.
 pub const ECHO: &str = include_str!("echo.yaml");
 /// Compiling a module takes a while under valgrind.

@@ -7,10 +7,12 @@
 //! `cargo cost --gate` counts less and fails where it is more than `variant.rs` allows, so that nobody makes the filter
 //! slower unseen. As a ratio to the SDK's empty filter in the same run it says the same on another machine.
 //!
-//! `cargo cost --configure` measures what a change of the configuration costs a worker.
+//! `cargo cost --configure` measures what a change of the configuration costs a worker, and `cargo cost --memory` what
+//! memory an Envoy takes.
 
 mod configure;
 mod counted;
+mod memory;
 mod plan;
 mod table;
 mod variant;
@@ -49,6 +51,9 @@ struct Options {
     /// Measure instead how long a worker stands still where the configuration of so many services changes.
     #[arg(long, value_name = "SERVICES", num_args = 0..=1, default_missing_value = "1000", conflicts_with_all = ["gate", "requests", "warm_up"])]
     configure: Option<usize>,
+    /// Measure instead what memory an Envoy takes.
+    #[arg(long, conflicts_with_all = ["gate", "configure", "requests", "warm_up", "rounds"])]
+    memory: bool,
 }
 
 impl Options {
@@ -65,6 +70,7 @@ impl Options {
 async fn main() -> ExitCode {
     let options = Options::parse();
     let too_dear = match options.configure {
+        _ if options.memory => memory::print().await.map(|()| Vec::new()),
         Some(services) => configure::print(services, options.rounds.max(11))
             .await
             .map(|()| Vec::new()),
