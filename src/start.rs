@@ -10,3 +10,8 @@ proxy_wasm::main! {{
     panic::set_hook(Box::new(|info| hostcalls::log(Level::Critical, &info.to_string())));
     proxy_wasm::set_root_context(|id| Box::new(Root::new(id)));
 }}
+
+/// Smaller than the C library's, which the standard library would bring.
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
