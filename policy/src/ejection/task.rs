@@ -394,3 +394,7 @@ impl Task {
         };
     }
 }
+
+#[cfg(test)]
+#[path = "task_test.rs"]
+mod tests;
