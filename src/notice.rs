@@ -125,7 +125,7 @@ fn write_later() {
                 Some(after.to_bytes())
             });
             if due {
-                hostcalls::log(Level::Warn, &one.text);
+                log::warn!("{}", one.text);
             }
             false
         });
@@ -156,7 +156,7 @@ fn keep(one: Later) {
 pub fn write(level: Level, text: Text) {
     let line = fill(text);
     if !line.is_empty() {
-        hostcalls::log(level, &line);
+        log::log!(level, "{line}");
     }
 }
 

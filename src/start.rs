@@ -2,12 +2,13 @@
 
 use std::panic;
 
-use crate::hostcalls::{self, Level};
+use crate::hostcalls::logger;
 use crate::root::Root;
 
 proxy_wasm::main! {{
     // Before anything may panic: the standard library's own hook is not in the module (`xtask/src/unused.rs`).
-    panic::set_hook(Box::new(|info| hostcalls::log(Level::Critical, &info.to_string())));
+    panic::set_hook(Box::new(|info| logger::panicked(&info.to_string())));
+    logger::start();
     proxy_wasm::set_root_context(|id| Box::new(Root::new(id)));
 }}
 

@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 mod abi;
+pub mod logger;
 mod property;
 
 use core::ptr::null_mut;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use abi::*;
 
 use config::line::line;
+pub use log::Level;
 pub use property::*;
 
 /// Id of a metric, in this VM.
@@ -44,22 +46,6 @@ pub enum Kind {
     Counter = 0,
     /// Goes up and down.
     Gauge = 1,
-}
-
-/// Level of a log line.
-#[derive(Clone, Copy)]
-#[repr(u32)]
-pub enum Level {
-    /// What is left out where a line of its kind was written a moment ago.
-    Debug = 1,
-    /// Something that is as it should be.
-    Info = 2,
-    /// Something that works otherwise than written.
-    Warn = 3,
-    /// Something that does not work.
-    Error = 4,
-    /// A panic.
-    Critical = 5,
 }
 
 /// Milliseconds: enough for a connection over mTLS to another region, so that no timeout is held against the peer.
@@ -96,10 +82,10 @@ fn text(bytes: Vec<u8>) -> String {
 
 /// Writes to Envoy's log, as one line of bounded length whatever is in it. One that cannot be written is lost: there is
 /// nobody to tell.
-pub fn log(level: Level, text: &str) {
+fn line_at(level: u32, text: &str) {
     let line = line(text);
     // SAFETY: pointer and length are of one live string.
-    let _ = unsafe { proxy_log(level as u32, line.as_ptr(), line.len()) };
+    let _ = unsafe { proxy_log(level, line.as_ptr(), line.len()) };
 }
 
 /// The plugin's configuration, of `size` bytes; empty where there is none.

@@ -1,6 +1,6 @@
 //! What the log says of VMs that die and come.
 
-use crate::hostcalls::{self, Level};
+use crate::hostcalls::Level;
 use crate::notice::{self, Text};
 use policy::notice::{Line, deaths};
 use policy::recovery::News;
@@ -13,8 +13,7 @@ pub(super) fn tell(news: News) {
     match news {
         News::Joined(joined) => all_joined(joined),
         News::Died { count, before } => died(count, before),
-        News::CountedAgain => hostcalls::log(
-            Level::Warn,
+        News::CountedAgain => log::warn!(
             "peer-spillover: this worker stood still for so long that others took what it counts off the counts; it is counted again",
         ),
     }
