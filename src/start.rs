@@ -7,7 +7,9 @@ use crate::root::Root;
 
 proxy_wasm::main! {{
     // Before anything may panic: the standard library's own hook is not in the module (`xtask/src/unused.rs`).
-    panic::set_hook(Box::new(|info| logger::panicked(&info.to_string())));
+    if cfg!(target_arch = "wasm32") {
+        panic::set_hook(Box::new(|info| logger::panicked(&info.to_string())));
+    }
     logger::start();
     proxy_wasm::set_root_context(|id| Box::new(Root::new(id)));
 }}

@@ -24,8 +24,9 @@ pub const LOG_FIELD: &str = "peer_spillover";
 /// The beginning of every metric's name.
 pub const PREFIX: &str = "peer_spillover_";
 
-/// The gauge with which the filter tests whether Envoy keeps its gauges.
-pub const GAUGES_KEPT: &str = "gauges_kept";
+/// The gauge with which the filter tests whether Envoy keeps its gauges. Its name ends as that of the count does, so a stats
+/// matcher that drops the count by its end drops this gauge too.
+pub const GAUGES_KEPT: &str = "gauges_kept_in_flight";
 
 /// The value of the label `destination` for home. A peer must not have this name.
 pub const HOME: &str = "home";
