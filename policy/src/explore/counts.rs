@@ -1,9 +1,14 @@
 //! Two counts, their shares, the marks, the index and the repair, as they ship: [`crate::recovery`], with [`crate::Admit`]. What
 //! carries their steps out is in [`world`].
 
+mod gauges;
+mod op;
+mod trace;
 mod world;
 
-use world::{Counts, LIMIT, Op, SILENT, STALE, Trace, world};
+use op::Op;
+use trace::Trace;
+use world::{Counts, LIMIT, SILENT, STALE, world};
 
 use super::{World, explore};
 use crate::recovery::mark;
@@ -58,9 +63,7 @@ const MOST_ROUNDS: u32 = 60;
 impl Counts {
     /// What is not as it must be once nobody has anything to do.
     fn what_is_wrong(&self) -> Option<&'static str> {
-        if self.living().next().is_none() {
-            return None;
-        }
+        self.living().next()?;
         let slots = self.slots();
         for (n, (total, held)) in self.totals().into_iter().enumerate() {
             let sum: i64 = slots.iter().map(|(_, shares)| mark::low(shares[n])).sum();

@@ -1,11 +1,11 @@
 //! The host of a few VMs, and what the filter does in their callbacks: it carries out the steps of the shipped machines.
 
-use std::fmt::{self, Debug, Formatter};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
-use std::sync::LazyLock;
 
-use crate::names::{self, metric};
+use super::gauges::{GAUGES, PROCESS, SERVICES, SLOTS, total_name};
+use super::op::{Do, Op};
+use super::trace::Trace;
 use crate::recovery::callback::Callback;
 use crate::recovery::mark::{self, Add, Gauge};
 use crate::recovery::roster::{Liveness, Roster, Vm};
@@ -18,72 +18,7 @@ pub(super) const LIMIT: u32 = 2;
 pub(super) const STALE: u32 = 1;
 /// So many more if it is outside: more than a script has, so that this happens at the end alone.
 pub(super) const SILENT: u32 = 4;
-/// Slots, as far as a test can fill them.
-const SLOTS: usize = 8;
-/// Counts, by their services.
-const SERVICES: [&str; 2] = ["a", "b"];
 const ROOT: u32 = 1;
-const PROCESS: u64 = 7;
-
-/// All gauges by their numbers: the totals, the changes of the roster, the beats, the shares.
-static GAUGES: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let of_slot = |slot: usize, name: &str| {
-        let slot = format!("{PROCESS}-{slot}");
-        metric(&[("worker", &slot)], name)
-    };
-    let totals = SERVICES.map(total_name);
-    let changes = metric(&[("worker", &PROCESS.to_string())], "roster_changes");
-    let mut gauges = [totals.to_vec(), vec![changes]].concat();
-    gauges.extend((0..SLOTS).map(|slot| of_slot(slot, "beats")));
-    for service in SERVICES {
-        let share = names::share(&total_name(service)).expect("it is shared");
-        gauges.extend((0..SLOTS).map(|slot| of_slot(slot, &share)));
-    }
-    gauges
-});
-
-fn total_name(service: &str) -> String {
-    metric(&[("service", service)], "in_flight")
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Op {
-    /// Takes a slot of the roster, as a VM that was just made does.
-    Join,
-    /// Asks for a slot of this service's limit, and keeps it if it gets one.
-    Request(usize),
-    /// Ends one of its requests of this service, if it has any.
-    Release(usize),
-    /// This service is configured no more.
-    Remove(usize),
-    Tick,
-    /// A tick that comes a second too late.
-    LateTick,
-    /// The last of so many callbacks without a tick.
-    Work,
-    /// Traps inside a callback: it is never called again.
-    Die,
-}
-
-/// What is next in an operation that has begun.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Do {
-    Begin,
-    End,
-    Entered,
-    Left(Gauge),
-    Run(recovery::Op),
-    /// Carries out the steps of the recovery.
-    Steps,
-    /// A service is used: it is counted from now on.
-    Use(usize),
-    Used(usize),
-    Admit(usize, Admit, i64),
-    /// Reads the total again, after it lacked what this VM has in it.
-    Again(usize, Admit),
-    Change(usize, Change),
-    Dead,
-}
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct One {
@@ -120,29 +55,6 @@ impl Clone for One {
             value: self.value,
             clock: self.clock,
         }
-    }
-}
-
-/// The steps that led to a state, the last first. It is no part of the state.
-#[derive(Clone, Default)]
-pub(super) struct Trace(Option<Rc<(usize, Step, Trace)>>);
-
-impl Hash for Trace {
-    fn hash<H: Hasher>(&self, _: &mut H) {}
-}
-
-impl Debug for Trace {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        let mut steps = Vec::new();
-        let mut trace = self;
-        while let Some(last) = &trace.0 {
-            steps.push(last);
-            trace = &last.2;
-        }
-        for step in steps.iter().rev() {
-            write!(f, "\n  VM {}: {:?}", step.0, step.1)?;
-        }
-        Ok(())
     }
 }
 
@@ -358,8 +270,7 @@ impl Counts {
     }
 
     fn trace(&mut self, vm: usize, step: Step) {
-        let before = std::mem::take(&mut self.trace);
-        self.trace = Trace(Some(Rc::new((vm, step, before))));
+        self.trace.then(vm, step);
     }
 
     fn read_total(&mut self, vm: usize, n: usize, admit: Admit, first: bool) -> bool {
