@@ -1,14 +1,23 @@
 //! peer-spillover: when a service is full, exactly the surplus goes to the same service in a peer cluster.
 //!
-//! This crate is the Proxy-Wasm filter, and alone talks to Envoy. What it decides, and what users write, is the crate [`policy`].
+//! This crate is the Proxy-Wasm filter, and alone talks to Envoy. What it decides is the crate [`policy`], and what users write
+//! the crate [`config`].
 //!
-//! [`host`] makes the hostcalls, [`root`] is a root context, [`plugin`] its configuration, [`tick`] what that does without requests,
-//! [`service`] one of its services, [`errors`] what its answers say of it, [`way`] the way to its peer, [`request`] one
-//! request, [`arrival`] what it says of itself and which service it is for; [`running`] tells whether a good configuration
-//! runs, [`sign`] how a VM says so, [`worker`] which VMs live, [`slot`] the roster of them, [`account`] what they count
-//! together, [`notice`] writes the lines about conditions, of which [`misroute`] and [`strangers`] have their own, [`kept`] finds
-//! out whether Envoy keeps gauges, [`callback`] what each callback shows of its VM, [`left`] sees to services of configurations
-//! before. [`start`] is where Envoy begins; [`trap`] is for tests.
+//! | module | what it is |
+//! |---|---|
+//! | [`start`] | what Envoy calls first |
+//! | [`hostcalls`] | the only place that makes hostcalls |
+//! | [`metrics`] | the metrics of a service, and whether Envoy keeps gauges |
+//! | [`root`] | a root context: one configuration that Envoy gives |
+//! | [`plugin`], [`service`] | that configuration in one VM, and one of its services |
+//! | [`request`], [`arrival`] | one request, and which service it is for |
+//! | [`health`] | error detection of a service |
+//! | [`way`], [`misroute`] | the way to the peer, and what the log says if there is none |
+//! | [`tick`], [`strangers`] | what is done without requests; services that no request comes for |
+//! | [`recovery`] | the counts of all VMs, repaired when one dies |
+//! | [`succession`] | which root context of a plugin is the current one |
+//! | [`notice`] | lines about conditions that begin and end |
+//! | [`trap`] | for tests only |
 
 // A panic in a Wasm VM is a trap: every request in flight on that worker is lost and what it counted leaks. So
 // nothing here may panic, and whoever adds the word has to argue with the compiler first.

@@ -32,7 +32,7 @@ pub enum Intent {
 /// Where a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Home. For all reasons but a slot that was granted, the shell has yet to count it.
+    /// Home. For all reasons but a slot that was granted, the filter has yet to count it.
     Home(Reason),
     /// To the peer.
     Spill(Reason),

@@ -12,7 +12,7 @@
 //! have written counts as over ([`Record::healed`]), and a number of ejections beyond the largest that is written as none.
 //! **Invariant: good answers between two errors part them**, whichever workers saw which: they are counted together
 //! (the successes), and an error that finds that count moved begins a new run. It holds for answers that are read: a worker
-//! in a long calm does not read all ([`super::attention`]).
+//! in a long calm does not read all ([`super::sampling`]).
 
 mod bytes;
 mod detection;

@@ -30,7 +30,7 @@ pub struct Detection {
     pub overflow: bool,
     /// The statuses of HTTP that are errors where home answers; `None`: those of 5xx.
     pub codes: Option<Codes>,
-    /// Errors eject only where they are at least so many percent of home's answers of late ([`crate::share`]). 0: however few
+    /// Errors eject only where they are at least so many percent of home's answers of late ([`crate::error_rate`]). 0: however few
     /// they are; `None`: as the kind of proxy has it.
     pub min_percent: Option<u32>,
 }

@@ -1,6 +1,6 @@
 //! What a VM does with the record of home's errors and the gauge that shows it, hostcall by hostcall.
 //!
-//! A machine of single steps, as [`crate::Admit`]: the shell carries out a [`Step`] and hands back what came of it; the explorer
+//! A machine of single steps, as [`crate::Admit`]: the filter carries out a [`Step`] and hands back what came of it; the explorer
 //! drives some VMs' machines in every order. What a VM knows between its tasks is its [`Memory`].
 //!
 //! **Invariant: the record moves first, and the gauge after it by the difference**, so the gauge is right in the end, whatever the

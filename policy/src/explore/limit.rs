@@ -1,4 +1,4 @@
-//! The gauge `limit` while the VMs come to a new configuration one by one: `src/shell/left.rs`.
+//! The gauge `limit` while the VMs come to a new configuration one by one: `src/succession/left.rs`.
 
 use std::collections::VecDeque;
 

@@ -1,6 +1,6 @@
 //! Every order of the hostcalls of a few VMs, and of their deaths, followed to its end.
 //!
-//! A VM here does what the shell does, hostcall by hostcall, with the policy's own steps in between; one hostcall is one
+//! A VM here does what the filter does, hostcall by hostcall, with the policy's own steps in between; one hostcall is one
 //! move. States that were seen are not followed again, so all orders of some dozen hostcalls of three VMs are a matter of
 //! seconds. [`counts`] has the counts, their shares and the repair; [`ejection`] the errors, the probe and the gauge;
 //! [`limit`] which configuration's limit is shown.

@@ -1,6 +1,6 @@
 //! What home's answer to one request says of home, read as far as that takes.
 //!
-//! A machine of single steps, as [`crate::Admit`]: each [`Step`] is one hostcall or one report, and the shell carries it out and
+//! A machine of single steps, as [`crate::Admit`]: each [`Step`] is one hostcall or one report, and the filter carries it out and
 //! hands back what it read. An answer has up to three parts, its beginning ([`Assess::begins`]), its trailers
 //! ([`Assess::trailers`]) and its end ([`Assess::ends`]); what one leaves open the next may settle.
 //!

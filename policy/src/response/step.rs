@@ -1,4 +1,4 @@
-//! What reading an answer takes: the steps that the shell carries out, and where the machine is between them.
+//! What reading an answer takes: the steps that the filter carries out, and where the machine is between them.
 
 use super::Failure;
 use crate::ejection::Ended;
