@@ -238,7 +238,7 @@ async fn an_enforcing_filter_removes_the_header_of_a_client() -> Result<()> {
 /// `routing: header` is what a gateway has where nothing is said: a gateway serves no host of a peer.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_routing_a_gateway_routes_by_header() -> Result<()> {
-    let routing = "      routing: header # an authority of a peer would have to be a public host\n";
+    let routing = "      routing: header # with routing: authority, the peer's host would have to be a public host\n";
     let (mesh, _) = ingress(&[ENFORCE[0], ENFORCE[1], (routing, "")]).await?;
     let held = occupy(&mesh).await?;
     let mut client = outside(&mesh).client(false).await?;

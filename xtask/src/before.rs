@@ -36,13 +36,18 @@ fn unpack(commit: &str, sources: &PathBuf) -> Result<()> {
         git.current_dir(workspace_root());
         git
     };
-    let there = git().args(["cat-file", "-e", commit]).output();
+    let is_there = || {
+        let there = git().args(["cat-file", "-e", commit]).output();
+        let there = there.context("git is missing: install it")?;
+        anyhow::Ok(there.status.success())
+    };
+    if !is_there()? {
+        // A shallow clone does not have it. Where it still is not there afterwards, that is said below.
+        let _ = git().args(["fetch", "--quiet", "--unshallow"]).output();
+    }
     ensure!(
-        there
-            .context("git is missing: install it")?
-            .status
-            .success(),
-        "commit {commit} is not in this checkout, whose history is cut short: run git fetch --unshallow"
+        is_there()?,
+        "commit {commit} is not in the history of this checkout: clone the repository with its history"
     );
     fs::create_dir_all(sources)?;
     let archive = sources.with_extension("tar");
