@@ -23,7 +23,7 @@ pub fn module(commit: &str) -> Result<PathBuf> {
         unpack(commit, &sources)?;
         let raw = filter::compile(&sources, &dir.join("target"), &[])?;
         let new = module.with_extension("new");
-        fs::write(&new, filter::finish(&raw)?)?;
+        fs::write(&new, filter::finish_whole(&raw)?)?;
         Ok(fs::rename(&new, &module)?)
     })?;
     Ok(module)

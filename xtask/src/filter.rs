@@ -165,9 +165,20 @@ pub fn compile(root: &Path, target: &Path, features: &[&str]) -> Result<PathBuf>
 /// # Errors
 /// The optimiser failed.
 pub fn finish(raw: &Path) -> Result<Vec<u8>> {
+    optimise(raw, unused::trap(&exports::prune(&fs::read(raw)?)?)?)
+}
+
+/// The module of a commit before, from the one that was compiled: whole, since what it does not use has other names.
+/// # Errors
+/// The optimiser failed.
+pub fn finish_whole(raw: &Path) -> Result<Vec<u8>> {
+    optimise(raw, exports::prune(&fs::read(raw)?)?)
+}
+
+fn optimise(raw: &Path, module: Vec<u8>) -> Result<Vec<u8>> {
     let pruned = raw.with_extension("pruned.wasm");
     let optimised = raw.with_extension("optimised.wasm");
-    fs::write(&pruned, unused::trap(&exports::prune(&fs::read(raw)?)?)?)?;
+    fs::write(&pruned, module)?;
     let mut wasm_opt = tools::wasm_opt()?;
     wasm_opt
         .args(OPTIMISE)
