@@ -22,6 +22,7 @@ pub mod shared_count;
 use std::rc::Rc;
 
 use crate::notice::deaths::Beaten;
+use crate::time::Instant;
 use callback::Callback;
 use index::Index;
 use mark::Gauge;
@@ -162,7 +163,7 @@ pub struct Recovery {
     roots: usize,
     ticks: u32,
     /// When the last tick was.
-    ticked: u64,
+    ticked: Instant,
     /// The count and the taken slot, or one more for this VM's own, whose share was looked at last without a reason.
     turn: (usize, usize),
     /// How many VMs had come before the others beat last.

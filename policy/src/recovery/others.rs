@@ -7,6 +7,7 @@ use super::place::Want;
 use super::roster::{IN_TIME, Vm, owner_of};
 use super::task::Task;
 use super::{News, Recovery, Step, Taken};
+use crate::time::Instant;
 
 /// What is seen of one VM. It beats, and shows that it is inside, in its own slot; which of several that is, nobody else knows.
 #[derive(Debug, Default)]
@@ -24,8 +25,8 @@ pub(super) struct Look {
 
 impl Recovery {
     /// Notes when this tick comes, and lists what could not be listed before.
-    pub(super) fn timed(&mut self, now: u64) {
-        self.in_time = now.saturating_sub(mem::replace(&mut self.ticked, now)) <= IN_TIME;
+    pub(super) fn timed(&mut self, now: Instant) {
+        self.in_time = now.since(mem::replace(&mut self.ticked, now)) <= IN_TIME;
         if mem::take(&mut self.unlisted) {
             self.then(&[Task::List(0)]);
         }

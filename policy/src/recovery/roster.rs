@@ -21,6 +21,8 @@
 //! What a VM does between two hostcalls cannot trap; it dies inside a callback, before or after all of its hostcalls. (A trap
 //! between the two increments of one change would leave them apart by that change.)
 
+use crate::time::Millis;
+
 /// An observer's ticks without a beat of another VM after which that is dead, if it is inside a callback: 2.4 seconds, at
 /// five ticks a second, so that with a tick to notice and one to mend a count is right after 3.
 pub const STALE: u32 = 12;
@@ -31,8 +33,8 @@ pub const LOOKS: u32 = 3;
 pub const SILENT: u32 = 300;
 /// Callbacks of a VM between two ticks of its own after which it beats, and sees whether it was declared dead.
 pub const CALLBACKS: u32 = 128;
-/// The longest time between two ticks of an observer, in milliseconds, that makes the second one count: two of the period.
-pub const IN_TIME: u64 = 400;
+/// The longest time between two ticks of an observer that makes the second one count: two of the period.
+pub const IN_TIME: Millis = Millis(400);
 /// Most slots; a proxy has one for each worker, one for its main thread, and some that end.
 const MOST: usize = 4096;
 

@@ -5,6 +5,7 @@ use super::mark::{self, Gauge, INSIDE};
 use super::place::Want;
 use super::roster::{Roster, Vm};
 use super::{Fact, News, ROSTER, Recovery, Step};
+use crate::time::Instant;
 
 /// Added to a gauge and taken off again, to see whether Envoy keeps it. A count is the lower 32 bits, so nobody ever takes the
 /// test for load.
@@ -263,7 +264,7 @@ impl Recovery {
                 self.then(&[Task::Timed]);
                 return Some(Step::Clock);
             }
-            Task::Timed => self.timed(value.unwrap_or(0)),
+            Task::Timed => self.timed(Instant(value.unwrap_or(0))),
             Task::Round => self.round(),
             Task::Observe(slot) => self.observe(slot),
             Task::Look(n) => self.look(n),
