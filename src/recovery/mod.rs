@@ -1,4 +1,5 @@
-//! Carries out what a VM does so that a count survives the death of another: [`policy::recovery`] says what, and why.
+//! Carries out the steps by which the VMs of a proxy repair a count after one of them has died. [`policy::recovery`] says which
+//! steps, and why.
 
 mod news;
 
@@ -17,7 +18,7 @@ thread_local! {
     static CALLBACK: Callback = const { Callback::new() };
 }
 
-/// It is never borrowed twice at once; if it were, a share would be mended a tick later, and no request harmed.
+/// It is never borrowed twice at once. If it were, a share would be corrected one tick later, and no request would be harmed.
 fn with<T: Default>(f: impl FnOnce(&mut Recovery) -> T) -> T {
     RECOVERY
         .try_with(|recovery| {
@@ -67,13 +68,13 @@ fn carry_out(recovery: &mut Recovery) {
     }
 }
 
-/// Makes the first write of roster and index, if nobody did.
+/// Writes the roster and the index, if no VM did so before.
 pub fn prepare() {
     hostcalls::prepare(ROSTER, &recovery::first_roster(hostcalls::now_nanos()));
     hostcalls::prepare(INDEX, &recovery::first_index());
 }
 
-/// This VM's count whose total is this metric, by its name. `None` if VMs have no shares of such a count.
+/// This VM's count with this name and this gauge as its total. `None` if a count of this name has no shares.
 pub fn count(name: String, total: Metric) -> Option<Rc<SharedCount>> {
     with(|recovery| {
         let known = recovery.count(&name);
@@ -85,12 +86,12 @@ pub fn count(name: String, total: Metric) -> Option<Rc<SharedCount>> {
     })
 }
 
-/// Adds 1 to a count. False if Envoy refuses: nothing was added.
+/// Adds 1 to a count. Returns false if Envoy refuses, and then nothing was added.
 pub fn add(count: &SharedCount) -> bool {
     change(count, Change::add())
 }
 
-/// Takes 1 off a count.
+/// Subtracts 1 from a count.
 pub fn release(count: &SharedCount) {
     change(count, Change::release(1, false));
 }
@@ -108,13 +109,13 @@ pub fn change(count: &SharedCount, mut change: Change) -> bool {
     }
 }
 
-/// This VM's number; 0 if it has none.
+/// This VM's number. It is 0 if the VM has none.
 pub fn id() -> Vm {
     run(Op::Settle);
     with(|recovery| recovery.vm())
 }
 
-/// Whether a VM has found that one dead, as the roster says.
+/// Whether `vm` was declared dead, as the roster says that was read last.
 pub fn is_declared_dead(vm: Vm) -> bool {
     with(|recovery| recovery.is_declared_dead(vm))
 }
@@ -124,7 +125,7 @@ pub fn tick(root: u32) {
     run(Op::Tick(root));
 }
 
-/// A total lacks what this VM has in it.
+/// Checks whether this VM was declared dead, because a total is less than what it has in it.
 pub fn check_place() {
     run(Op::CheckPlace);
 }
@@ -139,13 +140,13 @@ pub fn root_rests(root: u32) {
     with(|recovery| recovery.root_rests(root));
 }
 
-/// The root context `root` ended. Whether the VM has any other.
+/// The root context `root` ended. Returns whether the VM has any other.
 pub fn root_ends(root: u32) -> bool {
     with(|recovery| recovery.root_ends(root))
 }
 
-/// The callback begins that creates the context of a stream. It is not ended: that of the request's headers, which Envoy makes
-/// next, goes on with it.
+/// The callback begins that creates the context of a stream. It does not end here: Envoy calls the one for the request's
+/// headers next.
 pub fn stream_begins() {
     if CALLBACK.with(Callback::is_first_stream) {
         run(Op::Settle);

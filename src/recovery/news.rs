@@ -1,4 +1,4 @@
-//! What the log says of VMs that die and come.
+//! Log lines about VMs that die and join.
 
 use crate::hostcalls::Level;
 use crate::notice::{self, Text};
@@ -19,12 +19,12 @@ pub(super) fn tell(news: News) {
     }
 }
 
-/// The key of the condition that a VM is dead and no other has come in its place.
+/// The key of the condition that a VM is dead and no other has joined in its place.
 fn key() -> String {
     notice::key(&[], "dead")
 }
 
-/// So many VMs have come: whether those that died have others in their place.
+/// This many VMs have joined. The condition ends if each dead VM has another one in its place.
 fn all_joined(joined: Vm) {
     let text = "as many VMs of this proxy live again as before one died";
     notice::change(&key(), (text, &[]), &|notice, now| {
@@ -32,13 +32,13 @@ fn all_joined(joined: Vm) {
     });
 }
 
-/// A dead VM was found, which had so many in the counts; so many VMs had come before it died.
+/// A dead VM was found, which had `count` requests in the counts. `before` VMs had joined before it died.
 fn died(count: i64, before: Vm) {
     let text = "a VM of this proxy is dead; what it counted is taken off the counts: %0 in all. Report the line before it that names the function that failed; with FAIL_OPEN, restart the pod";
     let text: Text = (text, &[&count.to_string()]);
     let told = notice::change(&key(), text, &|notice, at| {
         let of = deaths::another(notice.of, notice.stands, before);
-        // Each is counted, however soon after another.
+        // Each death counts, however soon it follows another.
         let known = || Some((notice.with(of), Line::Nothing));
         notice.begins(of, at).or_else(known)
     });

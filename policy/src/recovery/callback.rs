@@ -1,28 +1,28 @@
-//! What every callback does at its beginning and its end, so that the other VMs see whether this one lives: it shows that it
-//! is inside ([`super::mark`]), and beats if its worker is too busy to tick ([`super::roster`]).
+//! What every callback does at its beginning and at its end, so that the other VMs can tell whether this VM is alive. It marks
+//! that this VM is inside a callback ([`super::mark`]), and it beats if the worker is too busy to tick ([`super::roster`]).
 //!
-//! These are the only steps of the recovery on the way of a request, so they are no tasks of [`super::Recovery`]: each is one
-//! addition to a gauge, and what came of it is told by a second call.
+//! These are the only steps of the recovery that every request takes, so they are not tasks of [`super::Recovery`]. Each of
+//! them is one addition to a gauge, followed by a second call with its result.
 
 use core::cell::Cell;
 
 use super::mark::{Add, Gauge, Mark};
 use super::roster::CALLBACKS;
 
-/// What this VM shows of the callback that it is in.
+/// The state of the callback in which this VM is, as the other VMs see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Callback {
     mark: Cell<Mark>,
-    /// The gauge that is marked if no other moved last: this VM's beat, once it has a slot.
+    /// The gauge of this VM's beat, once the VM has a slot. It gets the mark if no other gauge was changed before.
     beat: Cell<Option<Gauge>>,
-    /// A stream has begun.
+    /// Whether a stream has begun in this VM.
     has_streams: Cell<bool>,
-    /// Callbacks since this VM last beat.
+    /// The number of callbacks since this VM beat last.
     since: Cell<u32>,
 }
 
 impl Callback {
-    /// Of a VM that is outside of all callbacks, and has no slot yet.
+    /// The state of a VM that is outside of all callbacks and has no slot yet.
     pub const fn new() -> Callback {
         Callback {
             mark: Cell::new(Mark::OUTSIDE),
@@ -32,51 +32,51 @@ impl Callback {
         }
     }
 
-    /// A stream begins: whether it is the first one. The VM takes its slot before it counts anything, so that a share has all
-    /// that it counts.
+    /// A stream begins. Returns whether it is the first one of this VM. The VM takes its slot before it counts anything, so
+    /// that its share contains everything that it counts.
     pub fn is_first_stream(&self) -> bool {
         !self.has_streams.replace(true)
     }
 
-    /// A callback begins: whether the VM is to beat now ([`super::Op::Work`]), or only to show that it is inside
-    /// ([`Callback::enter`]).
+    /// A callback begins. Returns whether the VM has to beat now ([`super::Op::Work`]). Otherwise it only marks that it is
+    /// inside ([`Callback::enter`]).
     pub fn begins(&self) -> bool {
         let since = self.since.get().saturating_add(1);
         self.since.set(since);
         since >= CALLBACKS
     }
 
-    /// The addition by which the VM shows that it is inside; [`Callback::entered`] is to be told whether it was made.
+    /// The addition that marks the VM as inside. Call [`Callback::entered`] with its result.
     pub fn enter(&self) -> Option<Add> {
         self.change(|mark| mark.enter(self.beat.get()))
     }
 
-    /// As [`Callback::enter`], with the mark on the beat: the callback may move any share of this VM.
+    /// Like [`Callback::enter`], but the mark is on the beat, because the callback may change any share of this VM.
     pub(super) fn enter_on_beat(&self) -> Option<Add> {
         let beat = self.beat.get()?;
         self.change(|mark| mark.enter_on(beat))
     }
 
-    /// Whether the addition of [`Callback::enter`] was made.
+    /// Notes whether the addition of [`Callback::enter`] was made.
     pub fn entered(&self, added: bool) {
         if !added {
             self.change(Mark::not_entered);
         }
     }
 
-    /// The callback ends: the addition that shows it; [`Callback::left`] is to be told whether it was made.
+    /// The callback ends. Returns the addition that takes the mark off. Call [`Callback::left`] with its result.
     pub fn leave(&self) -> Option<Add> {
         self.change(Mark::leave)
     }
 
-    /// Whether the addition of [`Callback::leave`] to this gauge was made.
+    /// Notes whether the addition of [`Callback::leave`] to this gauge was made.
     pub fn left(&self, gauge: Gauge, added: bool) {
         if !added {
             self.change(|mark| mark.not_left(gauge));
         }
     }
 
-    /// The move of a share, and the mark as it is once it was made. The last move of a callback takes the mark off too.
+    /// The addition that changes a share, and the mark after it. The last change of a callback also takes the mark off.
     pub(super) fn moves(&self, (share, n): Add, last: bool) -> (Add, Mark) {
         let mut mark = self.mark.get();
         if last {
@@ -87,22 +87,22 @@ impl Callback {
         }
     }
 
-    /// A move was made, after which the mark is this.
+    /// Notes that a share was changed, and that the mark is this one now.
     pub(super) fn moved(&self, mark: Mark) {
         self.mark.set(mark);
     }
 
-    /// The gauge in which this VM beats, if it has a slot and Envoy keeps the gauge.
+    /// The gauge of this VM's beat. `None` if the VM has no slot or Envoy does not keep the gauge.
     pub(super) fn beat(&self) -> Option<Gauge> {
         self.beat.get()
     }
 
-    /// It beats now.
+    /// Notes that this VM beats now.
     pub(super) fn beats(&self) {
         self.since.set(0);
     }
 
-    /// This VM has a new slot, whose beat this is. The gauges of the slot that it had before are another's.
+    /// This VM has a new slot with this beat. The gauges of its former slot belong to another VM.
     pub(super) fn settled(&self, beat: Option<Gauge>) {
         self.beat.set(beat);
         self.change(Mark::forget);

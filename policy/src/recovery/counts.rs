@@ -1,4 +1,4 @@
-//! The counts of this VM, their shares in its slot and in those that it took over, and the index of all counts.
+//! The counts of this VM: their shares in its own slot and in the slots that it took over, and the index of all counts.
 
 use std::rc::Rc;
 
@@ -9,17 +9,17 @@ use super::task::Task;
 use super::{Count, Fact, Recovery, Step};
 use crate::names;
 
-/// Shares that are looked at in a tick, of those to which nothing is known to have happened.
+/// The number of shares that each tick checks although nothing is known to have changed them.
 const AT_LEISURE: usize = 2;
 
 impl Recovery {
-    /// Opens a count. False if VMs have no shares of such a count.
+    /// Opens a count. Returns false if a count of this name has no shares.
     pub(super) fn open(&mut self, name: String, total: Gauge) -> bool {
         if names::share(&name).is_none() {
             return false;
         }
         let count = self.counts.len();
-        // It is listed before anything is added, so that whoever takes this VM's slot over knows of it.
+        // The count is put into the index before anything is added, so that a VM that takes over this slot knows the count.
         let list = (!self.index.has(&name)).then_some(Task::Change(Want::List(count)));
         self.counts.push(Count {
             name,
@@ -42,7 +42,7 @@ impl Recovery {
     pub(super) fn index_read(&mut self, fact: &Fact) {
         self.read_index = fact.value.is_some();
         self.index.see(&fact.bytes);
-        // Whoever has taken a slot over drops no count, and the index only grows.
+        // A VM that has taken over a slot closes no count, and the index only grows.
         let known = self.index.names().len();
         if self.read_index && known != self.opened {
             self.opened = known;
@@ -68,9 +68,9 @@ impl Recovery {
         }
     }
 
-    /// Goes on with the share at hand, in which a VM before this one may have left something. What the total has already is
-    /// added to it alone; if that cannot be, it is tried again with the next. If Envoy does not keep the share there is none:
-    /// then the total is kept all the same, and survives no crash.
+    /// Goes on with the current share, in which an earlier VM may have left something. What only the total contains so far is
+    /// added to the share. If that fails, the next tick tries it again. If Envoy does not keep the share, the total is still
+    /// counted, but is not repaired after a crash.
     pub(super) fn go_on(&mut self, count: usize) -> Option<Step> {
         let (share, unshared) = self.counts.get(count)?.count.go_on(self.gauge)?;
         self.then(&[Task::Drive(count, true)]);
@@ -81,15 +81,15 @@ impl Recovery {
         Some(Step::Add(share, unshared))
     }
 
-    /// Moves the share at hand, and the total with it, from what it is to what it is to be, and takes off the marks that it
-    /// has: the VM that made them is dead, or they are not on this share.
+    /// Changes the current share to the value that it must have, and the total by the same amount. It also takes off the marks
+    /// on the share: the VM that made them is dead, or the share is not the marked gauge.
     pub(super) fn drive(&mut self, count: usize, own: bool, is: u64) -> Option<Step> {
         let held = match own {
             true => self.counts.get(count)?.count.shared(),
             false => 0,
         };
         let counted = held.saturating_sub(mark::low(is));
-        // What is between the two is another VM's test whether Envoy keeps the gauge, which takes it off itself.
+        // The bits between both are the test of another VM whether Envoy keeps the gauge. That VM takes them off itself.
         let by = counted.saturating_sub(mark::marks(is).saturating_mul(INSIDE));
         if by == 0 {
             return None;
@@ -99,8 +99,8 @@ impl Recovery {
         Some(Step::Add(self.gauge?, by))
     }
 
-    /// Looks at shares in this VM's slot, which are to be what it holds, and in those that it took over, which are to be 0: a VM
-    /// that was taken for dead may have changed them before it noticed.
+    /// Checks some shares. Those in this VM's own slot must be what the VM counts, and those in the slots that it took over
+    /// must be 0. A VM that was wrongly declared dead may have changed them before it noticed.
     pub(super) fn mend(&mut self, n: usize) {
         let slots = self.taken.len().saturating_add(1);
         if n >= AT_LEISURE.min(slots.saturating_mul(self.counts.len())) {
@@ -130,13 +130,13 @@ impl Recovery {
         }
     }
 
-    /// Closes a count of a service that is configured no more. A VM that has taken a slot over keeps it for what may come late
-    /// into the slots that it has.
+    /// Closes the count of a service that is no longer configured. A VM that has taken over a slot keeps the count open,
+    /// because something may still be added in that slot.
     pub(super) fn close(&mut self, count: usize) {
         let idle = |count: &Count| Rc::strong_count(&count.count) == 1 && count.count.own() == 0;
         if !self.took_over && self.counts.get(count).is_some_and(idle) {
             self.counts.swap_remove(count);
-            // It may be asked for again.
+            // The index may ask for this count again.
             self.opened = 0;
         }
     }

@@ -1,30 +1,30 @@
-//! The names of all counts that VMs of this process have shares of, so that whoever takes a slot over finds in it what it
-//! does not count itself: a service, a mode or a version that only the other had.
+//! The index: the names of all counts that have shares in this process. A VM that takes over a slot finds in it the counts that
+//! it does not have itself, such as those of a service, a mode or a version that only the other VM had.
 
-/// No metric's name has it ([`crate::names::label_value`]).
+/// The end of a name. No metric name contains it ([`crate::names::label_value`]).
 const END: u8 = b'\n';
 
-/// What a VM has seen of the index. It only grows.
+/// The part of the index that a VM has read. The index only grows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Index {
-    /// In order: a set of the library's makes the module 6 kB larger.
+    /// Sorted. A set of the standard library would make the module 6 kB larger.
     seen: Vec<String>,
-    /// Bytes of it that were seen.
+    /// The number of bytes of the index that were read.
     length: usize,
 }
 
 impl Index {
-    /// Whether `name` was seen there.
+    /// Whether `name` is in the part that was read.
     pub fn has(&self, name: &str) -> bool {
         self.place(name).is_ok()
     }
 
-    /// All that was seen.
+    /// All names that were read.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.seen.iter().map(String::as_str)
     }
 
-    /// Sees the index as it is now. What is no text is skipped.
+    /// Reads the index as it is now. Names that are not valid UTF-8 are skipped.
     pub fn see(&mut self, bytes: &[u8]) {
         let new = bytes.get(self.length..).unwrap_or_default();
         self.length = self.length.max(bytes.len());
@@ -40,7 +40,7 @@ impl Index {
     }
 }
 
-/// The names in an index, or in a part of it. What is no text is skipped.
+/// The names in an index or in a part of it. Those that are not valid UTF-8 are skipped.
 pub fn names(bytes: &[u8]) -> impl Iterator<Item = &str> {
     bytes
         .split(|byte| *byte == END)
@@ -48,7 +48,7 @@ pub fn names(bytes: &[u8]) -> impl Iterator<Item = &str> {
         .filter(|name| !name.is_empty())
 }
 
-/// The index `bytes` with `name` in it.
+/// The index `bytes` with `name` added.
 pub fn with(bytes: &[u8], name: &str) -> Vec<u8> {
     [bytes, name.as_bytes(), &[END]].concat()
 }

@@ -1,53 +1,53 @@
-//! Whether a VM is inside a callback, seen from outside.
+//! How a VM shows to the others whether it is inside a callback.
 //!
-//! A VM can only die inside a callback: nothing else runs in it. So a VM that shows no sign of life is not dead if it is
-//! outside of one: its worker is busy with other work of Envoy's, such as a hundred thousand streams at once. To tell the
-//! two apart, a VM adds [`INSIDE`] to one of its gauges when a callback begins, and takes it off when the callback ends.
+//! A VM can only die inside a callback, since nothing else runs in it. A VM that does not beat but is outside of a callback is
+//! not dead: its worker is busy with other work of Envoy, such as accepting a hundred thousand streams. To tell both cases
+//! apart, a VM adds [`INSIDE`] to one of its gauges when a callback begins, and subtracts it when the callback ends.
 //!
-//! **Invariant: a VM that died shows that it is inside**, since the callback in which it died never ended.
-//! **Invariant: a mark waits for nothing that the callback counts, and what it counts waits for no mark.** A share moves right
-//! after its total, so that a VM that dies later in the same callback leaves the two in agreement. The move of a share that is
-//! the last thing a callback has to do takes the mark off with the same addition. Some hostcalls may come after it that a VM
-//! hardly dies in: one that does is found after [`crate::recovery::roster::SILENT`].
+//! **Invariant: a VM that died is marked as inside**, since the callback in which it died has never ended.
+//! **Invariant: no change of a count waits for a mark, and no mark waits for a change of a count.** A share changes right after
+//! its total, so a VM that dies later in the same callback leaves both equal. If the change of a share is the last one of a
+//! callback, the same addition takes the mark off. A few hostcalls may follow it in which a VM hardly ever dies. A VM that does
+//! die there is found after [`crate::recovery::roster::SILENT`].
 
-/// A gauge of the VM: the number by which the host knows it.
+/// A gauge of this VM: the number that the host has given to it.
 pub type Gauge = u32;
 
-/// Added to a gauge while the VM is inside a callback. Counts have the 32 bits below, and test whether a gauge is kept with
-/// the bit 32.
+/// The value that is added to a gauge while the VM is inside a callback. A count has the 32 bits below, and the test whether
+/// Envoy keeps a gauge has bit 32.
 pub const INSIDE: i64 = 1 << 40;
 
-/// The marks that a gauge has, whatever it counts: 0 if its VM is outside, as far as this gauge tells.
+/// The number of marks in the value of a gauge. It is 0 if this gauge says that its VM is outside.
 pub fn marks(value: u64) -> i64 {
     value.cast_signed().wrapping_sub(low(value)) >> 40
 }
 
-/// What a gauge counts, whatever marks it has: its lower 32 bits, signed.
+/// The count in the value of a gauge, without marks: its lower 32 bits, signed.
 pub fn low(value: u64) -> i64 {
     i64::from(value as u32 as i32)
 }
 
-/// Where this VM has its mark.
+/// Which gauge of this VM has its mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Mark {
-    /// The gauge that has the mark.
+    /// The gauge with the mark.
     on: Option<Gauge>,
-    /// The gauge that moved last: the next callback probably moves it again.
+    /// The gauge that changed last. The next callback will probably change it too.
     next: Option<Gauge>,
 }
 
-/// An addition to a gauge, to be carried out now.
+/// An addition to a gauge, which the caller has to make now.
 pub type Add = (Gauge, i64);
 
 impl Mark {
-    /// Of a VM that is outside of all callbacks.
+    /// The mark of a VM that is outside of all callbacks.
     pub const OUTSIDE: Mark = Mark {
         on: None,
         next: None,
     };
 
-    /// A callback begins. `otherwise` is marked if no gauge is known that will probably move. `None` if the VM is marked
-    /// already, or has no gauge.
+    /// A callback begins. The mark goes to the gauge that will probably change, or else to `otherwise`. `None` if the VM is
+    /// marked already or has no gauge.
     pub fn enter(&mut self, otherwise: Option<Gauge>) -> Option<Add> {
         if self.on.is_some() {
             return None;
@@ -57,23 +57,23 @@ impl Mark {
         Some((gauge, INSIDE))
     }
 
-    /// As [`Mark::enter`], with the mark on this gauge.
+    /// Like [`Mark::enter`], with the mark on this gauge.
     pub fn enter_on(&mut self, gauge: Gauge) -> Option<Add> {
         self.next = Some(gauge);
         self.enter(None)
     }
 
-    /// The addition of [`Mark::enter`] could not be carried out.
+    /// The addition of [`Mark::enter`] failed.
     pub fn not_entered(&mut self) {
         self.on = None;
     }
 
-    /// This gauge moves: the next callback probably moves it too, and has its mark there.
+    /// This gauge changes. The next callback will probably change it too, so it will get the mark.
     pub fn moves(&mut self, gauge: Gauge) {
         self.next = Some(gauge);
     }
 
-    /// A callback ends with this move of a gauge, which takes the mark off too if it is there.
+    /// A callback ends with this change of a gauge. The returned addition also takes the mark off if this gauge has it.
     pub fn leave_with(&mut self, (gauge, n): Add) -> Add {
         self.next = Some(gauge);
         let marked = self.on.take_if(|on| *on == gauge);
@@ -86,7 +86,7 @@ impl Mark {
         Some((self.on.take()?, INSIDE.saturating_neg()))
     }
 
-    /// The mark could not be taken off this gauge: the next callback's end tries it again.
+    /// The mark could not be taken off this gauge. The end of the next callback tries it again.
     pub fn not_left(&mut self, gauge: Gauge) {
         self.on = Some(gauge);
     }
@@ -101,7 +101,7 @@ impl Mark {
 mod tests {
     use super::*;
 
-    /// The gauges 0 to 3, as a host has them.
+    /// The gauges 0 to 3 of a host.
     fn carry_out(gauges: &mut [u64; 4], add: Option<Add>) {
         if let Some((gauge, n)) = add {
             gauges[gauge as usize] = gauges[gauge as usize].wrapping_add_signed(n);

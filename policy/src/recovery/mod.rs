@@ -1,12 +1,13 @@
-//! How the VMs of one process repair a count when one of them dies: which of them live ([`roster`], [`mark`]), and what each
-//! has counted ([`index`]).
+//! How the VMs of one process repair a count after one of them has died: which of them are alive ([`roster`], [`mark`]), and
+//! what each of them has counted ([`index`]).
 //!
-//! [`Recovery`] is all that a VM does for it, as a machine of single steps like [`crate::Admit`]: [`Recovery::begin`] begins an
-//! [`Op`], then [`Recovery::step`] says which hostcall comes next, and is told what came of it, until there is none. The filter
-//! carries the steps out; a test carries out those of several VMs in any order. The machine keeps what is still to be done as a
-//! stack of tasks (`task.rs`): one that needs a hostcall leaves on top of it the task that takes what came of the call.
+//! [`Recovery`] is everything that a VM does for this, as a machine of single steps like [`crate::Admit`]. [`Recovery::begin`]
+//! starts an [`Op`]. Then [`Recovery::step`] returns the next hostcall and gets the result of the one before, until it returns
+//! [`Step::Done`]. The filter carries the steps out. A test carries out the steps of several VMs in any order. The machine
+//! keeps its remaining work on a stack of tasks (`task.rs`). A task that needs a hostcall pushes the task that takes the
+//! result.
 //!
-//! What is on the way of every request is in machines of its own: [`callback`] and [`shared_count`].
+//! What every request does is in small machines of their own: [`callback`] and [`shared_count`].
 
 mod counts;
 mod others;
@@ -33,78 +34,80 @@ use roster::{Liveness, Roster, Vm};
 use shared_count::SharedCount;
 use task::Task;
 
-/// The roster, under one key for all plugins of the process: a VM may run several. The number is the version of the roster and of
-/// the shares: modules of two versions in one process, as in an upgrade, each repair what their own VMs counted.
+/// The key of the roster in shared data, which all plugins of the process use, since one VM may run several of them. The number
+/// is the version of the roster and of the shares. Two module versions in one process, as in an upgrade, each repair what their
+/// own VMs counted.
 pub const ROSTER: &str = "peer_spillover_roster.2";
-/// The index of all counts that any VM of the process has opened.
+/// The key of the index of all counts that any VM of the process has opened.
 pub const INDEX: &str = "peer_spillover_accounts";
-/// Ticks between two looks for what nothing else would show, marks on the beat that are not this VM's and names in the index:
-/// five seconds.
+/// The number of ticks, five seconds, between two checks for what is not noticed otherwise: wrong marks on this VM's beat, and
+/// new names in the index.
 const CLEAR_AFTER: u32 = 25;
 
-/// What a VM has to do for the recovery.
+/// Something that a VM has to do for the recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
-    /// A tick begins: the VM shows that it is inside.
+    /// A tick begins. The VM marks that it is inside.
     TickBegins,
-    /// A tick of the root context of this number.
+    /// A tick of the root context with this number.
     Tick(u32),
-    /// A callback begins, the last of many since the last beat: the VM beats, sees whether it was declared dead, and shows that
-    /// it is inside.
+    /// A callback begins after many others without a beat. The VM beats, checks whether it was declared dead, and marks that it
+    /// is inside.
     Work,
-    /// A total lacks what this VM has in it: it sees whether it was declared dead, and goes on with the callback.
+    /// A total is less than what this VM has in it. The VM checks whether it was declared dead, and goes on with the callback.
     CheckPlace,
-    /// It takes a slot if it has none.
+    /// The VM takes a slot if it has none.
     Settle,
 }
 
-/// What is to be done next.
+/// The next hostcall.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Define the gauge of this name. The value of the fact is its number.
+    /// Define the gauge with this name. The value of the fact is the gauge's number.
     Define(String),
-    /// Read this gauge. The value of the fact is the gauge's.
+    /// Read this gauge. The value of the fact is the value of the gauge.
     Read(Gauge),
-    /// Add to this gauge. The fact has any value.
+    /// Add to this gauge. The fact has any value if that was done.
     Add(Gauge, i64),
-    /// Read the shared data under this key. The bytes of the fact are what is there, and its value is the number of their write.
+    /// Read the shared data under this key. The fact has its bytes, and as the value the number of their last write.
     Recall(&'static str),
-    /// Write these bytes under this key if those there have this number still, or if there are none. The fact has any value.
+    /// Write these bytes under this key, if the data there still has this number, or if there is none. The fact has any value
+    /// if that was done.
     Write(&'static str, Vec<u8>, Option<u32>),
-    /// Read the clock that only goes forward. The value of the fact is its milliseconds.
+    /// Read the monotonic clock. The value of the fact is in milliseconds.
     Clock,
-    /// Tell this to whoever reads the log. The fact is not looked at.
+    /// Write a line about this to the log. The fact is not used.
     Tell(News),
-    /// Finished.
+    /// The operation is finished.
     Done,
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Clone, Debug, Default)]
 pub struct Fact {
     /// `None` if the host refused.
     pub value: Option<u64>,
-    /// Bytes that were read.
+    /// The bytes that were read.
     pub bytes: Vec<u8>,
 }
 
-/// What the log may have a line about.
+/// An event that the log may have a line about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum News {
-    /// So many VMs have come.
+    /// This many VMs have joined.
     Joined(Vm),
     /// A VM is dead.
     Died {
-        /// What it had in the counts.
+        /// The number of requests that it had in the counts.
         count: i64,
-        /// How many VMs had come before it died.
+        /// The number of VMs that had joined before it died.
         before: Vm,
     },
-    /// This VM was declared dead and was not: it counts again what it holds.
+    /// This VM was wrongly declared dead, and counts again what it has in flight.
     CountedAgain,
 }
 
-/// A VM in the roster.
+/// This VM's place in the roster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Place {
     vm: Vm,
@@ -115,37 +118,37 @@ struct Place {
 #[derive(Debug)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 struct Count {
-    /// Of the total.
+    /// The name of the total.
     name: String,
     count: Rc<SharedCount>,
-    /// Its shares, by slot. Envoy keeps what was defined for as long as the VM lives, each time anew.
+    /// Its shares, by slot. Envoy keeps each definition of a metric as long as the VM lives, so a share is defined once.
     shares: Vec<(usize, Gauge)>,
 }
 
-/// A slot of a dead VM that this one has taken over.
+/// A slot of a dead VM that this VM has taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Taken {
     slot: usize,
-    /// Its shares were seen at 0: a new VM may have it.
+    /// All its shares were 0, so a new VM may have it.
     free: bool,
 }
 
-/// All that a VM does, and knows, for the recovery.
+/// Everything that a VM does and knows for the recovery.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub struct Recovery {
     tasks: Vec<Task>,
-    /// The process, once a roster was read.
+    /// The number of the process, once the roster was read.
     process: u32,
     place: Option<Place>,
     counts: Vec<Count>,
-    /// What is known of the index.
+    /// The part of the index that was read.
     index: Index,
-    /// Whether a count could not be put there.
+    /// Whether a count could not be put into the index.
     unlisted: bool,
-    /// Whether a slot of this VM was another's before, in which any count of the index may have a share.
+    /// Whether a slot of this VM was another VM's before. Then any count of the index may have a share in it.
     took_over: bool,
-    /// Names that the index had when all of them were opened.
+    /// The number of names in the index when all of them were opened.
     opened: usize,
     /// Whether the index was read since the roster changed.
     read_index: bool,
@@ -155,45 +158,46 @@ pub struct Recovery {
     beats: Vec<(usize, Gauge)>,
     /// The gauge that counts the changes of the roster.
     changes: Option<Gauge>,
-    /// The roster, after so many changes.
+    /// The roster that was read last, and the number of its changes.
     cache: Option<(u64, Rc<Roster>)>,
-    /// The root context whose ticks are this VM's.
+    /// The root context whose ticks this VM uses.
     driver: Option<u32>,
-    /// Root contexts of this VM.
+    /// The number of root contexts of this VM.
     roots: usize,
     ticks: u32,
-    /// When the last tick was.
+    /// The moment of the last tick.
     ticked: Instant,
-    /// The count and the taken slot, or one more for this VM's own, whose share was looked at last without a reason.
+    /// The count and the slot whose share [`Task::Mend`] checked last. The slot is an index of `taken`, or the next number for
+    /// this VM's own.
     turn: (usize, usize),
-    /// How many VMs had come before the others beat last.
+    /// The number of VMs that had joined before each other VM beat last.
     beaten: Beaten,
 
-    // What the tasks hand on to each other.
-    /// The gauge that the next task is about.
+    // What one task hands on to the next.
+    /// The current gauge: the one that the next task uses.
     gauge: Option<Gauge>,
-    /// Attempts to change what is shared.
+    /// The remaining attempts to change shared data.
     tries: u8,
-    /// The roster that this tick goes by.
+    /// The roster that this tick uses.
     roster: Option<Rc<Roster>>,
-    /// How many changes that roster has, if Envoy counts them.
+    /// The number of changes of that roster, if Envoy counts them.
     version: Option<u64>,
-    /// The place that this VM has once the roster is written, and whether another had the slot before.
+    /// The place that this VM gets by the write of the roster, and whether another VM had the slot before.
     joins: Option<(Place, bool)>,
-    /// This tick came in time.
+    /// Whether this tick came in time.
     in_time: bool,
-    /// By how much a total is to move.
+    /// The amount by which a total has to change.
     moves: i64,
-    /// By how much totals moved.
+    /// The sum of the changes of totals.
     moved: i64,
     look: Look,
-    /// Slots that were just taken over.
+    /// The slots that were just taken over.
     took: Vec<usize>,
 }
 
-/// The first roster of a process that begins now, in nanoseconds.
+/// The first roster of a process that begins at this time, in nanoseconds.
 pub fn first_roster(nanos: u64) -> Vec<u8> {
-    // In units of 17 ms, in which no process of a hot restart begins after another: it takes longer to compile the module.
+    // The unit is 17 ms. No two processes of a hot restart begin within one, since compiling the module takes longer.
     Roster::new((nanos >> 24) as u32).to_bytes()
 }
 
@@ -208,35 +212,35 @@ impl Recovery {
         self.roots = self.roots.saturating_add(1);
     }
 
-    /// The root context `root` stops its ticks: another one's are this VM's from now on.
+    /// The root context `root` stops its ticks. From now on this VM uses those of another one.
     pub fn root_rests(&mut self, root: u32) {
         self.driver.take_if(|driver| *driver == root);
     }
 
-    /// The root context `root` ended. Whether the VM has any other: without one it is as good as dead.
+    /// The root context `root` ended. Returns whether the VM has any other. A VM without one never runs again.
     pub fn root_ends(&mut self, root: u32) -> bool {
         self.root_rests(root);
         self.roots = self.roots.saturating_sub(1);
         self.roots > 0
     }
 
-    /// This VM's number in the roster; 0 if it has none.
+    /// This VM's number in the roster. It is 0 if the VM has none.
     pub fn vm(&self) -> Vm {
         self.place.map_or(0, |place| place.vm)
     }
 
-    /// Whether a VM has found that one dead, as the roster says that was read last.
+    /// Whether `vm` was declared dead, as the roster says that was read last.
     pub fn is_declared_dead(&self, vm: Vm) -> bool {
         matches!(&self.cache, Some((_, roster)) if roster.lost(vm))
     }
 
-    /// The count of this name, if it is open.
+    /// The count with this name, if it is open.
     pub fn count(&self, name: &str) -> Option<Rc<SharedCount>> {
         let count = self.counts.iter().find(|count| count.name == name)?;
         Some(Rc::clone(&count.count))
     }
 
-    /// Begins this.
+    /// Starts an operation.
     pub fn begin(&mut self, op: Op) {
         self.tasks.clear();
         match op {
@@ -245,7 +249,7 @@ impl Recovery {
                 let clear = self.ticks.is_multiple_of(CLEAR_AFTER);
                 self.then(&[Task::Leave, Task::EnterOnBeat]);
                 if clear {
-                    // One that was wrongly declared dead, and died before it noticed, may have opened a count in its slot.
+                    // A VM that was wrongly declared dead may have opened a count in its slot, and died before it noticed.
                     self.read_index = false;
                     self.then(&[Task::Leave, Task::Clear]);
                 }
@@ -263,13 +267,14 @@ impl Recovery {
         }
     }
 
-    /// Begins to open the count of this name, whose total is this gauge. False if VMs have no shares of such a count.
+    /// Starts to open the count with this name and this gauge as its total. Returns false if a count of this name has no
+    /// shares.
     pub fn begin_count(&mut self, name: String, total: Gauge) -> bool {
         self.tasks.clear();
         self.open(name, total)
     }
 
-    /// The next step. `fact` is what came of the last one, and is not looked at by the first.
+    /// The next step. `fact` is the result of the step before. The first step does not use it.
     pub fn step(&mut self, callback: &Callback, mut fact: Fact) -> Step {
         while let Some(task) = self.tasks.pop() {
             if let Some(step) = self.carry_out(task, callback, &mut fact) {
@@ -279,7 +284,7 @@ impl Recovery {
         Step::Done
     }
 
-    /// These tasks come next, in this order.
+    /// Pushes these tasks, the first one on top.
     #[inline(never)]
     fn then(&mut self, tasks: &[Task]) {
         self.tasks.extend(tasks.iter().rev());
@@ -300,7 +305,7 @@ impl Clone for Count {
 
 #[cfg(test)]
 impl Recovery {
-    /// One that finds others dead by this.
+    /// A recovery that declares others dead by this.
     pub(crate) fn of(watch: Liveness) -> Recovery {
         Recovery {
             watch,
@@ -308,7 +313,7 @@ impl Recovery {
         }
     }
 
-    /// The slot that this VM has.
+    /// The slot of this VM.
     pub(crate) fn slot(&self) -> Option<usize> {
         self.place.map(|place| place.slot)
     }

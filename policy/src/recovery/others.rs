@@ -1,4 +1,4 @@
-//! What a VM does in a tick, and what it sees of the others: which are dead, and what they have left.
+//! What a VM does in a tick, and what it sees of the other VMs: which of them are dead, and what they have left.
 
 use core::mem;
 
@@ -9,22 +9,23 @@ use super::task::Task;
 use super::{News, Recovery, Step, Taken};
 use crate::time::Instant;
 
-/// What is seen of one VM. It beats, and shows that it is inside, in its own slot; which of several that is, nobody else knows.
+/// What was seen of one other VM. It beats in one of its slots and marks itself as inside there. The others do not know which
+/// slot that is, so they look at all of them.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(super) struct Look {
-    /// 0 if it ended in order, so that it has no beat.
+    /// The VM. It is 0 if the VM ended in order and has no beat any more.
     pub(super) owner: Vm,
     slots: Vec<usize>,
-    /// The sum of its beats.
+    /// The sum of the beats in its slots.
     beat: u64,
     inside: bool,
-    /// How many VMs had come before it beat last.
+    /// The number of VMs that had joined before it beat last.
     before: Vm,
 }
 
 impl Recovery {
-    /// Notes when this tick comes, and lists what could not be listed before.
+    /// Notes when this tick came, and puts into the index what could not be put there before.
     pub(super) fn timed(&mut self, now: Instant) {
         self.in_time = now.since(mem::replace(&mut self.ticked, now)) <= IN_TIME;
         if mem::take(&mut self.unlisted) {
@@ -32,7 +33,7 @@ impl Recovery {
         }
     }
 
-    /// All that is done in a tick with the roster as it is now.
+    /// What a tick does with the roster as it is now.
     pub(super) fn round(&mut self) {
         if self.roster.is_some() {
             self.then(&[
@@ -45,7 +46,7 @@ impl Recovery {
         }
     }
 
-    /// Looks for VMs that are dead, and takes their slots over. A tick that did not come in time tells nothing of others.
+    /// Looks for dead VMs and takes their slots over. A tick that did not come in time says nothing about others.
     pub(super) fn observe(&mut self, slot: usize) {
         let (Some(roster), Some(place)) = (&self.roster, self.place) else {
             return;
@@ -60,7 +61,7 @@ impl Recovery {
         let mut task = None;
         if owner == place.vm {
         } else if free {
-            // It has no beat, and lives as long as the VM that keeps it does.
+            // A free slot has no beat. It belongs to the VM that keeps it as long as that VM lives.
             self.look = Look::default();
             task = (!roster.has(owner)).then_some(Task::Change(Want::Take(owner)));
         } else if self.in_time && roster.slots(owner).next() == Some(slot) {
@@ -95,7 +96,7 @@ impl Recovery {
         }
     }
 
-    /// A VM of which a beat cannot be read is not declared dead.
+    /// A VM with a beat that cannot be read is not declared dead.
     pub(super) fn seen_beat(&mut self, beat: Option<u64>) {
         match beat {
             Some(beat) => {
@@ -131,7 +132,7 @@ impl Recovery {
         }
     }
 
-    /// This VM has taken the slots of a dead one over.
+    /// This VM has taken over the slots of a dead one.
     pub(super) fn take(&mut self) {
         self.took_over = true;
         self.moved = 0;
@@ -143,14 +144,14 @@ impl Recovery {
         self.then(&[Task::ReadIndex]);
     }
 
-    /// One that ended in order has left nothing. Whatever comes late into its slots is of no other death.
+    /// A VM that ended in order has left nothing. What is added to its slots later has to do with no other death.
     pub(super) fn tell_dead(&mut self) -> Option<Step> {
         let Look { owner, before, .. } = self.look;
         let count = self.moved.saturating_neg();
         if count == 0 || owner == 0 {
             return None;
         }
-        // One that came before this death was known has ended nothing. It is in the roster by now.
+        // A VM that joined before this death was known has not ended the condition. The roster has it by now.
         self.then(&[Task::TellAllJoined]);
         Some(Step::Tell(News::Died { count, before }))
     }

@@ -1,4 +1,4 @@
-//! What is changed in shared data, and this VM's place in the roster.
+//! Changes of shared data, and this VM's place in the roster.
 
 use std::rc::Rc;
 
@@ -8,21 +8,21 @@ use super::task::Task;
 use super::{Fact, INDEX, News, Place, ROSTER, Recovery, Step, index};
 use crate::names;
 
-/// Each attempt that fails is one in which another VM changed the value, and most proxies have fewer workers.
+/// An attempt fails only if another VM changed the data at the same time, and most proxies have fewer workers than this.
 const TRIES: u8 = 32;
 
-/// A change of what is shared.
+/// A change of shared data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Want {
-    /// A slot, the one that this VM had if that is free.
+    /// This VM takes a slot. It takes its former slot if that is free.
     Join,
-    /// The slots of a dead VM.
+    /// This VM takes over the slots of a dead VM.
     Take(Vm),
-    /// A slot that was taken over is free for others.
+    /// A slot that was taken over is free for a new VM.
     Free(usize),
-    /// A slot that was free is not, since something came into it.
+    /// A slot that was free is not free any more, since something was added in it.
     Keep(usize),
-    /// A count is in the index.
+    /// The index gets the name of a count.
     List(usize),
 }
 
@@ -63,7 +63,7 @@ impl Recovery {
         Some(Step::Write(want.key(), bytes, number))
     }
 
-    /// The roster as it is to be; `None` if another VM was faster.
+    /// The changed roster. `None` if another VM has changed it first.
     fn changed(&mut self, want: Want, roster: &Roster) -> Option<Roster> {
         self.process = roster.process;
         let vm = self.vm();
@@ -113,7 +113,7 @@ impl Recovery {
         };
         self.took_over |= used;
         self.place = Some(place);
-        // It leaves the gauges of the slot that it had, and shows in the new one that it is inside.
+        // The VM leaves the gauges of its former slot, and marks in the new one that it is inside.
         self.then(&[
             Task::TellJoined(place.vm),
             Task::BeatOf(place.slot),
@@ -136,7 +136,7 @@ impl Recovery {
         Some(Step::Define(name))
     }
 
-    /// The gauge that counts the changes is cheaper to read than the roster.
+    /// Reads the gauge that counts the changes of the roster, which is cheaper than reading the roster.
     pub(super) fn read_roster(&mut self) -> Step {
         match self.changes {
             Some(changes) => {
@@ -150,7 +150,7 @@ impl Recovery {
         }
     }
 
-    /// If Envoy does not keep that gauge it is 0, and the roster is read each time.
+    /// If Envoy does not keep that gauge, it is 0, and the roster is read each time.
     pub(super) fn changes_read(&mut self, changes: Option<u64>) -> Option<Step> {
         let changes = changes.filter(|n| *n > 0);
         if let Some((last, roster)) = &self.cache
@@ -171,12 +171,12 @@ impl Recovery {
     pub(super) fn roster_read(&mut self, fact: &Fact) {
         self.roster = Roster::from_bytes(&fact.bytes).map(Rc::new);
         let Some(roster) = &self.roster else { return };
-        // A VM that was wrongly taken for dead may have opened another count before it noticed, and joined once more.
+        // A VM that was wrongly declared dead may have opened another count before it noticed and joined again.
         self.read_index = false;
         self.cache = self.version.map(|changes| (changes, Rc::clone(roster)));
     }
 
-    /// Finds another slot if this VM's was taken over: it stood still for so long that it was taken for dead.
+    /// Takes another slot if this VM's slot was taken over, because the VM stood still for so long that it was declared dead.
     pub(super) fn keep_place(&mut self) {
         let (Some(roster), Some(Place { vm, slot })) = (&self.roster, self.place) else {
             return;
@@ -186,7 +186,7 @@ impl Recovery {
         if owners.get(slot) == Some(&vm) {
             self.taken.retain(|taken| is_ours(taken.slot));
         } else {
-            // Whoever took its slot over took these too.
+            // The VM that took this slot over took those over too.
             self.taken.clear();
             self.then(&[Task::Change(Want::Join), Task::TellCountedAgain]);
         }
@@ -197,7 +197,8 @@ impl Recovery {
         holds.then_some(Step::Tell(News::CountedAgain))
     }
 
-    /// Metrics of one slot say whose they are: `peer_spillover_worker=.=PROCESS-SLOT;.;` and then their name.
+    /// Has the beat of a slot, or the share of a count in it, as the current gauge. The name of such a gauge begins with the
+    /// slot: `peer_spillover_worker=.=PROCESS-SLOT;.;`.
     pub(super) fn have_gauge(&mut self, of: Option<usize>, slot: usize) -> Option<Step> {
         self.gauge = None;
         let (known, name) = match of {

@@ -1,65 +1,71 @@
-//! Who counts what, so that a count survives the death of a worker's VM.
+//! The roster: which VM owns which slot, so that a count is right again after the VM of a worker has died.
 //!
-//! Each VM owns a slot, and each count (`total`) that it adds to is mirrored by a share of that slot: whatever it adds to the
-//! total it adds to its share. A VM that traps is never called again, and what it counted would stay for ever; so the VMs
-//! watch each other, and one that finds another dead takes its slot over and drives its shares to 0.
+//! Each VM owns a slot. For each count (`total`) that the VM adds to, the slot has a share, and whatever the VM adds to the
+//! total it also adds to its share. A VM that traps is never called again, so what it has counted would stay in the total for
+//! ever. Therefore the VMs watch each other. A VM that finds another one dead takes over its slot and reduces its shares to 0,
+//! and the totals by the same amounts.
 //!
-//! **Invariant: a total is the sum of its shares.** Both are only ever moved by the same increments, never set, so the
-//! order in which VMs come to them does not matter.
-//! **Invariant: a slot has one owner**, by compare-and-swap on the roster, and only its owner drives its shares: to what
-//! it holds itself, or to 0 in a slot that it took over. So a VM that was taken for dead and was not (a worker that
-//! stood still) finds its slot lost, takes another, and adds there what it holds: the total is right again.
-//! **Invariant: a slot that was used is never without an owner.** Whoever took it over keeps it at 0 until a new VM takes it,
-//! since one that was wrongly taken for dead may still add to it until it notices. Once the slot is free its owner only looks at
-//! it, and takes it back before it drives it again: a new VM may have it by then.
-//! **Invariant: nobody is dead by a clock.** A VM is stale by the observer's own ticks, and only by those that came in time:
-//! where the whole process stood still, so did the observer, and an observer that was late draws no conclusion.
-//! **Invariant: a VM that works is alive.** It beats in its ticks, and where these do not come, since its worker is busy,
-//! with its callbacks. Where even these do not come it is still alive if it is outside of a callback ([`super::mark`]):
-//! a worker that connects to ten thousand upstreams in one pass of its event loop calls no filter for seconds.
+//! **Invariant: a total is the sum of its shares.** Both are changed only by increments, never set, so the order of the VMs
+//! does not matter.
+//! **Invariant: a slot has one owner**, by compare-and-swap on the roster, and only the owner corrects the shares of a slot: in
+//! its own slot to what it has counted, and in a slot that it took over to 0. So a VM that was wrongly declared dead, because
+//! its worker stood still, finds that it has lost its slot, takes another one and adds there what it has counted. Then the
+//! total is right again.
+//! **Invariant: a slot that was used always has an owner.** The VM that took it over keeps its shares at 0 until a new VM takes
+//! the slot, since a VM that was wrongly declared dead may add to it until it notices. Once the slot is free, the owner only
+//! reads its shares, and takes the slot back before it corrects one, since a new VM may have taken it meanwhile.
+//! **Invariant: no VM is declared dead by a clock.** A VM is stale after a number of ticks of its observer, and only ticks that
+//! came in time count. If the whole process stood still, the observer stood still too, and an observer that was late draws no
+//! conclusion.
+//! **Invariant: a VM that works is not declared dead.** It beats in its ticks, and if the worker is too busy for ticks, in its
+//! callbacks. If there are no callbacks either, it is still alive as long as it is outside of a callback ([`super::mark`]). A
+//! worker that connects to ten thousand upstreams in one pass of its event loop calls no filter for seconds.
 //!
-//! What a VM does between two hostcalls cannot trap; it dies inside a callback, before or after all of its hostcalls. (A trap
-//! between the two increments of one change would leave them apart by that change.)
+//! A VM cannot trap between two hostcalls of one change. It dies inside a callback, before or after all of its hostcalls. (A
+//! trap between the two increments of one change would leave total and share apart by that change.)
 
 use crate::time::Millis;
 
-/// An observer's ticks without a beat of another VM after which that is dead, if it is inside a callback: 2.4 seconds, at
-/// five ticks a second, so that with a tick to notice and one to mend a count is right after 3.
+/// The number of an observer's ticks without a beat of another VM after which that VM is dead, if it is inside a callback. At
+/// five ticks a second these are 2.4 seconds. With a tick to notice and one to correct the shares, a count is right after three
+/// seconds.
 pub const STALE: u32 = 12;
-/// The last of these ticks, in each of which it was seen inside. One look would find a VM that works by chance.
+/// The number of the last of these ticks in which the VM must be seen inside. With one tick only, a VM that works could be seen
+/// inside by chance.
 pub const LOOKS: u32 = 3;
-/// So many more if it is outside: a minute. No callback can have killed it, so this is for a mark that was lost: a VM that
-/// was wrongly declared dead may take one off that is not its own, before it notices.
+/// The number of further ticks after which a VM is dead that is outside: a minute. No callback can have killed such a VM. This
+/// is for a mark that was lost: a VM that was wrongly declared dead may subtract a mark that is not its own, before it notices.
 pub const SILENT: u32 = 300;
-/// Callbacks of a VM between two ticks of its own after which it beats, and sees whether it was declared dead.
+/// The number of callbacks between two ticks of a VM after which it beats and checks whether it was declared dead.
 pub const CALLBACKS: u32 = 128;
-/// The longest time between two ticks of an observer that makes the second one count: two of the period.
+/// The longest time between two ticks of an observer for which the second one came in time: twice the period.
 pub const IN_TIME: Millis = Millis(400);
-/// Most slots; a proxy has one for each worker, one for its main thread, and some that end.
+/// The most slots. A proxy has one for each worker, one for its main thread, and some of VMs that end.
 const MOST: usize = 4096;
 
-/// The mark of a slot that its owner keeps at 0 for whoever wants it.
+/// The bit of a slot that is free: its owner keeps it at 0 until a new VM takes it.
 const FREE: u32 = 1 << 31;
 
-/// The VM that owns a slot, and whether another may have it.
+/// The VM that owns a slot, and whether the slot is free for a new VM.
 pub fn owner_of(word: u32) -> (Vm, bool) {
     (word & !FREE, word & FREE != 0)
 }
 
-/// The number of a VM; no other of the process ever has the same. 0 is nobody's.
+/// The number of a VM, which no other VM of the process ever has. 0 is no VM.
 pub type Vm = u32;
 
-/// Who owns which slot.
+/// The slots of all VMs of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Roster {
-    /// Tells the gauges of this process from those of one before, which a hot restart adds to ours.
+    /// The number of the process. After a hot restart it tells this process's gauges from those of the process before, which
+    /// Envoy adds to ours.
     pub process: u32,
     last: Vm,
     owners: Vec<u32>,
 }
 
 impl Roster {
-    /// An empty one, of the process of this number.
+    /// An empty roster of the process with this number.
     pub fn new(process: u32) -> Roster {
         Roster {
             process,
@@ -68,27 +74,28 @@ impl Roster {
         }
     }
 
-    /// The owners by slot, as [`owner_of`] reads them.
+    /// The owners by slot, in the form that [`owner_of`] reads.
     pub fn owners(&self) -> &[u32] {
         &self.owners
     }
 
-    /// Whether `vm` is in a slot of its own, or drains one.
+    /// Whether `vm` owns a slot that is not free: its own, or one that it took over.
     pub fn has(&self, vm: Vm) -> bool {
         self.owners.contains(&vm)
     }
 
-    /// Whether `vm` was in a slot of its own, and has lost it. One that came after this roster has not.
+    /// Whether `vm` had a slot and has lost it. A VM that joined after this roster was written has not.
     pub fn lost(&self, vm: Vm) -> bool {
         (1..=self.last).contains(&vm) && !self.has(vm)
     }
 
-    /// How many VMs have joined, ever.
+    /// The number of VMs that have ever joined.
     pub fn joined(&self) -> Vm {
         self.last
     }
 
-    /// With a new VM in a slot: in `wanted` if that is free. Nothing where there are no more.
+    /// The roster with a new VM, its number and its slot. The slot is `wanted` if that is free. `None` if there are no more
+    /// slots.
     pub fn join(&self, wanted: Option<usize>) -> Option<(Roster, Vm, usize)> {
         let vm = self.last.checked_add(1).filter(|vm| *vm < FREE)?;
         let free = |owner: &u32| owner_of(*owner).1;
@@ -108,14 +115,14 @@ impl Roster {
         Some((next, vm, slot))
     }
 
-    /// The slots of `vm` that are not free: its own, and those of dead VMs that it drives to 0.
+    /// The slots of `vm` that are not free: its own, and those of dead VMs that it keeps at 0.
     pub fn slots(&self, vm: Vm) -> impl Iterator<Item = usize> {
         let words = self.owners.iter().enumerate();
         words.filter_map(move |(slot, word)| (*word == vm).then_some(slot))
     }
 
-    /// With all slots of the dead VM `from` taken over by the VM `to`, and which these are: all at once, since it shows in
-    /// its own slot alone that it is dead. `None` if it has none any more.
+    /// The roster after the VM `to` has taken over all slots of the dead VM `from`, and these slots. It takes all of them at
+    /// once, because only a VM's own slot shows that it is dead. `None` if `from` has no slot.
     pub fn take(&self, from: Vm, to: Vm) -> Option<(Roster, Vec<usize>)> {
         let mut next = self.clone();
         let words = next.owners.iter_mut().enumerate();
@@ -129,7 +136,7 @@ impl Roster {
         (!taken.is_empty()).then_some((next, taken))
     }
 
-    /// With the drained `slot` of `vm` free for a VM that comes. `None` if it is not its.
+    /// The roster with the `slot` of `vm` free for a new VM. `None` if the slot is not owned by `vm`.
     pub fn free(&self, slot: usize, vm: Vm) -> Option<Roster> {
         let mut next = self.clone();
         let owner = next.owners.get_mut(slot).filter(|owner| **owner == vm)?;
@@ -137,7 +144,8 @@ impl Roster {
         Some(next)
     }
 
-    /// With the free `slot` of `vm` no more free, since something came into it. `None` if another has it by now.
+    /// The roster with the free `slot` of `vm` not free any more, because something was added in it. `None` if another VM has
+    /// it now.
     pub fn keep(&self, slot: usize, vm: Vm) -> Option<Roster> {
         let mut next = self.clone();
         let owner = next.owners.get_mut(slot);
@@ -145,7 +153,7 @@ impl Roster {
         Some(next)
     }
 
-    /// The roster as bytes, for shared data.
+    /// The roster as bytes for shared data.
     #[inline(never)]
     pub fn to_bytes(&self) -> Vec<u8> {
         let words = [self.process, self.last];
@@ -153,7 +161,7 @@ impl Roster {
         words.flat_map(|word| word.to_le_bytes()).collect()
     }
 
-    /// The roster that these bytes are.
+    /// Reads a roster from bytes. `None` if they have another length.
     #[inline(never)]
     pub fn from_bytes(bytes: &[u8]) -> Option<Roster> {
         let (words, []) = bytes.as_chunks() else {
@@ -168,7 +176,7 @@ impl Roster {
     }
 }
 
-/// What a VM has seen of the others.
+/// What a VM has seen of the other VMs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Liveness {
     stale: u32,
@@ -192,8 +200,8 @@ struct Seen {
 }
 
 impl Liveness {
-    /// For which a VM is dead after `stale` ticks without a beat, in the last `looks` of which it was inside a callback, or
-    /// after `silent` more wherever it was.
+    /// Liveness with these limits: a VM is dead after `stale` ticks without a beat if it was inside a callback in the last
+    /// `looks` of them, or after `silent` more wherever it was.
     pub fn new(stale: u32, looks: u32, silent: u32) -> Liveness {
         Liveness {
             stale,
@@ -203,8 +211,8 @@ impl Liveness {
         }
     }
 
-    /// Looks at `slot`, once in each tick of the observer that came in time: whether its owner may be dead, since `beat` has not
-    /// moved for so many ticks. Then [`Liveness::is_dead`] is to be asked.
+    /// Notes the `beat` of a slot, once in each tick of the observer that came in time. Returns whether the owner may be dead,
+    /// because its beat has not changed for many ticks. Then [`Liveness::is_dead`] decides.
     pub fn is_silent(&mut self, slot: usize, owner: Vm, beat: u64) -> bool {
         if self.seen.len() <= slot {
             self.seen.resize(slot.saturating_add(1), Seen::default());
@@ -223,7 +231,7 @@ impl Liveness {
         seen.ticks.saturating_add(self.looks) > self.stale.saturating_add(1)
     }
 
-    /// Whether the owner of `slot`, which is silent, is dead, if it was seen `inside` a callback or outside.
+    /// Whether the owner of `slot`, which does not beat, is dead. `inside` says whether it is inside a callback now.
     pub fn is_dead(&mut self, slot: usize, inside: bool) -> bool {
         let Some(seen) = self.seen.get_mut(slot) else {
             return false;

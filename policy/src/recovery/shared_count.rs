@@ -1,5 +1,5 @@
-//! A count of the whole process that VMs share, as one of them has it: what it has in the total, and in its own share. What
-//! keeps the two together is told in [`super::roster`].
+//! A count of the whole process as one VM has it: what the VM has in the total and in its own share. [`super::roster`] says
+//! what keeps both equal.
 
 use core::cell::Cell;
 
@@ -11,9 +11,9 @@ use super::mark::{Add, Gauge, Mark};
 pub struct SharedCount {
     total: Gauge,
     own: Cell<i64>,
-    /// What the total has of it and the share has not.
+    /// What this VM has added to the total and not to the share.
     unshared: Cell<i64>,
-    /// The share, in the slot that this VM has.
+    /// The share in this VM's slot.
     share: Cell<Option<Gauge>>,
 }
 
@@ -35,8 +35,8 @@ impl SharedCount {
         self.own.get()
     }
 
-    /// Whether a total of this value may lack what this VM has in it, since another took it off: then the VM may have been
-    /// declared dead, and is to look for that ([`super::Op::CheckPlace`]).
+    /// Whether this value of the total is less than what this VM has in it. Then another VM may have declared this one dead,
+    /// and this one must check that ([`super::Op::CheckPlace`]).
     pub fn is_missed(&self, total: i64) -> bool {
         total < self.own()
     }
@@ -45,18 +45,18 @@ impl SharedCount {
         self.share.get()
     }
 
-    /// Goes on with this share, or without one. Returns what is to be added to it since the total has it already.
+    /// Goes on with this share, or without one. Returns what has to be added to it because only the total has it.
     pub(super) fn go_on(&self, share: Option<Gauge>) -> Option<Add> {
         self.share.set(share);
         share.map(|share| (share, self.unshared.get()))
     }
 
-    /// The share has all that the total has.
+    /// Notes that the share has everything that the total has.
     pub(super) fn is_shared(&self) {
         self.unshared.set(0);
     }
 
-    /// What the share is to be.
+    /// The value that the share must have.
     pub(super) fn shared(&self) -> i64 {
         self.own().saturating_sub(self.unshared.get())
     }
@@ -70,11 +70,11 @@ impl core::hash::Hash for SharedCount {
     }
 }
 
-/// A change of a count: of its total, and right after it of this VM's share.
+/// A change of a count: of its total, and right after that of this VM's share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Change {
     n: i64,
-    /// The callback has nothing more to do that could fail, so it ends with the move of the share.
+    /// Whether the change of the share ends the callback, because nothing that could fail comes after it.
     last: bool,
     state: State,
 }
@@ -83,29 +83,29 @@ pub struct Change {
 enum State {
     /// Add to the total.
     Total,
-    /// It was added to the total.
+    /// The total was asked to change.
     Added,
-    /// The total has it: take a slot if the VM has no share.
+    /// The total has the change. Take a slot if the VM has no share.
     Hold,
-    /// The VM has a slot, if it can have one.
+    /// The VM has a slot, if there is one for it.
     Settled,
-    /// It was added to the share, and the mark is this then.
+    /// The share was asked to change. This is the mark after that.
     Shared(Mark),
 }
 
-/// What to do next for a [`Change`].
+/// The next step of a [`Change`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Add this to this gauge, and say whether that could be.
+    /// Add this to this gauge, and say whether that was done.
     Add(Add),
     /// Carry out [`super::Op::Settle`].
     Settle,
-    /// Finished: whether the total was changed.
+    /// The change is finished. The value says whether the total was changed.
     Done(bool),
 }
 
 impl Change {
-    /// Adds one to the count.
+    /// Adds 1 to the count.
     pub fn add() -> Change {
         Change {
             n: 1,
@@ -114,7 +114,7 @@ impl Change {
         }
     }
 
-    /// Adds to the share what [`crate::Admit`] has added to the total; the callback ends with it.
+    /// Adds to the share what [`crate::Admit`] has added to the total. The callback ends with it.
     pub fn hold() -> Change {
         Change {
             n: 1,
@@ -123,7 +123,8 @@ impl Change {
         }
     }
 
-    /// Takes `n` off the count. It is not held any more even if Envoy refuses: then the share shows it, and is mended.
+    /// Subtracts `n` from the count. If Envoy refuses that, the VM no longer has it in flight all the same, and a later tick
+    /// corrects the share.
     pub fn release(n: u32, last: bool) -> Change {
         Change {
             n: i64::from(n).saturating_neg(),
@@ -172,7 +173,7 @@ impl Change {
 }
 
 impl SharedCount {
-    /// The total has it, and the share has not: it is added to the share when the VM goes on with one.
+    /// Notes that only the total has the change. It is added to the share when the VM goes on with one.
     fn is_not_shared(&self, n: i64) {
         self.unshared.set(self.unshared.get().saturating_add(n));
     }

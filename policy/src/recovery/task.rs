@@ -1,4 +1,4 @@
-//! The tasks of [`Recovery`], and which of its methods carries each out.
+//! The tasks of [`Recovery`], and which of its methods carries out each of them.
 
 use super::callback::Callback;
 use super::mark::{self, Gauge, INSIDE};
@@ -7,114 +7,114 @@ use super::roster::{Roster, Vm};
 use super::{Fact, News, ROSTER, Recovery, Step};
 use crate::time::Instant;
 
-/// Added to a gauge and taken off again, to see whether Envoy keeps it. A count is the lower 32 bits, so nobody ever takes the
-/// test for load.
+/// The value that is added to a gauge and subtracted again, to see whether Envoy keeps the gauge. A count is in the lower 32
+/// bits, so this is never taken for requests.
 const TEST: i64 = 1 << 32;
 
-/// One thing to do. Those whose name is a participle take the fact of the step before.
+/// One thing to do. A task whose name is a participle takes the result of the step before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Task {
-    // The callback, and what this VM shows of it.
+    // The beginning and the end of a callback, and what the others see of it.
     Leave,
     Left(Gauge),
     Enter,
     EnterOnBeat,
     Entered,
-    /// Take off the marks that a VM has left on the beat of this one's slot: a dead one, or one that was wrongly declared dead.
+    /// Take the marks off the beat of this VM's slot. They are from a VM that died, or that was wrongly declared dead.
     Clear,
     Cleared(Gauge),
     Beat,
 
-    // Gauges, one of which is at hand.
-    /// Have at hand the beat of a slot.
+    // Gauges. The current gauge is `Recovery::gauge`.
+    /// Make the beat of a slot the current gauge.
     BeatOf(usize),
     BeatDefined(usize),
-    /// Have at hand the share of a count in a slot.
+    /// Make the share of a count in a slot the current gauge.
     ShareOf(usize, usize),
     ShareDefined(usize, usize),
-    /// See whether Envoy keeps the gauge at hand; if it does not, none is at hand any more.
+    /// Test whether Envoy keeps the current gauge. If it does not, there is no current gauge any more.
     Test,
     Tested(Gauge),
     TestAgain(Gauge),
     TestedAgain(Gauge),
 
-    // What is shared, and this VM's place in it: `place.rs`.
+    // Shared data, and this VM's place in it: `place.rs`.
     Change(Want),
     Answered(Want),
     Written(Want),
     DefineChanges,
     ChangesDefined,
-    /// Say that the roster was changed.
+    /// Count the change of the roster in its gauge.
     CountChange,
     Settle,
-    /// The VM has a slot, whose beat is at hand.
+    /// The VM has a slot, and its beat is the current gauge.
     Settled,
     CheckPlace,
-    /// Know the roster.
+    /// Read the roster, or take the one that was read before if it has not changed.
     ReadRoster,
     ChangesRead,
     RosterRead,
-    /// Find another slot if a VM has taken this one's over.
+    /// Take another slot if this VM's slot was taken over.
     KeepPlace,
     TellCountedAgain,
 
     // The counts: `counts.rs`.
-    /// List all counts from this one on.
+    /// Put all counts into the index, beginning with this one.
     List(usize),
-    /// Open what the index has and this VM has not.
+    /// Open the counts of the index that this VM does not have.
     ReadIndex,
     IndexRead,
-    /// Open the names of the index from this one on.
+    /// Open the counts of the index, beginning with this one.
     Open(usize),
     TotalDefined(usize),
-    /// Give all counts from this one on their shares in this VM's slot.
+    /// Give to each count, beginning with this one, its share in this VM's slot.
     GiveAll(usize),
     Give(usize),
-    /// Go on with the share at hand.
+    /// Go on with the current gauge as this count's share.
     GoOn(usize),
     Unshared(usize),
-    /// Move the share at hand to what this VM holds, or to 0 if it is not its own.
+    /// Change the current share to what this VM has counted, or to 0 if it is not this VM's own.
     Drive(usize, bool),
     Read(usize, bool),
-    /// The share was moved, and the total is to move as far as it counts.
+    /// The share was changed. Change the total by the same amount.
     Moved(usize),
-    /// Drive the shares of all counts from this one on, in this slot, to 0.
+    /// Reduce the shares in this slot to 0, beginning with this count.
     Empty(usize, usize),
-    /// Look at some shares of those to which nothing is known to have happened; so many were.
+    /// Check some shares that nothing is known to have changed. The number says how many were checked.
     Mend(usize),
     Close(usize),
 
-    // The tick, and what it sees of the others: `others.rs`.
+    // The tick, and what it sees of the other VMs: `others.rs`.
     Tick,
     ReadClock,
     Timed,
     Round,
-    /// Look at the VMs in the slots from this one on.
+    /// Look at the VMs in the slots, beginning with this one.
     Observe(usize),
-    /// Look at the beats of a VM from this of its slots on.
+    /// Look at the beats of a VM, beginning with this one of its slots.
     Look(usize),
-    /// Read the gauge at hand; nothing is seen if there is none.
+    /// Read the current gauge. If there is none, the result is `None`.
     See,
     SeenBeat,
     SeenShare,
-    /// A share in this of the slots that were taken over, which is free for others.
+    /// A share in the free slot with this index in `taken` was read.
     SeenFree(usize),
-    /// See whether any share of a VM has a mark, from this count, and this of its slots, on.
+    /// Look whether any share of a VM has a mark, beginning with this count and this one of the VM's slots.
     LookInside(usize, usize),
     Judge,
     TellDead,
     TellAllJoined,
     TellJoined(Vm),
     RosterReread,
-    /// Know what is in the slots that this VM has, if they were others' before.
+    /// Read the index if this VM has slots that were other VMs' before.
     KnowIndex,
-    /// Drive what comes late into the slots that were taken over to 0, from this of them on.
+    /// Reduce the shares in the slots that were taken over to 0, beginning with this slot.
     Drain(usize),
     Drained(usize),
 }
 
 impl Recovery {
-    /// Carries out a task as far as its hostcall, if it has one.
+    /// Carries out a task up to its hostcall, if it has one.
     pub(super) fn carry_out(
         &mut self,
         task: Task,
