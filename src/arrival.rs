@@ -1,4 +1,4 @@
-//! What arrives: whether it says the truth of itself, and which service it is for.
+//! A request that arrives: whether its headers about itself are true, and which service it is for.
 
 use super::plugin::Plugin;
 use super::service::Service;
@@ -8,7 +8,7 @@ use policy::names;
 use policy::origin;
 use policy::target::{self, Named};
 
-/// `role: edge`: removes the filter's headers from what nobody of the mesh sent.
+/// `role: edge`: removes the filter's headers from requests that do not come from the mesh.
 #[inline(never)]
 pub fn guard(plugin: &Plugin, marker: bool) {
     let to = hostcalls::header(Map::Request, names::TO).is_some();
@@ -20,7 +20,7 @@ pub fn guard(plugin: &Plugin, marker: bool) {
     }
 }
 
-/// Removes those of the filter's headers that are there and should not be.
+/// Removes those of the filter's headers that are present and must not be.
 #[inline(never)]
 pub fn remove(marker: bool, to: bool) {
     if marker {
@@ -31,7 +31,7 @@ pub fn remove(marker: bool, to: bool) {
     }
 }
 
-/// Whether who sent the request can be believed what it says of itself.
+/// Whether the sender of the request may be believed.
 #[inline(never)]
 pub fn believed(plugin: &Plugin) -> bool {
     let san = |direct, tunnel| {
@@ -45,7 +45,7 @@ pub fn believed(plugin: &Plugin) -> bool {
     origin::believed(&plugin.trust_domains, &peer, &own)
 }
 
-/// The service of a request, and whether its cluster alone says that it leads to that one's home.
+/// The service of a request, and whether the name of its cluster alone says that it leads to the home of that service.
 pub fn find<'a>(plugin: &'a Plugin, cluster: &str) -> (Option<&'a Service>, bool) {
     let (service, by_cluster) = match target::named(cluster) {
         Named::Host(host) => (known(plugin, host), true),
@@ -59,7 +59,8 @@ pub fn find<'a>(plugin: &'a Plugin, cluster: &str) -> (Option<&'a Service>, bool
     (service, by_cluster && service.is_some())
 }
 
-/// The service of a request that `x-peer-spillover-to` has led to this cluster. Envoy tells of no other before it goes.
+/// The service of a request that `x-peer-spillover-to` has led to this cluster. Envoy tells no other cluster before it sends
+/// the request.
 #[inline(never)]
 pub fn find_led_away<'a>(plugin: &'a Plugin, cluster: &str) -> Option<&'a Service> {
     let host = match target::named(cluster) {
@@ -75,7 +76,7 @@ fn by_authority(plugin: &Plugin) -> Option<&Service> {
     known(plugin, target::host_of(&authority))
 }
 
-/// The service of this host. One that is none is noted.
+/// The service with this host. If there is none, the host is remembered.
 fn known<'a>(plugin: &'a Plugin, host: &str) -> Option<&'a Service> {
     let service = plugin.by_host(host);
     if service.is_none() {

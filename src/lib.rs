@@ -1,7 +1,7 @@
 //! peer-spillover: when a service is full, exactly the surplus goes to the same service in a peer cluster.
 //!
-//! This crate is the Proxy-Wasm filter, and alone talks to Envoy. What it decides is the crate [`policy`], and what users write
-//! the crate [`config`].
+//! This crate is the Proxy-Wasm filter. It alone makes hostcalls. The crate [`policy`] decides, and the crate [`config`] reads
+//! what users write.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -19,8 +19,8 @@
 //! | [`notice`] | lines about conditions that begin and end |
 //! | [`trap`] | for tests only |
 
-// A panic in a Wasm VM is a trap: every request in flight on that worker is lost and what it counted leaks. So
-// nothing here may panic, and whoever adds the word has to argue with the compiler first.
+// A panic in a Wasm VM is a trap: the worker loses every request in flight, and its counts stay too high. So nothing in this
+// crate may panic, and the compiler refuses what could.
 #![cfg_attr(
     not(test),
     deny(

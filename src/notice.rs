@@ -1,5 +1,5 @@
-//! Writes the lines about conditions that begin and end: [`policy::notice`] says when. What is known of a condition is
-//! shared by all VMs of the proxy, under a key of its own.
+//! Writes log lines about conditions that begin and end. [`policy::notice`] decides when. All VMs of the proxy share what is
+//! known of a condition, under a key of its own.
 
 use core::cell::{Cell, RefCell};
 
@@ -8,27 +8,28 @@ use policy::names::metric;
 use policy::notice::{self, Change, Line, Notice};
 use policy::time::{Instant, Millis};
 
-/// Lines that a VM keeps for later, at the most.
+/// The most lines that a VM keeps for later.
 const MOST_LATER: usize = 64;
-/// Configurations of a plugin of which what was written is remembered. Two whose hashes are the same here push each other out.
+/// The number of configurations of a plugin for which the filter remembers what it has written. Two whose hashes have the same
+/// remainder replace each other.
 const TEXTS: u64 = 64;
 
-/// The text of a line, and what stands in it for `%0`, `%1` and so on.
+/// The text of a line, and the values of `%0`, `%1` and so on in it.
 pub type Text<'a> = (&'a str, &'a [&'a str]);
 
-/// That there is no line.
+/// No line.
 pub const SILENT: Text = ("", &[]);
 
-/// What came of a change.
+/// The result of a change.
 #[derive(Clone, Copy, Default)]
 pub struct Outcome {
-    /// The line was written.
+    /// Whether the line was written.
     pub written: bool,
-    /// 1 if the condition began, -1 if it ended, 0 if neither.
+    /// 1 if the condition began, -1 if it ended, and otherwise 0.
     pub moved: i64,
 }
 
-/// A line that was kept from being written.
+/// A line that was kept back.
 struct Later {
     key: String,
     at: Instant,
@@ -42,7 +43,7 @@ thread_local! {
     static WAITS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The key of a condition of this kind, of whatever these labels name. It ends in the version of what is written there.
+/// The key of a condition of this kind, for what these labels name. It ends with the version of the data under it.
 #[inline(never)]
 pub fn key(labels: &[(&str, &str)], kind: &str) -> String {
     let mut key = metric(labels, kind);
@@ -56,13 +57,13 @@ pub fn begins(key: &str, of: u64, text: Text) -> Outcome {
     change(key, text, &|notice, now| notice.begins(of, now))
 }
 
-/// Something was seen that ends it, as in [`Notice::ends`].
+/// Something was seen that ends the condition, as in [`Notice::ends`].
 #[inline(never)]
 pub fn ends(key: &str, of: u64, settle: Millis, text: Text) -> Outcome {
     change(key, text, &|notice, now| notice.ends(of, settle, now))
 }
 
-/// It is of something that is not there any more.
+/// The condition is about something that does not exist any more.
 #[inline(never)]
 pub fn forget(key: &str) -> Outcome {
     change(key, SILENT, &|notice, _| {
@@ -101,7 +102,7 @@ pub fn change(key: &str, text: Text, to: &dyn Fn(&Notice, Instant) -> Change) ->
     }
 }
 
-/// Writes what was kept for later and is still true. Costs nothing where there is nothing.
+/// Writes the lines that were kept back and are still true. It costs nothing if there are none.
 pub fn tick() {
     if WAITS.get() {
         write_later();
@@ -176,8 +177,8 @@ fn fill((text, with): Text) -> String {
     out
 }
 
-/// Writes these lines about a configuration of `plugin`, if no VM of the proxy has written the same within a minute; of a
-/// refused one, since the last refused one ended.
+/// Writes these lines about a configuration of `plugin`, unless a VM of the proxy has written the same within the last minute,
+/// or, for a refused configuration, since the last refusal ended.
 #[inline(never)]
 pub fn once(plugin: &str, level: Level, lines: &[String]) {
     let mut whole = match level {
@@ -194,7 +195,7 @@ pub fn once(plugin: &str, level: Level, lines: &[String]) {
     }
 }
 
-/// What was written of configurations of `plugin` is written again if it comes again.
+/// Lines about configurations of `plugin` will be written again if the same configurations come again.
 pub fn anew(plugin: &str) {
     hostcalls::remember_bytes(&since_key(plugin), &hostcalls::monotonic().0.to_le_bytes());
 }
@@ -203,7 +204,7 @@ fn since_key(plugin: &str) -> String {
     key(&[("plugin", plugin)], "texts")
 }
 
-/// The key of something that has this hash, of which a plugin has many.
+/// The key of a thing with this hash, of which a plugin can have many.
 pub fn hashed_key(plugin: &str, kind: &str, hash: u64) -> String {
     let slot = (hash % TEXTS).to_string();
     key(&[("plugin", plugin), ("slot", &slot)], kind)

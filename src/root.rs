@@ -1,4 +1,4 @@
-//! One root context: a configuration that it is given, and what happens where that is refused.
+//! A root context: one configuration that Envoy gives to this VM, and what happens if that is refused.
 
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -20,10 +20,10 @@ use crate::succession::{self, Sides, Standing};
 use config::{self, Faults, Role, Routing};
 use policy::names::{self, metric};
 
-/// Until the first tick, at which a configuration is known to run.
+/// The time until the first tick. A configuration that gets a tick is known to run.
 const FIRST_TICK: Duration = Duration::from_millis(1);
-/// Requests of a root context, its first and then one of so many, of which it is seen on which side of the proxy they
-/// arrive. It costs 12k instructions, so it is less than a hundredth of a percent.
+/// The filter finds out on which side of the proxy requests arrive from the first request of a root context, and then from one
+/// of so many. That costs 12k instructions, which is less than a hundredth of a percent of all of them.
 const ALL_SEEN: u32 = 16;
 const ONE_SEEN_OF: u32 = 1024;
 
@@ -33,15 +33,16 @@ pub struct Root {
     plugin: RefCell<Option<Rc<Plugin>>>,
     /// Set by what happens to the other root contexts of the plugin.
     standing: Rc<Cell<Standing>>,
-    /// Its configuration was refused: one of this role, as far as it says.
+    /// Its configuration was refused. This is the role that the configuration names, if any.
     refused: Option<Option<Role>>,
-    /// Of the listeners whose requests have come to it; where it was refused, of what it goes on with.
+    /// The sides of the proxy from which requests have come. If the configuration was refused, the sides of the one that is
+    /// used instead.
     sides: Cell<Sides>,
     requests: Cell<u32>,
     ticks_fast: bool,
-    /// One for each stream that it has, and one of its own.
+    /// One reference for each stream of this root context, and one of its own.
     streams: Rc<()>,
-    /// It has stopped its ticks.
+    /// Whether it has stopped its ticks.
     rests: Cell<bool>,
     left: Left,
 }
@@ -67,7 +68,7 @@ impl Root {
         let mut config = config::parse(bytes)?;
         let node = hostcalls::property(hostcalls::NODE_ID).unwrap_or_default();
         let gateway = !node.starts_with("sidecar~") && node.contains('~');
-        // On a gateway or a waypoint a peer's authority would have to be public.
+        // On a gateway or a waypoint, `:authority` would have to be a public host of the peer.
         let default_routing = if gateway {
             Routing::Header
         } else {
@@ -92,13 +93,14 @@ impl Root {
         Ok(())
     }
 
-    /// **Invariant: a refused configuration costs no request.** Where a good one runs, this goes on with it; a cold proxy
-    /// leaves every request alone. To Envoy it is refused in one case only, an upgrade with a bad configuration, where the
-    /// module before cannot be gone on with: Envoy then keeps that. It remembers a refusal, and would not ask again when
-    /// the same configuration comes back in other circumstances, and a proxy left without one answers 500 to everything.
+    /// **Invariant: a refused configuration costs no request.** If a good configuration runs, this root context uses that one.
+    /// A proxy without one leaves every request as it is. Only in one case the filter tells Envoy that it refuses a
+    /// configuration: in an upgrade with a bad configuration, in which it cannot use that of the module before. Envoy then
+    /// keeps the module before. Envoy remembers a refusal. It would not ask again if the same configuration came back in other
+    /// circumstances, and a proxy without a configuration answers 500 to every request.
     ///
-    /// **Invariant: it goes on with nothing but what ran in the same role on the same side of the proxy.** Another role, or
-    /// the other side's configuration, would do to its requests what nobody asked for.
+    /// **Invariant: a refused configuration is replaced only by one that ran in the same role on the same side of the proxy.**
+    /// Another role, or the configuration of the other side, would change requests in a way that nobody asked for.
     fn refuse(&mut self, faults: &Faults, name: &str, role: Option<Role>) -> bool {
         if let Some(counter) = hostcalls::metric(
             Kind::Counter,
@@ -108,7 +110,7 @@ impl Root {
         }
         let runs = succession::anywhere(name, role);
         self.refused = Some(role);
-        // With its first request, which tells the side.
+        // The first request tells the side.
         let goes_on = succession::refused(self.id, &self.standing, name, role);
         let then = if goes_on || runs {
             "the configuration before stays in force"
@@ -121,7 +123,8 @@ impl Root {
         goes_on || !runs || succession::same_module(name)
     }
 
-    /// Sees which side of the proxy a request came to, and where the configuration was refused goes on with what ran there.
+    /// Notes to which side of the proxy a request came. If the configuration was refused, the one that runs there is used from
+    /// now on.
     fn see_side(&self) {
         let side = 1 << hostcalls::number(hostcalls::LISTENER_DIRECTION).min(2);
         let known = self.sides.get() & side != 0;
@@ -140,8 +143,8 @@ impl Root {
         }
     }
 
-    /// Stops its ticks, where all its work is another root context's now and no stream is left to it. Envoy
-    /// keeps it for as long as a listener drains, and may go back to it.
+    /// Stops its ticks if another root context has taken over all its work and it has no streams. Envoy keeps it as long as a
+    /// listener drains, and may use it again.
     #[cold]
     fn rest(&mut self) {
         if !succession::rest(self.id) {
@@ -192,7 +195,7 @@ impl Drop for Root {
             left::end(plugin);
             plugin.forget_strangers(None);
         }
-        // A VM without a root context is never called again: it stays inside, and the others find it.
+        // A VM without a root context is never called again. It stays marked as inside, and the other VMs find it.
         if recovery::root_ends(self.id) {
             recovery::ends();
         }
@@ -208,7 +211,7 @@ impl RootContext for Root {
         let name =
             names::label_value(&hostcalls::property(hostcalls::PLUGIN_NAME).unwrap_or_default());
         recovery::prepare();
-        // Also where nothing runs yet, since it may go on with what comes later.
+        // Also if nothing runs yet, since a later configuration may be used instead.
         self.ticks_fast = true;
         hostcalls::set_tick_period(FIRST_TICK);
         let bytes = hostcalls::configuration(size);
@@ -236,8 +239,8 @@ impl RootContext for Root {
             self.see_side();
         }
         if self.standing.get() != Standing::Current && self.refused.is_none() {
-            // Envoy went back to this root context, which it does without a word: when its configuration comes back, and a
-            // stream has kept it alive.
+            // Envoy uses this root context again without a call that says so: its configuration came back while a stream still
+            // kept it.
             succession::again(self.id);
         }
         if self.rests.replace(false) {
@@ -255,8 +258,8 @@ impl RootContext for Root {
     }
 }
 
-/// A service of `plugin` is used for the first time. If a request of a listener that drains came, the root context that took over
-/// ticks for it too.
+/// A service of `plugin` is used for the first time. If the request came through a listener that drains, the root context that
+/// took over ticks for this service too.
 fn first_use(plugin: &Plugin, service: &Service) {
     if let Some(current) = succession::current(&plugin.name, plugin.role)
         && !core::ptr::eq(&raw const *current, plugin)

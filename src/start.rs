@@ -1,4 +1,4 @@
-//! What Envoy calls first.
+//! The functions that Envoy calls first.
 
 use std::panic;
 
@@ -6,7 +6,8 @@ use crate::hostcalls::logger;
 use crate::root::Root;
 
 proxy_wasm::main! {{
-    // Before anything may panic: the standard library's own hook is not in the module (`xtask/src/unused.rs`).
+    // This comes before anything that may panic: the panic hook of the standard library is not in the module
+    // (`xtask/src/unused.rs`).
     if cfg!(target_arch = "wasm32") {
         panic::set_hook(Box::new(|info| logger::panicked(&info.to_string())));
     }
@@ -14,7 +15,7 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|id| Box::new(Root::new(id)));
 }}
 
-/// Smaller than the C library's, which the standard library would bring.
+/// The allocator. It is smaller than that of the C library, which the standard library would add.
 #[cfg(target_arch = "wasm32")]
 #[global_allocator]
 static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();

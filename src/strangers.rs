@@ -1,11 +1,12 @@
-//! Services that no request comes for, and what comes instead: a host that was written wrong matches nothing, and nothing else
-//! would show it.
+//! Services without requests, and requests for other hosts. A host that is misspelled in the configuration matches no request,
+//! and nothing else would show that.
 //!
-//! **Invariant: it costs no hostcall of a request, and nothing at all once every service was used.** A request of no service
-//! leaves its host, of which some are remembered; a tick compares one of them at the most.
+//! **Invariant: this costs no hostcall of a request, and nothing at all once every service was used.** A request that belongs
+//! to no service leaves its host, and some of these hosts are remembered. A tick compares at most one of them.
 //!
-//! **Invariant: clients add no lines.** What is told is a condition of the service as it was written, whatever comes instead of
-//! it. It ends with the first request for that service, and is forgotten once the service is not configured any more.
+//! **Invariant: clients cannot cause more lines in the log.** The line is about the service as it is written, whichever hosts
+//! requests have. The condition ends with the first request for the service, and is forgotten when the service is no longer
+//! configured.
 
 use core::cell::{Cell, RefCell};
 
@@ -15,22 +16,22 @@ use config::Role;
 use policy::near::Looks;
 use policy::time::Millis;
 
-/// Hosts that are remembered.
+/// The number of hosts that are remembered.
 const MOST: usize = 32;
 
-/// What a configuration sees of them in one VM.
+/// What one VM knows for one configuration.
 #[derive(Default)]
 pub struct Strangers {
     pub(super) hosts: RefCell<Vec<String>>,
-    /// No more are remembered.
+    /// No more hosts are remembered.
     full: Cell<bool>,
-    /// Requests came to all services.
+    /// Requests have come to all services.
     pub(super) closed: Cell<bool>,
     pub(super) looks: Cell<Looks>,
 }
 
 impl Strangers {
-    /// None yet. At a server a host is whatever its client wrote, so none is remembered.
+    /// No hosts yet. On the receiving side a client writes any host, so none is remembered.
     pub fn of(role: Role) -> Strangers {
         let strangers = Strangers::default();
         if role != Role::Client {
@@ -39,13 +40,13 @@ impl Strangers {
         strangers
     }
 
-    /// Requests came to all services: there is nothing to look for.
+    /// Requests have come to all services, so nothing has to be looked for.
     pub fn close(&self) {
         self.full.set(true);
         self.closed.set(true);
     }
 
-    /// Notes the host of a request that is for no service.
+    /// Remembers the host of a request that belongs to no service.
     pub fn note(&self, host: &str) {
         if self.full.get() || host.is_empty() {
             return;
@@ -59,14 +60,14 @@ impl Strangers {
     }
 }
 
-/// A service of these labels has its first request in this VM.
+/// A service with these labels has its first request in this VM.
 #[inline(never)]
 pub fn found(of: &Labels) {
     let text: notice::Text = ("service %0 has its first request", &[&of.host]);
     notice::ends(&key(of), 0, Millis(0), text);
 }
 
-/// The key of the condition that its host is written wrong.
+/// The key of the condition that a service's host is misspelled.
 pub fn key(of: &Labels) -> String {
     notice::key(&of.pairs(), "host")
 }

@@ -11,28 +11,30 @@ use policy::error_rate::TURN;
 use policy::ledger::Sweep;
 use policy::recovery::roster::STALE;
 
-/// Between two sweeps for streams whose client does not read, and between two heartbeats.
+/// The time between two ticks. In each of them the VM beats, and looks for streams whose client does not read.
 pub(super) const TICK: Duration = Duration::from_millis(200);
 // With the tick that finds a VM dead and the one before its first, a count is right again within three seconds.
 const _: () = assert!(TICK.as_millis() * (STALE as u128 + 2) <= 3000);
 
-/// The most that is looked at in a tick for clients that do not read. A stream costs about 12k instructions, so what is looked
-/// at where nothing is full is less than a thousandth of a core, and a worker on which a service is full with a thousand answers
-/// on their way takes two hundredths.
+/// The most that one tick checks for clients that do not read. A check of one stream costs about 12k instructions. So the
+/// checks of services that are not full cost less than a thousandth of a core, and a worker with a full service and a thousand
+/// answers on their way spends two hundredths of a core.
 const SWEEP: Sweep = Sweep {
     services: 64,
     full: 1024,
     leisure: 16,
 };
-/// Ticks in which each service that was used has its turn: a second at most, and one tick where no other was used.
+/// The number of ticks in which each used service has its turn. That is a second at most, and a single tick if no other service
+/// is used.
 const ROUND: usize = 5;
 const _: () = assert!(TICK.as_millis() * ROUND as u128 == TURN.0 as u128);
 
 impl Plugin {
-    /// What there is to do without requests, in one tick. It does not grow with the streams. With the services it grows only as
-    /// far as they were used: each has a gauge read in its turn, and its record of errors in every fifth.
+    /// The work of one tick. It does not grow with the number of streams. It grows with the number of services that are used:
+    /// for each of them a gauge is read in its turn, and the record of errors in every fifth turn.
     ///
-    /// Health are the current configuration's alone: one before it, which a stream keeps alive, has other times, or none.
+    /// Only the current configuration looks at errors. One before it, which a stream keeps alive, has other intervals, or no
+    /// error detection.
     pub(super) fn tick(&self, root: u32, current: bool) {
         self.clock.set(hostcalls::monotonic());
         if current {
@@ -42,7 +44,7 @@ impl Plugin {
         self.sweep(root);
     }
 
-    /// Each service that was used has its turn within [`ROUND`] ticks.
+    /// Each service that is used has its turn within [`ROUND`] ticks.
     fn tick_services(&self) {
         let used = self.used.try_borrow();
         let used = used.as_deref().map_or(&[][..], Vec::as_slice);
@@ -61,9 +63,9 @@ impl Plugin {
         }
     }
 
-    /// Gives back the slots of streams that live on only because their client does not read: all of them where home is
-    /// full, a few in every tick where it is not, so that no worker keeps what another's sweep made room for. The home
-    /// path pays nothing for it.
+    /// Takes requests off the counts that are finished at the upstream although their client does not read the answer. A tick
+    /// checks all of them if home is full, and a few otherwise, so that no worker holds on to places that are free. The path of
+    /// a request pays nothing for it.
     fn sweep(&self, root: u32) {
         let Ok(mut ledger) = self.ledger.try_borrow_mut() else {
             return;

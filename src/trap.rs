@@ -1,11 +1,11 @@
-//! Traps on demand, in a build for tests alone (feature `trap`): the shipped module has none of this.
+//! Traps on demand, for tests only (feature `trap`). The shipped module does not contain this.
 //!
-//! A request's header `x-trap` names a callback, and this VM traps there: at the next call of it, whoever's it is.
-//! `other-tick` is the next tick of a VM that serves no requests, which is the main thread's. `x-stall-ms: N` makes the
-//! worker stand still for so long, in the callback of that request. The counter `peer_spillover_ticks` counts the ticks of all root
-//! contexts of all VMs.
+//! The header `x-trap` of a request names a callback. This VM traps at the next call of that callback, for any request.
+//! `other-tick` is the next tick of a VM without requests, which is that of the main thread. `x-stall-ms: N` makes the worker
+//! stand still for N milliseconds in the callback of that request. The counter `peer_spillover_ticks` counts the ticks of all
+//! root contexts of all VMs.
 
-/// Traps if `callback` is the one that was named.
+/// Traps if this callback was named.
 #[cfg(feature = "trap")]
 pub fn at(callback: &str) {
     armed::at(callback);
@@ -17,12 +17,12 @@ pub fn read() {
     armed::read();
 }
 
-/// Nothing.
+/// Does nothing.
 #[cfg(not(feature = "trap"))]
 #[inline(always)]
 pub fn at(_callback: &str) {}
 
-/// Nothing.
+/// Does nothing.
 #[cfg(not(feature = "trap"))]
 #[inline(always)]
 pub fn read() {}
@@ -76,7 +76,7 @@ mod armed {
             if other {
                 hostcalls::remember(OTHER, "");
             }
-            // As what must never happen would: a panic, which is told and traps.
+            // Like a panic that must never happen: it is logged and traps.
             #[cfg(target_arch = "wasm32")]
             #[allow(clippy::panic)]
             {

@@ -1,5 +1,5 @@
-//! The hostcalls that are used, as the host declares them: Proxy-Wasm ABI 0.2.1, and one of WASI, whose clock only goes
-//! forward. [`super`] alone calls them.
+//! The hostcalls that the filter uses, as the host declares them: Proxy-Wasm ABI 0.2.1, and one of WASI for its monotonic
+//! clock. Only [`super`] calls them.
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {

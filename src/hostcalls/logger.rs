@@ -1,4 +1,4 @@
-//! The backend of the `log` facade: a line of Envoy's log.
+//! The backend of the `log` facade: it writes to Envoy's log.
 
 use log::{LevelFilter, Log, Metadata, Record};
 
@@ -10,7 +10,7 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        // The ABI counts the other way round, from 0 for a trace.
+        // The levels of the ABI have the opposite order, from 0 for a trace.
         let level = 5_u32.saturating_sub(record.level() as u32);
         match record.args().as_str() {
             Some(text) => super::line_at(level, text),
@@ -21,14 +21,14 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// Whatever is logged from now on goes to Envoy, which leaves out what is below its own level.
+/// Sends all log records to Envoy, which leaves out those below its own level.
 pub fn start() {
-    // It fails where there is one already, which is ours.
+    // It fails if there is a logger already, which is this one.
     let _ = log::set_logger(&Logger);
     log::set_max_level(LevelFilter::Debug);
 }
 
-/// The message of a panic, as critical, a level that `log` does not have.
+/// Writes the message of a panic with the level critical, which `log` does not have.
 pub fn panicked(message: &str) {
     super::line_at(5, message);
 }

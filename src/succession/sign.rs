@@ -1,4 +1,5 @@
-//! What a VM says of itself in a gauge of the process, once, however many of its root contexts have reason to.
+//! A gauge of the process by which a VM shows something about itself. It adds itself once, whichever number of its root
+//! contexts have a reason to.
 
 use core::cell::Cell;
 use std::rc::Rc;
@@ -7,22 +8,22 @@ use crate::hostcalls::{self, Kind, Metric};
 use crate::recovery;
 use policy::recovery::shared_count::SharedCount;
 
-/// A gauge of which a VM is 1 as long as any of its root contexts has reason to say so.
+/// A gauge that includes a VM as long as any of the VM's root contexts has a reason.
 #[derive(Clone)]
 pub struct Sign {
     count: Rc<SharedCount>,
-    /// How many have.
+    /// The number of root contexts with a reason.
     reasons: Rc<Cell<u32>>,
 }
 
-/// The count by this name, if Envoy keeps it.
+/// The gauge with this name, if Envoy keeps it.
 pub fn count(name: &str) -> Option<Rc<SharedCount>> {
     let total = hostcalls::metric(Kind::Gauge, name)?;
     recovery::count(name.to_owned(), total)
 }
 
 impl Sign {
-    /// One that nobody shows yet.
+    /// A sign without a reason.
     pub fn new(count: Rc<SharedCount>) -> Sign {
         Sign {
             count,
@@ -30,7 +31,7 @@ impl Sign {
         }
     }
 
-    /// Whether it is that of this count, of which a VM has one.
+    /// Whether this is the sign of that gauge. A VM has one for each gauge.
     pub fn is_of(&self, count: &Rc<SharedCount>) -> bool {
         Rc::ptr_eq(&self.count, count)
     }
@@ -40,7 +41,7 @@ impl Sign {
         self.count.total()
     }
 
-    /// There is one reason more.
+    /// One more root context has a reason.
     pub fn show(&self) {
         let before = self.reasons.get();
         self.reasons.set(before.saturating_add(1));
@@ -49,7 +50,7 @@ impl Sign {
         }
     }
 
-    /// There is one reason less.
+    /// One root context less has a reason.
     pub fn hide(&self) {
         let left = self.reasons.get().saturating_sub(1);
         self.reasons.set(left);

@@ -1,4 +1,4 @@
-//! What a tick does about hosts that requests come for and that are no service's ([`crate::strangers`]).
+//! What a tick does about hosts of requests that belong to no service ([`crate::strangers`]).
 
 use crate::hostcalls::{self, Level};
 use crate::notice;
@@ -11,7 +11,7 @@ use policy::notice::once;
 use policy::recovery::{INDEX, index};
 
 impl Plugin {
-    /// Compares one of the hosts that were noted with those of services that are not used.
+    /// Compares one of the remembered hosts with those of services that are not used.
     pub(crate) fn see_strangers(&self) {
         let Ok(hosts) = self.strangers.hosts.try_borrow() else {
             return;
@@ -29,7 +29,7 @@ impl Plugin {
     #[cold]
     #[inline(never)]
     fn look(&self, look: Look, hosts: &[String]) {
-        // What any VM of the proxy has had a request for.
+        // The services that any VM of the proxy has had a request for.
         let listed = hostcalls::recall_bytes(INDEX).unwrap_or_default();
         let of = [("plugin", &*self.name), ("role", self.role.word())];
         let prefix = metric(&of, "service=.=");
@@ -72,7 +72,7 @@ impl Plugin {
         }
     }
 
-    /// No service is used, and no host is like any: so it is too where a pod only calls other services.
+    /// No service is used, and no host resembles any of them. This is also true for a pod that only calls other services.
     fn say_none(&self, came: &str) {
         let known = |service: &Service| service.requested.get() || service.suspected.get();
         if self.services.iter().any(known) {
@@ -86,8 +86,8 @@ impl Plugin {
         }
     }
 
-    /// Takes over what was told of the services that this configuration has too, and forgets the others; all of them, where
-    /// `now` there is none.
+    /// Takes over what the log said about services that this configuration has too, and forgets the others. If there is no
+    /// configuration `now`, it forgets all of them.
     pub(crate) fn forget_strangers(&self, now: Option<&Plugin>) {
         for service in self.services.iter().filter(|s| s.suspected.take()) {
             match now.and_then(|now| now.by_name(service.host())) {
