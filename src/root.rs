@@ -64,6 +64,7 @@ impl Root {
         }
     }
 
+    #[inline(never)]
     fn load(&mut self, bytes: &[u8], name: &str) -> Result<(), Faults> {
         let mut config = config::parse(bytes)?;
         let node = hostcalls::property(hostcalls::NODE_ID).unwrap_or_default();
@@ -101,6 +102,7 @@ impl Root {
     ///
     /// **Invariant: a refused configuration is replaced only by one that ran in the same role on the same side of the proxy.**
     /// Another role, or the configuration of the other side, would change requests in a way that nobody asked for.
+    #[inline(never)]
     fn refuse(&mut self, faults: &Faults, name: &str, role: Option<Role>) -> bool {
         if let Some(counter) = hostcalls::metric(
             Kind::Counter,

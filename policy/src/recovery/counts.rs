@@ -39,6 +39,7 @@ impl Recovery {
         }
     }
 
+    #[inline(never)]
     pub(super) fn index_read(&mut self, fact: &Fact) {
         self.read_index = fact.value.is_some();
         self.index.see(&fact.bytes);
@@ -50,6 +51,7 @@ impl Recovery {
         }
     }
 
+    #[inline(never)]
     pub(super) fn open_next(&mut self, n: usize) -> Option<Step> {
         let name = self.index.names().nth(n)?;
         let ours = self.counts.iter().any(|count| count.name == name);
@@ -83,6 +85,7 @@ impl Recovery {
 
     /// Changes the current share to the value that it must have, and the total by the same amount. It also takes off the marks
     /// on the share: the VM that made them is dead, or the share is not the marked gauge.
+    #[inline(never)]
     pub(super) fn drive(&mut self, count: usize, own: bool, is: u64) -> Option<Step> {
         let held = match own {
             true => self.counts.get(count)?.count.shared(),
@@ -101,6 +104,7 @@ impl Recovery {
 
     /// Checks some shares. Those in this VM's own slot must be what the VM counts, and those in the slots that it took over
     /// must be 0. A VM that was wrongly declared dead may have changed them before it noticed.
+    #[inline(never)]
     pub(super) fn mend(&mut self, n: usize) {
         let slots = self.taken.len().saturating_add(1);
         if n >= AT_LEISURE.min(slots.saturating_mul(self.counts.len())) {

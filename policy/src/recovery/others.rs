@@ -47,6 +47,7 @@ impl Recovery {
     }
 
     /// Looks for dead VMs and takes their slots over. A tick that did not come in time says nothing about others.
+    #[inline(never)]
     pub(super) fn observe(&mut self, slot: usize) {
         let (Some(roster), Some(place)) = (&self.roster, self.place) else {
             return;
@@ -76,6 +77,7 @@ impl Recovery {
         self.tasks.extend(task);
     }
 
+    #[inline(never)]
     pub(super) fn look(&mut self, n: usize) {
         if let Some(slot) = self.look.slots.get(n) {
             let gauge = Task::BeatOf(*slot);
@@ -133,6 +135,7 @@ impl Recovery {
     }
 
     /// This VM has taken over the slots of a dead one.
+    #[inline(never)]
     pub(super) fn take(&mut self) {
         self.took_over = true;
         self.moved = 0;
@@ -145,6 +148,7 @@ impl Recovery {
     }
 
     /// A VM that ended in order has left nothing. What is added to its slots later has to do with no other death.
+    #[inline(never)]
     pub(super) fn tell_dead(&mut self) -> Option<Step> {
         let Look { owner, before, .. } = self.look;
         let count = self.moved.saturating_neg();

@@ -46,6 +46,7 @@ impl Recovery {
         Step::Recall(want.key())
     }
 
+    #[inline(never)]
     pub(super) fn answered(&mut self, want: Want, fact: &Fact) -> Option<Step> {
         let bytes = if let Want::List(count) = want {
             self.index.see(&fact.bytes);
@@ -86,6 +87,7 @@ impl Recovery {
         }
     }
 
+    #[inline(never)]
     pub(super) fn written(&mut self, want: Want, done: bool) -> Option<Step> {
         if !done {
             self.tries = self.tries.saturating_sub(1);
@@ -107,6 +109,7 @@ impl Recovery {
         None
     }
 
+    #[inline(never)]
     fn joined(&mut self) {
         let Some((place, used)) = self.joins.take() else {
             return;
@@ -177,6 +180,7 @@ impl Recovery {
     }
 
     /// Takes another slot if this VM's slot was taken over, because the VM stood still for so long that it was declared dead.
+    #[inline(never)]
     pub(super) fn keep_place(&mut self) {
         let (Some(roster), Some(Place { vm, slot })) = (&self.roster, self.place) else {
             return;
@@ -199,6 +203,7 @@ impl Recovery {
 
     /// Has the beat of a slot, or the share of a count in it, as the current gauge. The name of such a gauge begins with the
     /// slot: `peer_spillover_worker=.=PROCESS-SLOT;.;`.
+    #[inline(never)]
     pub(super) fn have_gauge(&mut self, of: Option<usize>, slot: usize) -> Option<Step> {
         self.gauge = None;
         let (known, name) = match of {
