@@ -18,11 +18,11 @@ use crate::hostcalls::{self, Map};
 use crate::recovery;
 use config::{Mode, Role, Routing};
 use policy::destination::DestinationId;
-use policy::ejection::Verdict;
-use policy::names::{self, Reason};
+use policy::dispatch::{Dispatch, Fact, Step};
+use policy::names::{self, HomeReason};
 use policy::outcome::Answerer;
 use policy::response::{self, Assess};
-use policy::{Decision, Intent, Origin, Outcome, Ticket, origin};
+use policy::{Decision, Origin, Outcome, Ticket, origin};
 
 const AUTHORITY: &str = ":authority";
 const GRPC_STATUS: &str = "grpc-status";
@@ -40,8 +40,6 @@ pub struct Request {
     outcome: Option<Outcome>,
     /// Its answer is known to be complete.
     complete: bool,
-    /// It was claimed as home's probe.
-    probe: bool,
     /// It is known to be complete, having no body.
     whole: bool,
     /// Where the request went home: what its answer says of home.
@@ -60,65 +58,10 @@ impl Request {
             left: None,
             outcome: None,
             complete: false,
-            probe: false,
             whole: false,
             assess: Assess::NOTHING,
             _of: of,
         }
-    }
-
-    /// The decision for a request of `service`, carried out as far as the count is concerned.
-    fn decide(&mut self, plugin: &Plugin, service: &Service, origin: Origin) -> Decision {
-        plugin.uses(service);
-        if !service.is_counted() {
-            return Decision::Home(Reason::Uncounted);
-        }
-        let errors = service
-            .health()
-            .filter(|_| service.rule.heeds_errors(origin));
-        let course = errors.map(|health| health.verdict(owner(self.id), self.whole));
-        let decision = match course.unwrap_or(Verdict::Home) {
-            Verdict::Away { ramp: false } => return service.rule.beyond(Reason::Ejected),
-            Verdict::Away { ramp: true } => return service.rule.beyond(Reason::Ramp),
-            Verdict::Probe => {
-                self.probe = true;
-                Decision::Home(Reason::Probe)
-            }
-            Verdict::Home | Verdict::Back | Verdict::Overdue => match service.rule.intent(origin) {
-                Intent::Decided(decision) => decision,
-                Intent::Ask(limit) => match service.admit(limit) {
-                    Some(admission) => service.rule.settle(admission),
-                    None => return Decision::Home(Reason::Uncounted),
-                },
-            },
-        };
-        if let Some(health) = errors.filter(|health| health.detection.overflow)
-            && let Decision::Spill(Reason::Limit | Reason::Contention) = decision
-        {
-            health.overflowed(response::BROKEN);
-        }
-        match decision {
-            Decision::Home(Reason::Room) if service.rule.limit.is_some() => {
-                self.ticket = plugin.hold(service, DestinationId::HOME, self.id);
-                decision
-            }
-            Decision::Home(_) => self.home_uninvited(plugin, service, decision),
-            Decision::Spill(_) | Decision::Reject(_) => decision,
-        }
-    }
-
-    /// A request that goes home without a slot is in flight there all the same.
-    fn home_uninvited(
-        &mut self,
-        plugin: &Plugin,
-        service: &Service,
-        decision: Decision,
-    ) -> Decision {
-        if !service.count_in(DestinationId::HOME) {
-            return Decision::Home(Reason::Uncounted);
-        }
-        self.ticket = plugin.hold(service, DestinationId::HOME, self.id);
-        decision
     }
 
     fn run(&mut self, plugin: &Plugin) -> Action {
@@ -176,26 +119,55 @@ impl Request {
         cluster: Option<String>,
         had_to: bool,
     ) -> Action {
-        let mut decision = self.decide(plugin, service, origin);
+        plugin.uses(service);
         let enforce = service.mode == Mode::Enforce;
-        if enforce && let Decision::Spill(why) = decision {
-            let home = cluster
-                .unwrap_or_else(|| hostcalls::property(hostcalls::CLUSTER).unwrap_or_default());
-            let way = service.way(home, plugin.now(), why, self.whole);
-            if way.is_some() && rewrite(plugin, service) {
-                self.outcome = Some(Outcome::UNANSWERED);
-                let peer = DestinationId::peer(0);
-                if service.count_in(peer) {
-                    self.ticket = plugin.hold(service, peer, self.id);
+        let detection = service.detection.as_ref();
+        let mut dispatch = Dispatch::new(service.rule, detection, origin, enforce);
+        let (mut fact, mut cluster) = (Fact::Yes, cluster);
+        let decision = loop {
+            fact = match dispatch.next(fact) {
+                Step::IsCounted => service.is_counted().into(),
+                Step::Health => match service.health() {
+                    Some(health) => Fact::Verdict(health.verdict(owner(self.id), self.whole)),
+                    None => Fact::No,
+                },
+                Step::Room(limit) => service.admit(limit).map_or(Fact::No, Fact::Admission),
+                Step::Overflowed => {
+                    if let Some(health) = service.health() {
+                        health.overflowed(response::BROKEN);
+                    }
+                    Fact::Yes
                 }
-                // The header had named the peer's cluster, so its answer tells nothing of the way there.
-                self.left = way.filter(|_| !had_to);
-            } else {
-                decision = self.home_uninvited(plugin, service, Decision::Home(Reason::Misroute));
-            }
-        }
+                Step::Way(_, why) => {
+                    let home = cluster.take();
+                    let home = home.unwrap_or_else(|| {
+                        hostcalls::property(hostcalls::CLUSTER).unwrap_or_default()
+                    });
+                    self.left = service.way(home, plugin.now(), why, self.whole);
+                    self.left.is_some().into()
+                }
+                Step::Rewrite(_) => {
+                    let rewritten = rewrite(plugin, service);
+                    if rewritten {
+                        self.outcome = Some(Outcome::UNANSWERED);
+                    }
+                    // The header had named the peer's cluster, so its answer tells nothing of the way there.
+                    if !rewritten || had_to {
+                        self.left = None;
+                    }
+                    rewritten.into()
+                }
+                Step::Count(at) => service.count_in(at).into(),
+                Step::Hold(at) => {
+                    self.ticket = plugin.hold(service, at, self.id);
+                    Fact::Yes
+                }
+                Step::Done(decision) => break decision,
+            };
+        };
         if let (Some(health), Decision::Home(_)) = (service.health(), decision)
-            && health.sampled(|sampling, _| self.assess.sent(self.probe, self.whole, sampling))
+            && health
+                .sampled(|sampling, _| self.assess.sent(dispatch.is_probe(), self.whole, sampling))
         {
             judge::assess(&mut self.assess, health, self.id);
         }
@@ -204,10 +176,10 @@ impl Request {
         if !enforce {
             return Action::Continue;
         }
-        if decision != Decision::Home(Reason::Room) {
+        if decision != Decision::Home(HomeReason::Room) {
             hostcalls::set_property(names::LOG_FIELD, &self.line(service, decision));
         }
-        if matches!(decision, Decision::Reject(_))
+        if decision == Decision::Reject
             && hostcalls::reply(503, "peer_spillover_full", "no room, here or at a peer\n")
         {
             return Action::Pause;
@@ -274,7 +246,7 @@ impl Request {
         if plugin.debug_header && service.mode == Mode::Enforce {
             recovery::begins();
             // Where we left it at home, one behind us may have spilled it, and has said so.
-            if decision != Decision::Home(Reason::Room)
+            if decision != Decision::Home(HomeReason::Room)
                 || !hostcalls::has_property(hostcalls::DECIDED)
             {
                 let said = self.line(service, decision);

@@ -14,7 +14,7 @@ use crate::metrics::{Labels, count, counts, dropped};
 use crate::recovery;
 use config::{self, Mode, Peer, Role, Routing};
 use policy::destination::DestinationId;
-use policy::names::{self, Reason, metric};
+use policy::names::{self, metric};
 use policy::outcome::{Answerer, Unreached};
 use policy::recovery::mark;
 use policy::recovery::shared_count::{Change, SharedCount};
@@ -57,7 +57,7 @@ pub struct Service {
 pub(super) struct Used {
     /// `None` if Envoy does not keep one of its gauges: then its requests go home, uncounted.
     counts: Option<Counts>,
-    decisions: [Cell<Option<Metric>>; 3 * Reason::ALL.len()],
+    decisions: [Cell<Option<Metric>>; Decision::KINDS],
     outcomes: [Cell<Option<Metric>>; Outcome::KINDS],
     pub(super) misroutes: Cell<Option<Metric>>,
 }
@@ -316,24 +316,20 @@ impl Service {
 
     /// What users see of a decision: the destination and the reason.
     pub fn said(&self, decision: Decision) -> (&str, &'static str) {
-        match decision {
-            Decision::Home(reason) => (names::HOME, reason.word()),
-            Decision::Spill(reason) => (self.peer_name(), reason.word()),
-            Decision::Reject(reason) => (names::REJECTED, reason.word()),
-        }
+        let destination = match decision {
+            Decision::Home(_) => names::HOME,
+            Decision::Spill { .. } => self.peer_name(),
+            Decision::Reject => names::REJECTED,
+        };
+        (destination, decision.reason())
     }
 
     /// Counts a decision.
     pub fn decided(&self, decision: Decision) {
-        let (kind, reason) = match decision {
-            Decision::Home(reason) => (0usize, reason),
-            Decision::Spill(reason) => (1, reason),
-            Decision::Reject(reason) => (2, reason),
-        };
-        let index = kind
-            .saturating_mul(Reason::ALL.len())
-            .saturating_add(reason as usize);
-        let Some(cell) = self.used().and_then(|used| used.decisions.get(index)) else {
+        let Some(cell) = self
+            .used()
+            .and_then(|used| used.decisions.get(decision.index()))
+        else {
             return;
         };
         count(cell, || {
@@ -372,7 +368,7 @@ impl Used {
     fn of(counts: Option<Counts>) -> Used {
         Used {
             counts,
-            decisions: [const { Cell::new(None) }; 3 * Reason::ALL.len()],
+            decisions: [const { Cell::new(None) }; Decision::KINDS],
             outcomes: [const { Cell::new(None) }; Outcome::KINDS],
             misroutes: Cell::new(None),
         }

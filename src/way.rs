@@ -4,7 +4,7 @@ use super::misroute::Misroute;
 use super::service::Service;
 use crate::hostcalls::{self, Map};
 use config::{Peer, Routing};
-use policy::names::{Reason, metric};
+use policy::names::{SpillReason, metric};
 use policy::risk::Turn;
 use policy::route::{self, End, Trial};
 use policy::time::Instant;
@@ -22,7 +22,13 @@ pub struct Left {
 impl Service {
     /// The way of a request whose cluster is `home` to the peer, if it may be sent there now. `None` is a misroute, and
     /// counted. A request that is `bodiless` may be sent at risk.
-    pub fn way(&self, home: String, now: Instant, why: Reason, bodiless: bool) -> Option<Left> {
+    pub fn way(
+        &self,
+        home: String,
+        now: Instant,
+        why: SpillReason,
+        bodiless: bool,
+    ) -> Option<Left> {
         let peer = self.peer.as_ref()?;
         let mut routes = self.routes.try_borrow_mut().ok()?;
         let (mut selector, mut at_risk) = (0, false);
@@ -31,7 +37,12 @@ impl Service {
             routes.looked(&home, self.look(&home, peer), now);
             trial = routes.trial(&home, selector, now);
             at_risk = trial == Trial::NoCluster
-                && self.may_risk(&home, peer, why == Reason::Ejected, bodiless && is_read());
+                && self.may_risk(
+                    &home,
+                    peer,
+                    why == SpillReason::Ejected,
+                    bodiless && is_read(),
+                );
         }
         if trial == Trial::Select {
             selector = self.selector();

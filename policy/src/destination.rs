@@ -19,6 +19,21 @@ impl DestinationId {
     }
 }
 
+/// One of a service's peers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(u8);
+
+impl PeerId {
+    /// The first in the service's configuration.
+    pub const FIRST: PeerId = PeerId(0);
+}
+
+impl From<PeerId> for DestinationId {
+    fn from(peer: PeerId) -> DestinationId {
+        DestinationId::peer(peer.0)
+    }
+}
+
 /// A destination of one of the services of a configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Destination {

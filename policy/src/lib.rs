@@ -28,6 +28,7 @@ pub mod names;
 pub mod admission;
 pub mod decision;
 pub mod destination;
+pub mod dispatch;
 pub mod ejection;
 pub mod error_rate;
 pub mod ledger;
@@ -45,7 +46,8 @@ pub mod target;
 pub mod time;
 
 pub use admission::{Admission, Admit, Step};
-pub use decision::{Decision, Intent, Rule};
+pub use decision::Decision;
+pub use dispatch::{Dispatch, Rule};
 pub use ejection::Detection;
 pub use ledger::{Ledger, Ticket};
 pub use origin::Origin;

@@ -36,71 +36,91 @@ pub const RETURNED: &str = "returned";
 /// The value of the label `destination` for a request that the filter answers with 503. A peer must not have this name.
 pub const REJECTED: &str = "rejected";
 
-/// The reason of a decision, as it is in metrics, in access logs and in the debug header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// Home: the request is within the limit, or the service has no limit.
+/// Why a request goes home, as it is in metrics, in access logs and in the debug header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HomeReason {
+    /// The request is within the limit, or the service has no limit.
     Room,
-    /// Home, beyond the limit: a peer has spilled the request to this cluster, and it is not spilled again.
+    /// Beyond the limit: a peer has spilled the request to this cluster, and it is not spilled again.
     Guest,
-    /// Home, beyond the limit: this cluster had spilled the request, and it came back.
+    /// Beyond the limit: this cluster had spilled the request, and it came back.
     Returned,
-    /// Home, beyond the limit, or rejected, depending on `whenFull`: no peer may take the request.
+    /// Beyond the limit: no peer may take the request, and `whenFull` is `home`.
     WhenFull,
-    /// Home, beyond the limit: no route to the peer is known, or the peer's cluster has no healthy host.
+    /// Beyond the limit: no route to the peer is known, or the peer's cluster has no healthy host.
     Misroute,
-    /// Home, without being counted: Envoy refused to count, or does not keep the gauges of the service.
+    /// Without being counted: Envoy refused to count, or does not keep the gauges of the service.
     Uncounted,
-    /// To the peer: the limit was reached.
-    Limit,
-    /// To the peer: workers competed for the last places in all attempts. There may have been a place, so it is counted
-    /// apart.
-    Contention,
-    /// To the peer: the service has `mode: evacuate`.
-    Evacuate,
-    /// To the peer: home is ejected for its errors.
-    Ejected,
-    /// To the peer: home takes its load back step by step after an ejection, and this request is not yet part of it.
-    Ramp,
-    /// Home, even beyond the limit: this request tests whether an ejected home works again.
+    /// Even beyond the limit: this request tests whether an ejected home works again.
     Probe,
 }
 
-impl Reason {
-    /// All reasons, in the order of their index.
-    pub const ALL: [Reason; 12] = [
-        Reason::Room,
-        Reason::Guest,
-        Reason::Returned,
-        Reason::WhenFull,
-        Reason::Misroute,
-        Reason::Uncounted,
-        Reason::Limit,
-        Reason::Contention,
-        Reason::Evacuate,
-        Reason::Ejected,
-        Reason::Ramp,
-        Reason::Probe,
+/// Why a request goes to a peer, as it is in metrics, in access logs and in the debug header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SpillReason {
+    /// The limit was reached.
+    Limit,
+    /// Workers competed for the last places in all attempts. There may have been a place, so it is counted apart.
+    Contention,
+    /// The service has `mode: evacuate`.
+    Evacuate,
+    /// Home is ejected for its errors.
+    Ejected,
+    /// Home takes its load back step by step after an ejection, and this request is not yet part of it.
+    Ramp,
+}
+
+impl HomeReason {
+    /// All of them, in the order of their index.
+    pub const ALL: [HomeReason; 7] = [
+        HomeReason::Room,
+        HomeReason::Guest,
+        HomeReason::Returned,
+        HomeReason::WhenFull,
+        HomeReason::Misroute,
+        HomeReason::Uncounted,
+        HomeReason::Probe,
     ];
 
-    /// The word in metrics, access logs and the debug header.
+    /// The word that users see.
     pub const fn word(self) -> &'static str {
         match self {
-            Reason::Room => "room",
-            Reason::Guest => "guest",
-            Reason::Returned => "returned",
-            Reason::WhenFull => "when-full",
-            Reason::Misroute => "misroute",
-            Reason::Uncounted => "uncounted",
-            Reason::Limit => "limit",
-            Reason::Contention => "contention",
-            Reason::Evacuate => "evacuate",
-            Reason::Ejected => "ejected",
-            Reason::Ramp => "ramp",
-            Reason::Probe => "probe",
+            HomeReason::Room => "room",
+            HomeReason::Guest => "guest",
+            HomeReason::Returned => "returned",
+            HomeReason::WhenFull => WHEN_FULL,
+            HomeReason::Misroute => "misroute",
+            HomeReason::Uncounted => "uncounted",
+            HomeReason::Probe => "probe",
         }
     }
 }
+
+impl SpillReason {
+    /// All of them, in the order of their index.
+    pub const ALL: [SpillReason; 5] = [
+        SpillReason::Limit,
+        SpillReason::Contention,
+        SpillReason::Evacuate,
+        SpillReason::Ejected,
+        SpillReason::Ramp,
+    ];
+
+    /// The word that users see.
+    pub const fn word(self) -> &'static str {
+        match self {
+            SpillReason::Limit => "limit",
+            SpillReason::Contention => "contention",
+            SpillReason::Evacuate => "evacuate",
+            SpillReason::Ejected => "ejected",
+            SpillReason::Ramp => "ramp",
+        }
+    }
+}
+
+/// Why a request is rejected: no peer may take it, and `whenFull` is `reject`. Also why such a request goes home, if
+/// `whenFull` is `home`.
+pub const WHEN_FULL: &str = "when-full";
 
 /// The full name of a metric: `peer_spillover_`, then `label=.=value;.;` for each label, then `name`. The values are not
 /// changed. A value that does not come from a checked configuration must be the result of [`label_value`].
@@ -156,6 +176,7 @@ pub fn label_value(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn labels_have_the_form_that_istios_bootstrap_extracts() {
@@ -188,10 +209,10 @@ mod tests {
     }
 
     #[test]
-    fn reason_words_are_distinct() {
-        for (i, a) in Reason::ALL.iter().enumerate() {
-            assert_eq!(*a as usize, i);
-            assert!(Reason::ALL.iter().skip(i + 1).all(|b| a.word() != b.word()));
-        }
+    fn the_words_of_reasons_are_distinct() {
+        let home = HomeReason::ALL.map(HomeReason::word);
+        let spill = SpillReason::ALL.map(SpillReason::word);
+        let words: BTreeSet<&str> = home.into_iter().chain(spill).collect();
+        assert_eq!(words.len(), home.len() + spill.len());
     }
 }

@@ -8,7 +8,7 @@
 //! only removes the headers.
 
 /// Where a request comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// A client of this cluster. If it has a marker, the marker is forged.
     Own,

@@ -2,7 +2,7 @@
 //! compare it with the statistics of a real Envoy. It is compiled for native targets only, so that its text is not in the
 //! Wasm module.
 
-use super::{GAUGES_KEPT, HOME, PREFIX, REJECTED, RETURNED, Reason};
+use super::{GAUGES_KEPT, HOME, HomeReason, PREFIX, REJECTED, RETURNED, SpillReason, WHEN_FULL};
 
 mod page;
 
@@ -59,7 +59,7 @@ pub struct Decided {
     /// The destination: [`HOME`], [`REJECTED`], or `None` for the peer.
     pub to: Option<&'static str>,
     /// The reason.
-    pub reason: Reason,
+    pub reason: &'static str,
     /// When the decision is made, in whole sentences for the page.
     pub about: &'static str,
 }
@@ -183,9 +183,10 @@ labels! {
     destination: [HOME, REJECTED, RETURNED] open;
     /// Why it was sent there: see [Decisions](#decisions).
     reason: [
-        Reason::Room.word(), Reason::Guest.word(), Reason::Returned.word(), Reason::WhenFull.word(), Reason::Misroute.word(),
-        Reason::Uncounted.word(), Reason::Probe.word(), Reason::Limit.word(), Reason::Contention.word(),
-        Reason::Evacuate.word(), Reason::Ejected.word(), Reason::Ramp.word()
+        HomeReason::Room.word(), HomeReason::Guest.word(), HomeReason::Returned.word(), WHEN_FULL,
+        HomeReason::Misroute.word(), HomeReason::Uncounted.word(), HomeReason::Probe.word(),
+        SpillReason::Limit.word(), SpillReason::Contention.word(), SpillReason::Evacuate.word(),
+        SpillReason::Ejected.word(), SpillReason::Ramp.word()
     ];
     /// The class of the answer's status: see [Outcomes](#outcomes).
     response_code_class: ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
@@ -202,11 +203,11 @@ labels! {
 }
 
 macro_rules! decisions {
-    ($($(#[doc = $about:literal])+ $to:expr, $reason:ident;)+) => {
+    ($($(#[doc = $about:literal])+ $to:expr, $reason:expr;)+) => {
         /// All decisions that can be made.
         pub const DECISIONS: &[Decided] = &[$(Decided {
             to: $to,
-            reason: Reason::$reason,
+            reason: $reason,
             about: concat!($($about),+),
         }),+];
     };
@@ -214,31 +215,31 @@ macro_rules! decisions {
 
 decisions! {
     /// The request was within the limit, or the service has no limit.
-    Some(HOME), Room;
+    Some(HOME), HomeReason::Room.word();
     /// A peer spilled the request to this cluster. Guests are served beyond the limit and are never spilled again.
-    Some(HOME), Guest;
+    Some(HOME), HomeReason::Guest.word();
     /// This cluster had spilled the request, and it came back.
-    Some(HOME), Returned;
+    Some(HOME), HomeReason::Returned.word();
     /// The request was to be spilled, but the peer is drained. With `whenFull: home` it goes home.
-    Some(HOME), WhenFull;
+    Some(HOME), HomeReason::WhenFull.word();
     /// The request was to be spilled, but nothing leads to the peer, or the peer's cluster has no healthy host.
-    Some(HOME), Misroute;
+    Some(HOME), HomeReason::Misroute.word();
     /// The filter could not count: Envoy refused it, or does not keep the gauges of this service (`proxyStatsMatcher`).
-    Some(HOME), Uncounted;
+    Some(HOME), HomeReason::Uncounted.word();
     /// Home is ejected, and this one request tests whether it works again. It is sent even if the limit is reached.
-    Some(HOME), Probe;
+    Some(HOME), HomeReason::Probe.word();
     /// The limit was reached. With `overflow: eject`, the request that ejects home has this reason too.
-    None, Limit;
+    None, SpillReason::Limit.word();
     /// Several workers tried to take the last place at the same moment, sixteen times. There may have been room.
-    None, Contention;
+    None, SpillReason::Contention.word();
     /// The service has `mode: evacuate`.
-    None, Evacuate;
+    None, SpillReason::Evacuate.word();
     /// Home is ejected for its errors.
-    None, Ejected;
+    None, SpillReason::Ejected.word();
     /// Home takes its load back step by step after an ejection, and this request is not yet part of it.
-    None, Ramp;
+    None, SpillReason::Ramp.word();
     /// The request was to be spilled, but the peer is drained. With `whenFull: reject` the filter answers it with 503.
-    Some(REJECTED), WhenFull;
+    Some(REJECTED), WHEN_FULL;
 }
 
 /// What is wrong with a metric of Envoy according to this declaration: its name, its kind, its labels or a value of a
@@ -278,10 +279,7 @@ pub fn fault(kind: Kind, full_name: &str) -> Option<String> {
     };
     if let Some(reason) = of("reason") {
         let to = of("destination").filter(|to| [HOME, REJECTED, RETURNED].contains(to));
-        if !DECISIONS
-            .iter()
-            .any(|d| d.to == to && d.reason.word() == reason)
-        {
+        if !DECISIONS.iter().any(|d| d.to == to && d.reason == reason) {
             return wrong("is no decision");
         }
     }

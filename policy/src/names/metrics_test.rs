@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
+use crate::Decision;
 use crate::names::{metric, share};
 use crate::outcome::Class;
 
@@ -24,12 +25,25 @@ fn words(label: &str) -> BTreeSet<&'static str> {
 fn a_label_has_every_word_that_the_code_gives_it() {
     let classes: BTreeSet<&str> = Class::ALL.iter().map(|class| class.word()).collect();
     assert_eq!(words("response_code_class"), classes);
-    let reasons: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.word()).collect();
+    let reasons: BTreeSet<&str> = Decision::all().map(Decision::reason).collect();
     assert_eq!(words("reason"), reasons);
-    for reason in Reason::ALL {
-        let known = DECISIONS.iter().any(|decided| decided.reason == reason);
-        assert!(known, "{reason:?} is in no decision");
-    }
+}
+
+#[test]
+fn the_decisions_of_the_page_are_those_that_can_be_made() {
+    let made: BTreeSet<_> = Decision::all()
+        .map(|decision| {
+            let to = match decision {
+                Decision::Home(_) => Some(HOME),
+                Decision::Spill { .. } => None,
+                Decision::Reject => Some(REJECTED),
+            };
+            (to, decision.reason())
+        })
+        .collect();
+    let declared = DECISIONS.iter().map(|decided| (decided.to, decided.reason));
+    assert_eq!(declared.clone().collect::<BTreeSet<_>>(), made);
+    assert_eq!(declared.count(), made.len(), "each once");
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub fn page() -> String {
         let to = decision
             .to
             .map_or("*the peer*".to_owned(), |to| format!("`{to}`"));
-        let (reason, about) = (decision.reason.word(), decision.about.trim());
+        let (reason, about) = (decision.reason, decision.about.trim());
         page.push_str(&format!("| {to} | `{reason}` | {about} |\n"));
     }
     page.push_str(REST);
