@@ -258,14 +258,15 @@ fn carry_out(
     }
 }
 
-/// Makes home available where it was ejected and errors eject nobody any more. The gauge is `ejected`.
-pub fn forget(labels: &Labels, gauge: Metric) {
-    if hostcalls::read(gauge).is_some_and(|value| value != 0) {
+/// Makes home available where it was ejected and errors eject nobody any more. The gauge is `ejected`; `memory` is what the last
+/// call for it left.
+pub fn forget(labels: &Labels, gauge: Metric, memory: &mut Memory) {
+    if let Some(shown) = hostcalls::read(gauge).filter(|shown| *shown != 0) {
         let key = key(labels);
-        let mut task = Task::change(Change::Forget, 0);
-        // Neither is looked at.
-        let (mut memory, detection) = (Memory::default(), Detection::default());
-        carry_out(&mut task, &mut memory, &detection, (&key, gauge));
+        let mut task = Task::forget(shown, recovery::id());
+        // It is not looked at.
+        let detection = Detection::default();
+        carry_out(&mut task, memory, &detection, (&key, gauge));
         lines::forget(&key);
     }
 }

@@ -170,7 +170,8 @@ impl Plugin {
         }
     }
 
-    /// Goes on with what services have in the configuration before that were used there.
+    /// Goes on with what services have in the configuration `before`, of the same plugin and role, that were used there.
+    #[inline(never)]
     pub(super) fn go_on(&self, before: &Plugin) {
         for service in &before.services {
             if service.is_used()
@@ -178,7 +179,7 @@ impl Plugin {
             {
                 now.go_on(service);
                 // What errors have begun may be over before a request comes.
-                self.uses(now);
+                self.visits(now);
             }
         }
     }
@@ -192,22 +193,28 @@ impl Plugin {
 
     /// Notes that a request came to a service: one that none came to costs nothing in a tick.
     pub fn uses(&self, service: &Service) {
-        if !service.visited.replace(true) {
-            self.is_used(service.index);
+        if !service.visited.get() {
+            self.is_used(service);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn is_used(&self, index: usize) {
-        if let Ok(mut used) = self.used.try_borrow_mut() {
-            used.push(index);
+    fn is_used(&self, service: &Service) {
+        self.visits(service);
+        (self.on_first_use)(self, service);
+    }
+
+    /// Has a service visited in the ticks.
+    #[inline(never)]
+    fn visits(&self, service: &Service) {
+        if !service.visited.replace(true)
+            && let Ok(mut used) = self.used.try_borrow_mut()
+        {
+            used.push(service.index);
             if used.len() >= self.services.len() {
                 self.strangers.close();
             }
-        }
-        if let Some(service) = self.service(index) {
-            (self.on_first_use)(self, service);
         }
     }
 

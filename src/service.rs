@@ -181,6 +181,9 @@ impl Service {
         let Some(Some(before)) = before.used.get().map(|used| &used.counts) else {
             return;
         };
+        if self.is_used() {
+            return;
+        }
         let errors = match (self.detection, &before.errors) {
             (Some(detection), Some(before)) => Some(before.configured(detection, self.peer_name())),
             (None, _) => None,

@@ -15,12 +15,14 @@
 //! in a long calm does not read all ([`super::sampling`]).
 
 mod bytes;
+mod change;
 mod detection;
 mod task;
 
 use super::response::Failure;
+pub use change::Change;
 pub use detection::{Detection, LONGEST, PATIENCE, UNANSWERED};
-pub use task::{Change, Line, Memory, Step, Task, owner};
+pub use task::{Line, Memory, Step, Task, owner};
 
 /// How home stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -80,10 +80,16 @@ impl Instance {
         self.plugin == plugin && self.refused && !goes_on
     }
 
-    /// Whether it runs something of this plugin, in this role where one is asked for.
+    /// What it runs of this plugin, in this role where one is asked for.
+    pub(super) fn at_work(&self, plugin: &str, role: Option<Role>) -> Option<&Rc<Plugin>> {
+        let work = self.work.as_ref().filter(|_| self.plugin == plugin)?;
+        let its = role.is_none_or(|role| role == work.role);
+        its.then_some(&work.at_work)
+    }
+
+    /// Whether it runs something of that.
     pub(super) fn runs(&self, plugin: &str, role: Option<Role>) -> bool {
-        let work = self.work.as_ref().filter(|_| self.plugin == plugin);
-        work.is_some_and(|work| role.is_none_or(|role| role == work.role))
+        self.at_work(plugin, role).is_some()
     }
 
     /// Says that it runs, once, and that it is alive.

@@ -22,6 +22,7 @@ use crate::plugin::Plugin;
 use crate::service::Service;
 use crate::{misroute, succession};
 use config::{Mode, Role};
+use policy::ejection::Memory;
 use policy::names;
 use policy::recovery::{INDEX, index};
 
@@ -45,7 +46,7 @@ pub struct Left {
     /// The change of what runs that was last seen to.
     seen: u32,
     /// Without error detection now.
-    unwatched: Vec<(Labels, Metric)>,
+    unwatched: Vec<(Labels, Metric, Memory)>,
     next: usize,
 }
 
@@ -56,6 +57,7 @@ impl Left {
         if self.seen != changes {
             self.seen = changes;
             self.unwatched.clear();
+            succession::go_on(plugin);
             each(plugin, |host, known| {
                 let service = plugin.by_name(host);
                 if service.is_none() && succession::may_serve_elsewhere(root, plugin, host) {
@@ -71,8 +73,8 @@ impl Left {
         }
         self.next = self.next.saturating_add(1);
         let next = self.next.checked_rem(self.unwatched.len());
-        if let Some((labels, gauge)) = next.and_then(|next| self.unwatched.get(next)) {
-            health::forget(labels, *gauge);
+        if let Some((labels, gauge, memory)) = next.and_then(|next| self.unwatched.get_mut(next)) {
+            health::forget(labels, *gauge, memory);
         }
     }
 }
@@ -105,14 +107,15 @@ impl Known {
     }
 
     /// Makes the service available, and says by which gauge to do so again.
-    fn forget(&mut self, plugin: &Plugin, host: &str) -> Option<(Labels, Metric)> {
+    fn forget(&mut self, plugin: &Plugin, host: &str) -> Option<(Labels, Metric, Memory)> {
         let labels = plugin.labels(host);
         if self.ejected.is_none() {
             self.ejected = labels.gauge("ejected");
         }
         let gauge = self.ejected?;
-        health::forget(&labels, gauge);
-        Some((labels, gauge))
+        let mut memory = Memory::default();
+        health::forget(&labels, gauge, &mut memory);
+        Some((labels, gauge, memory))
     }
 }
 

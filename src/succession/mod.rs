@@ -248,6 +248,9 @@ fn end(instances: &mut Vec<Instance>, root: u32) {
     let found = take(instances, root);
     let Some(mut gone) = found else { return };
     changed();
+    if let Some(gone) = &gone.work {
+        each_of(instances, &gone.at_work, |other| other.go_on(&gone.at_work));
+    }
     let (plugin, side) = (gone.plugin.clone(), gone.sides);
     let mut others = instances.iter().filter(|other| other.plugin == plugin);
     if gone.shows_refusal && others.clone().all(|other| !other.refused) {
@@ -338,24 +341,33 @@ pub fn may_serve_elsewhere(root: u32, at_work: &Plugin, host: &str) -> bool {
         found = instances.iter().filter(of).any(|other| {
             let current = other.standing.get() == Standing::Current;
             let replaced = !current && other.sides & sides != 0;
-            let runs = other.runs(&at_work.name, Some(at_work.role)) && !replaced;
-            let work = other.work.as_ref().filter(|_| runs);
-            work.is_some_and(|work| work.at_work.by_name(host).is_some())
+            let runs = other.at_work(&at_work.name, Some(at_work.role));
+            let runs = runs.filter(|_| !replaced);
+            runs.is_some_and(|runs| runs.by_name(host).is_some())
         });
     });
     found
+}
+
+/// Has `at_work` look after what was used in the other root contexts of this VM: it may have become the current one again.
+pub fn go_on(at_work: &Plugin) {
+    change(|instances| each_of(instances, at_work, |other| at_work.go_on(other)));
+}
+
+/// What the root contexts run that are of the plugin and the role of `of`, the newest first.
+fn each_of(instances: &[Instance], of: &Plugin, with: impl FnMut(&Rc<Plugin>)) {
+    let (plugin, role) = (&of.name, Some(of.role));
+    let works = instances.iter().rev();
+    let works = works.filter_map(|other| other.at_work(plugin, role));
+    works.for_each(with);
 }
 
 /// What the newest root context of `plugin` in this role runs in this VM: a plugin has another role in another listener.
 pub fn current(plugin: &str, role: Role) -> Option<Rc<Plugin>> {
     let mut found = None;
     change(|instances| {
-        let work = instances
-            .iter()
-            .rev()
-            .find(|other| other.runs(plugin, Some(role)));
-        let work = work.and_then(|other| other.work.as_ref());
-        found = work.map(|work| Rc::clone(&work.at_work));
+        let mut works = instances.iter().rev();
+        found = works.find_map(|other| other.at_work(plugin, Some(role)).cloned());
     });
     found
 }

@@ -8,9 +8,8 @@
 //! **Invariant: what is decided by a record that was read before is decided again by the record that is changed.** A record is
 //! remembered for as long as the gauge is what it was then; it says whether there is anything to change, and no more.
 
-use super::{Detection, Ended, Phase, Record, Verdict};
+use super::{Change, Detection, Ended, Phase, Record, Verdict};
 use crate::recovery::roster::Vm;
-use crate::response::Failure;
 
 /// Between two numbers of the sequence of draws (Weyl's, by the golden ratio): even over any stretch.
 const STEP: u32 = 0x9E37_79B9;
@@ -40,55 +39,6 @@ pub struct Memory {
     turn: u32,
     /// Gauge and record as they last were seen to differ, and how many looks in a row saw that.
     differ: (u64, Record, u32),
-}
-
-/// A change of the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Change {
-    /// An error of home's, as in [`Record::failed`].
-    Failed {
-        /// What it was.
-        failure: Failure,
-        /// The count of good answers.
-        successes: u64,
-        /// Errors are as large a part of the answers as is asked for.
-        enough: bool,
-    },
-    /// A request becomes the probe, as in [`Record::probed_by`].
-    Claim {
-        /// Who it is.
-        owner: u64,
-        /// It is known to be complete.
-        whole: bool,
-    },
-    /// The answer to the probe of this owner began well, as in [`Record::probe_begun`].
-    Begun(u64),
-    /// The probe of this owner ended, as in [`Record::probe_ended`].
-    Ended(u64, Ended),
-    /// The probe is not answered in time, as in [`Record::overdue`].
-    Overdue,
-    /// The ramp is over, as in [`Record::back`].
-    Back,
-    /// Errors eject nobody any more.
-    Forget,
-}
-
-impl Change {
-    fn of(self, record: &Record, detection: &Detection, now: u64) -> Option<Record> {
-        match self {
-            Change::Failed {
-                failure,
-                successes,
-                enough,
-            } => record.failed(failure, detection, successes, enough, now),
-            Change::Claim { owner, whole } => record.probed_by(owner, whole, detection, now),
-            Change::Begun(owner) => record.probe_begun(owner),
-            Change::Ended(owner, how) => record.probe_ended(owner, how, detection, now),
-            Change::Overdue => record.overdue(detection, now),
-            Change::Back => record.back(detection, now),
-            Change::Forget => (record.phase.shown() != 0).then(Record::default),
-        }
-    }
 }
 
 /// What to do next.
@@ -135,6 +85,8 @@ enum At {
     Mended,
     Mend,
     Due,
+    Forget,
+    Forgotten,
     Ticking,
     IsDead,
     Timed,
@@ -199,6 +151,16 @@ impl Task {
         task
     }
 
+    /// What there is to do where errors eject nobody, in the VM of this number, where the gauge is this: home is available, and
+    /// the gauge shows that, whatever others have made of it.
+    pub fn forget(gauge: u64, vm: Vm) -> Task {
+        Task {
+            at: At::Forget,
+            change: Change::Forget,
+            ..Task::tick(gauge, vm)
+        }
+    }
+
     /// The record as it is to be written.
     pub fn record(&self) -> &Record {
         &self.record
@@ -247,7 +209,9 @@ impl Task {
                     _ => self.look(),
                 }
             }
-            At::LookedAfter => self.mend(memory),
+            At::Forget => self.go(At::Forgotten, Step::Read),
+            At::Forgotten if self.record.phase.shown() != 0 => self.make(detection),
+            At::LookedAfter | At::Forgotten => self.mend(memory),
             At::Mend if seen != 0 => self.go(At::Mended, Step::Move(self.moved)),
             At::Mend | At::Mended => self.look(),
             At::Due => self.go(At::Ticking, Step::Read),
@@ -274,15 +238,7 @@ impl Task {
                 self.now = seen;
                 self.go(At::Changing, Step::Read)
             }
-            At::Changing => {
-                let Some(after) = self.change.of(&self.record, detection, self.now) else {
-                    return self.done();
-                };
-                let before = self.record.phase.shown();
-                self.moved = after.phase.shown().saturating_sub(before);
-                self.record = after;
-                self.go(At::Written, Step::Write)
-            }
+            At::Changing => self.make(detection),
             At::Written if seen != 0 => {
                 self.changed();
                 if self.moved == 0 {
@@ -309,6 +265,18 @@ impl Task {
 
     fn done(&mut self) -> Step {
         self.go(At::End, Step::Done(self.verdict))
+    }
+
+    /// Makes the change of the record that was just read.
+    #[inline(never)]
+    fn make(&mut self, detection: &Detection) -> Step {
+        let Some(after) = self.change.of(&self.record, detection, self.now) else {
+            return self.done();
+        };
+        let before = self.record.phase.shown();
+        self.moved = after.phase.shown().saturating_sub(before);
+        self.record = after;
+        self.go(At::Written, Step::Write)
     }
 
     #[inline(never)]
@@ -343,7 +311,7 @@ impl Task {
 
     /// Looks at the record, where the gauge says that there is something to look for.
     fn look(&mut self) -> Step {
-        if self.gauge == 0 {
+        if self.gauge == 0 || self.change == Change::Forget {
             self.done()
         } else {
             self.go(At::Ticking, Step::Read)

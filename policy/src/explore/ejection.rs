@@ -181,3 +181,63 @@ fn a_change_that_is_under_way_is_not_mended() {
     ));
     assert!(states > 50, "{states}");
 }
+
+/// There is no record before the first error, and one of home available says as much.
+#[test]
+fn a_gauge_that_another_module_set_is_cleared_where_errors_eject_nobody() {
+    let eject = [Error, Forget];
+    let turns = [Forget; 3];
+    for gauge in [1, 2, 7, -1] {
+        let scripts: [&[Op]; 2] = [&[Meddle(gauge), Forget], &turns];
+        let before: [&[Op]; 3] = [&eject, &[Meddle(gauge), Forget], &turns[..2]];
+        for scripts in [&scripts[..], &before] {
+            let mut world = world(1, Record::default(), scripts);
+            world.forgets = true;
+            for world in [world.clone(), world.without_record()] {
+                let (states, ends) = explore(world);
+                assert!(states > 20 && ends > 0, "{states}");
+            }
+        }
+    }
+}
+
+/// The VMs come to a configuration that looks at no errors one by one, and what is on its way in one of them may still eject.
+#[test]
+fn home_is_available_where_errors_eject_nobody_any_more() {
+    for record in [Phase::Available(0), Phase::Ejected(10), Phase::Ramp(5)] {
+        let record = Record {
+            phase: record,
+            ..Record::default()
+        };
+        let mut world = world(
+            1,
+            record,
+            &[
+                &[Request(15, true, Ended::Failed), Forget],
+                &[Error, Forget, Forget],
+                &[Forget, Forget],
+            ],
+        );
+        world.forgets = true;
+        let (states, ends) = explore(world);
+        assert!(states > 50 && ends > 0, "{states}");
+    }
+}
+
+/// As often as a module writes it, by whichever VMs that is seen.
+#[test]
+fn a_gauge_that_another_module_sets_at_any_time_is_driven_back() {
+    let ticks = [Tick(6); 12];
+    for gauge in [0, 2, -1] {
+        let (states, ends) = explore(world(
+            1,
+            Record::default(),
+            &[
+                &[Error, Meddle(gauge), Request(15, true, Ended::Well)],
+                &ticks,
+                &[Error, Tick(7), Meddle(1)],
+            ],
+        ));
+        assert!(states > 50 && ends > 0, "{states}");
+    }
+}

@@ -17,6 +17,10 @@ pub(super) enum Op {
     Request(u64, bool, Ended),
     /// A turn of the service in the ticks, at this time.
     Tick(u64),
+    /// A turn of the service in the ticks where the VM's configuration looks at no errors.
+    Forget,
+    /// Another module of the proxy sets the gauge.
+    Meddle(i64),
     /// This VM is found dead: it is not called any more, and ticks know.
     Bury(u64),
 }
@@ -47,14 +51,16 @@ pub(super) struct Errors {
     todo: Vec<VecDeque<Next>>,
     memories: Vec<Memory>,
     detection: [u32; 2],
-    /// With its version. Version 0 is that of a record which nobody has written: a write of that version succeeds as long
-    /// as nobody has.
+    /// With its version. Version 0 is that of a record which nobody has written: it reads as none, and a write of that version
+    /// succeeds as long as nobody has.
     record: (u32, Record),
     /// The first write does not look whether there was one before it.
     pub(super) blind: bool,
     pub(super) gauge: i64,
     /// Another module has set the gauge.
     pub(super) meddled: bool,
+    /// In the end no VM looks at errors.
+    pub(super) forgets: bool,
     successes: u64,
     pub(super) ejections: u32,
     /// At home as probes now.
@@ -134,7 +140,8 @@ impl Errors {
                     Step::Read => {
                         let (version, record) = self.record;
                         running.version = version;
-                        running.task.read(&record.to_bytes());
+                        let bytes = record.to_bytes();
+                        running.task.read(if version == NONE { &[] } else { &bytes });
                         0
                     }
                     Step::Write => self.write(running, *running.task.record(), end.is_some()),
@@ -179,6 +186,8 @@ impl Errors {
 
 /// The version of the record that a world begins with.
 const FIRST: u32 = 1;
+/// That of no record.
+const NONE: u32 = 0;
 
 impl World for Errors {
     fn vms(&self) -> usize {
@@ -215,6 +224,16 @@ impl World for Errors {
             Op::Tick(now) => {
                 let task = Task::tick(self.gauge.cast_unsigned(), vm as u32 + 1);
                 self.start(vm, task, now, None);
+            }
+            // As `health::forget` does.
+            Op::Forget if self.gauge == 0 => {}
+            Op::Forget => {
+                let task = Task::forget(self.gauge.cast_unsigned(), vm as u32 + 1);
+                self.start(vm, task, NOW, None);
+            }
+            Op::Meddle(gauge) => {
+                self.gauge = gauge;
+                self.meddled = true;
             }
             Op::Bury(owner) => {
                 match self.todo[owner as usize - 1].front() {
@@ -254,11 +273,17 @@ impl World for Errors {
     fn finally(&self) {
         if self.meddled {
             let mut world = self.clone();
+            let op = if self.forgets { Op::Forget } else { Op::Tick(6) };
             for vm in (0..2).cycle().take(100) {
-                world.scripts[vm].push_back(Op::Tick(6));
+                world.scripts[vm].push_back(op);
                 while world.step(vm) {}
             }
-            assert_eq!(world.gauge, world.record.1.phase.shown(), "{self:?}");
+            // Where errors eject nobody, a record that no gauge tells of is not looked for.
+            let right = match self.forgets {
+                true => 0,
+                false => world.record.1.phase.shown(),
+            };
+            assert_eq!(world.gauge, right, "{self:?}");
             return;
         }
         assert_eq!(self.gauge, self.record.1.phase.shown(), "{self:?}");
@@ -280,9 +305,18 @@ pub(super) fn world(consecutive: u32, record: Record, scripts: &[&[Op]]) -> Erro
         blind: false,
         gauge: record.phase.shown(),
         meddled: false,
+        forgets: false,
         successes: 0,
         ejections: 0,
         probes: 0,
         dead: 0,
+    }
+}
+
+impl Errors {
+    /// The same without any record yet.
+    pub(super) fn without_record(mut self) -> Errors {
+        self.record.0 = NONE;
+        self
     }
 }
