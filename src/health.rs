@@ -263,7 +263,7 @@ fn carry_out(
 pub fn forget(labels: &Labels, gauge: Metric, memory: &mut Memory) {
     if let Some(shown) = hostcalls::read(gauge).filter(|shown| *shown != 0) {
         let key = key(labels);
-        let mut task = Task::forget(shown, recovery::id());
+        let mut task = Task::forget(shown);
         // It is not looked at.
         let detection = Detection::default();
         carry_out(&mut task, memory, &detection, (&key, gauge));

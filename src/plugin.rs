@@ -207,7 +207,7 @@ impl Plugin {
 
     /// Has a service visited in the ticks.
     #[inline(never)]
-    fn visits(&self, service: &Service) {
+    pub(super) fn visits(&self, service: &Service) {
         if !service.visited.replace(true)
             && let Ok(mut used) = self.used.try_borrow_mut()
         {

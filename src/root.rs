@@ -82,10 +82,10 @@ impl Root {
         if !warnings.is_empty() {
             notice::once(name, Level::Warn, &warnings);
         }
-        if let Some(before) = succession::current(name, plugin.role) {
-            plugin.go_on(&before);
+        succession::each(name, plugin.role, &mut |before| {
+            plugin.go_on(before);
             before.forget_strangers(Some(&plugin));
-        }
+        });
         let plugin = Rc::new(plugin);
         succession::start(self.id, &self.standing, &plugin);
         self.plugin = RefCell::new(Some(plugin));
@@ -190,12 +190,13 @@ impl Drop for Root {
     fn drop(&mut self) {
         recovery::begins();
         succession::stop(self.id);
-        if let Some(plugin) = self.plugin.get_mut()
-            && succession::current(&plugin.name, plugin.role).is_none()
-            && !succession::is_said(&plugin.name, plugin.role)
-        {
-            left::end(plugin);
-            plugin.forget_strangers(None);
+        if let Some(plugin) = self.plugin.get_mut() {
+            let mut last = true;
+            succession::each(&plugin.name, plugin.role, &mut |_| last = false);
+            if last && !succession::is_said(&plugin.name, plugin.role) {
+                left::end(plugin);
+                plugin.forget_strangers(None);
+            }
         }
         // A VM without a root context is never called again. It stays marked as inside, and the other VMs find it.
         if recovery::root_ends(self.id) {
@@ -260,14 +261,16 @@ impl RootContext for Root {
     }
 }
 
-/// A service of `plugin` is used for the first time. If the request came through a listener that drains, the root context that
-/// took over ticks for this service too.
+/// A service of `plugin` is used for the first time. All root contexts that have it go on with its counts, since the request may
+/// be of a listener that drains. So whichever root context is the current one, now or later, ticks for it.
 fn first_use(plugin: &Plugin, service: &Service) {
-    if let Some(current) = succession::current(&plugin.name, plugin.role)
-        && !core::ptr::eq(&raw const *current, plugin)
-        && let Some(now) = current.by_name(service.host())
-        && now.is_counted()
-    {
-        current.uses(now);
-    }
+    service.is_counted();
+    succession::each(&plugin.name, plugin.role, &mut |other| {
+        if let Some(its) = other.by_name(service.host()) {
+            its.go_on(service);
+            if its.is_counted() {
+                other.visits(its);
+            }
+        }
+    });
 }

@@ -52,8 +52,8 @@ fn overcounted(world: &World) -> Option<String> {
     wrong.then(|| format!("{spills} requests were spilled, and {outcomes} outcomes are counted"))
 }
 
-/// Where another module wrote: the gauge of each service whose errors are detected shows again what its record says. Where one
-/// configuration is all that there ever was, it is known which these are.
+/// Where another module wrote: the gauge of each service whose errors are detected shows again what its record says, and that of
+/// each other nothing. Where one configuration is all that there ever was, it is known which these are.
 fn unhealed(world: &World) -> Option<String> {
     let [(plugin, config, _)] = &world.deployments[..] else {
         return None;
@@ -77,9 +77,11 @@ fn unhealed(world: &World) -> Option<String> {
         let mode = service.get("mode").unwrap_or(&config["mode"]);
         mode == "off"
     });
-    let detecting =
-        services.filter(|service| !service["trafficPolicy"]["outlierDetection"].is_null());
-    for service in detecting.filter(|_| !off) {
+    for service in services {
+        let detecting = !service["trafficPolicy"]["outlierDetection"].is_null();
+        if detecting && off {
+            continue;
+        }
         let plugin = policy::names::label_value(plugin);
         let labels = [
             ("plugin", plugin.as_str()),
@@ -88,9 +90,10 @@ fn unhealed(world: &World) -> Option<String> {
         ];
         let name = |name: &str| policy::names::metric(&labels, name);
         let all = &world.metrics.all;
-        let at = all
-            .iter()
-            .position(|m| m.name == name("ejected") && !m.dropped)?;
+        let ejected = name("ejected");
+        let Some(at) = all.iter().position(|m| m.name == ejected && !m.dropped) else {
+            continue;
+        };
         // The one that used the service may have died: the others look after it from their own first request on.
         let mut vms = world.vms.iter().filter(alive);
         if !vms.any(|vm| vm.metrics.contains(&at)) {
@@ -99,7 +102,8 @@ fn unhealed(world: &World) -> Option<String> {
         let gauge = &all[at];
         let bytes = world.shared.get(name("errors").as_bytes());
         let record = Record::from_bytes(&bytes.map(|(bytes, _)| bytes).unwrap_or_default());
-        let (says, shows) = (record.phase.shown(), gauge.value.cast_signed());
+        let says = if detecting { record.phase.shown() } else { 0 };
+        let shows = gauge.value.cast_signed();
         if says != shows {
             return Some(format!(
                 "{} is {shows}, and its record says {says}",

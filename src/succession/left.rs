@@ -46,7 +46,7 @@ pub struct Left {
     /// The change of what runs that was last seen to.
     seen: u32,
     /// Without error detection now.
-    unwatched: Vec<(Labels, Metric, Memory)>,
+    unwatched: Vec<Unwatched>,
     next: usize,
 }
 
@@ -57,7 +57,6 @@ impl Left {
         if self.seen != changes {
             self.seen = changes;
             self.unwatched.clear();
-            succession::go_on(plugin);
             each(plugin, |host, known| {
                 let service = plugin.by_name(host);
                 if service.is_none() && succession::may_serve_elsewhere(root, plugin, host) {
@@ -66,17 +65,26 @@ impl Left {
                 known.show_limit(plugin, host, service.and_then(|s| s.rule.limit));
                 known.forget_misroutes(plugin, host, service);
                 if service.is_none_or(|service| service.detection.is_none()) {
-                    self.unwatched.extend(known.forget(plugin, host));
+                    self.unwatched.extend(known.unwatched(plugin, host));
                 }
             });
+            self.unwatched.iter_mut().for_each(Unwatched::look);
             return;
         }
         self.next = self.next.saturating_add(1);
         let next = self.next.checked_rem(self.unwatched.len());
-        if let Some((labels, gauge, memory)) = next.and_then(|next| self.unwatched.get_mut(next)) {
-            health::forget(labels, *gauge, memory);
+        if let Some(unwatched) = next.and_then(|next| self.unwatched.get_mut(next)) {
+            unwatched.look();
         }
     }
+}
+
+/// A service whose errors are not looked at.
+struct Unwatched {
+    labels: Labels,
+    /// `ejected`.
+    gauge: Metric,
+    memory: Memory,
 }
 
 impl Known {
@@ -106,16 +114,24 @@ impl Known {
         }
     }
 
-    /// Makes the service available, and says by which gauge to do so again.
-    fn forget(&mut self, plugin: &Plugin, host: &str) -> Option<(Labels, Metric, Memory)> {
+    /// The service, once its gauge is defined.
+    fn unwatched(&mut self, plugin: &Plugin, host: &str) -> Option<Unwatched> {
         let labels = plugin.labels(host);
         if self.ejected.is_none() {
             self.ejected = labels.gauge("ejected");
         }
-        let gauge = self.ejected?;
-        let mut memory = Memory::default();
-        health::forget(&labels, gauge, &mut memory);
-        Some((labels, gauge, memory))
+        Some(Unwatched {
+            labels,
+            gauge: self.ejected?,
+            memory: Memory::default(),
+        })
+    }
+}
+
+impl Unwatched {
+    /// Makes the service available.
+    fn look(&mut self) {
+        health::forget(&self.labels, self.gauge, &mut self.memory);
     }
 }
 
@@ -124,7 +140,9 @@ pub fn end(plugin: &Plugin) {
     each(plugin, |host, known| {
         known.show_limit(plugin, host, None);
         known.forget_misroutes(plugin, host, None);
-        known.forget(plugin, host);
+        if let Some(mut unwatched) = known.unwatched(plugin, host) {
+            unwatched.look();
+        }
     });
 }
 

@@ -248,9 +248,6 @@ fn end(instances: &mut Vec<Instance>, root: u32) {
     let found = take(instances, root);
     let Some(mut gone) = found else { return };
     changed();
-    if let Some(gone) = &gone.work {
-        each_of(instances, &gone.at_work, |other| other.go_on(&gone.at_work));
-    }
     let (plugin, side) = (gone.plugin.clone(), gone.sides);
     let mut others = instances.iter().filter(|other| other.plugin == plugin);
     if gone.shows_refusal && others.clone().all(|other| !other.refused) {
@@ -349,27 +346,17 @@ pub fn may_serve_elsewhere(root: u32, at_work: &Plugin, host: &str) -> bool {
     found
 }
 
-/// Has `at_work` look after what was used in the other root contexts of this VM: it may have become the current one again.
-pub fn go_on(at_work: &Plugin) {
-    change(|instances| each_of(instances, at_work, |other| at_work.go_on(other)));
-}
-
-/// What the root contexts run that are of the plugin and the role of `of`, the newest first.
-fn each_of(instances: &[Instance], of: &Plugin, with: impl FnMut(&Rc<Plugin>)) {
-    let (plugin, role) = (&of.name, Some(of.role));
-    let works = instances.iter().rev();
-    let works = works.filter_map(|other| other.at_work(plugin, role));
-    works.for_each(with);
-}
-
-/// What the newest root context of `plugin` in this role runs in this VM: a plugin has another role in another listener.
-pub fn current(plugin: &str, role: Role) -> Option<Rc<Plugin>> {
-    let mut found = None;
+/// Calls `with` with all that runs in this VM of a plugin in this role, the newest first: it has another role in another
+/// listener.
+#[inline(never)]
+pub fn each(plugin: &str, role: Role, with: &mut dyn FnMut(&Plugin)) {
     change(|instances| {
-        let mut works = instances.iter().rev();
-        found = works.find_map(|other| other.at_work(plugin, Some(role)).cloned());
+        for other in instances.iter().rev() {
+            if let Some(at_work) = other.at_work(plugin, Some(role)) {
+                with(at_work);
+            }
+        }
     });
-    found
 }
 
 /// Tells each instance of `plugin` on this side how it stands.

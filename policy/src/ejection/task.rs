@@ -151,14 +151,10 @@ impl Task {
         task
     }
 
-    /// What there is to do where errors eject nobody, in the VM of this number, where the gauge is this: home is available, and
-    /// the gauge shows that, whatever others have made of it.
-    pub fn forget(gauge: u64, vm: Vm) -> Task {
-        Task {
-            at: At::Forget,
-            change: Change::Forget,
-            ..Task::tick(gauge, vm)
-        }
+    /// What there is to do where errors eject nobody and the gauge is this: home is available, and the gauge shows that, whatever
+    /// others have made of it.
+    pub fn forget(gauge: u64) -> Task {
+        Task::new(At::Forget, Change::Forget, gauge, 0)
     }
 
     /// The record as it is to be written.
@@ -311,7 +307,7 @@ impl Task {
 
     /// Looks at the record, where the gauge says that there is something to look for.
     fn look(&mut self) -> Step {
-        if self.gauge == 0 || self.change == Change::Forget {
+        if self.gauge == 0 || matches!(self.change, Change::Forget) {
             self.done()
         } else {
             self.go(At::Ticking, Step::Read)
@@ -319,6 +315,7 @@ impl Task {
     }
 
     /// Mends what others have done: a record that is gone is written again, and the gauge driven to what the record says.
+    #[inline(never)]
     fn mend(&mut self, memory: &mut Memory) -> Step {
         let record = self.record;
         if !self.is_there {

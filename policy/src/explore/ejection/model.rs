@@ -141,7 +141,9 @@ impl Errors {
                         let (version, record) = self.record;
                         running.version = version;
                         let bytes = record.to_bytes();
-                        running.task.read(if version == NONE { &[] } else { &bytes });
+                        running
+                            .task
+                            .read(if version == NONE { &[] } else { &bytes });
                         0
                     }
                     Step::Write => self.write(running, *running.task.record(), end.is_some()),
@@ -228,7 +230,7 @@ impl World for Errors {
             // As `health::forget` does.
             Op::Forget if self.gauge == 0 => {}
             Op::Forget => {
-                let task = Task::forget(self.gauge.cast_unsigned(), vm as u32 + 1);
+                let task = Task::forget(self.gauge.cast_unsigned());
                 self.start(vm, task, NOW, None);
             }
             Op::Meddle(gauge) => {
@@ -273,7 +275,11 @@ impl World for Errors {
     fn finally(&self) {
         if self.meddled {
             let mut world = self.clone();
-            let op = if self.forgets { Op::Forget } else { Op::Tick(6) };
+            let op = if self.forgets {
+                Op::Forget
+            } else {
+                Op::Tick(6)
+            };
             for vm in (0..2).cycle().take(100) {
                 world.scripts[vm].push_back(op);
                 while world.step(vm) {}
