@@ -161,6 +161,14 @@ impl Plugin {
         }
     }
 
+    /// The host of the service whose count in the index has this name, if it is of this plugin and role.
+    #[inline(never)]
+    pub fn host_of<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let of = [("plugin", &*self.name), ("role", self.role.word())];
+        let rest = name.strip_prefix(&*metric(&of, "service=.="))?;
+        rest.strip_suffix(";.;in_flight")
+    }
+
     /// The labels of a service.
     pub fn labels(&self, host: &str) -> Labels {
         Labels {

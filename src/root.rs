@@ -15,9 +15,10 @@ use super::tick::TICK;
 use super::trap;
 use crate::hostcalls::{self, Kind, Level};
 use crate::recovery;
-use crate::succession::left::{self, Left};
+use crate::succession::left;
 use crate::succession::{self, Sides, Standing};
 use config::{self, Faults, Role, Routing};
+use policy::left::Left;
 use policy::names::{self, metric};
 
 /// The time until the first tick. A configuration that gets a tick is known to run.
@@ -176,7 +177,7 @@ impl Root {
             && let Some(plugin) = self.plugin.get_mut()
         {
             if current {
-                self.left.tick(self.id, plugin);
+                left::tick(&mut self.left, self.id, plugin);
             }
             plugin.tick(self.id, current);
         }

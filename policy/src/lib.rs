@@ -32,6 +32,7 @@ pub mod dispatch;
 pub mod ejection;
 pub mod error_rate;
 pub mod ledger;
+pub mod left;
 pub mod near;
 pub mod notice;
 pub mod origin;

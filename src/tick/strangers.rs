@@ -5,7 +5,6 @@ use crate::notice;
 use crate::plugin::Plugin;
 use crate::service::Service;
 use crate::strangers::key;
-use policy::names::metric;
 use policy::near::{Look, Near, near};
 use policy::notice::once;
 use policy::recovery::{INDEX, index};
@@ -31,11 +30,8 @@ impl Plugin {
     fn look(&self, look: Look, hosts: &[String]) {
         // The services that any VM of the proxy has had a request for.
         let listed = hostcalls::recall_bytes(INDEX).unwrap_or_default();
-        let of = [("plugin", &*self.name), ("role", self.role.word())];
-        let prefix = metric(&of, "service=.=");
         for name in index::names(&listed) {
-            let host = name.strip_prefix(&prefix);
-            let host = host.and_then(|rest| rest.strip_suffix(";.;in_flight"));
+            let host = self.host_of(name);
             if let Some(service) = host.and_then(|host| self.by_name(host)) {
                 service.requested.set(true);
             }
