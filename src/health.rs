@@ -1,20 +1,20 @@
-//! Error detection of one service in one VM: what its answers say, and what that does to home.
+//! Error detection of one destination of a service in one VM: what its answers say, and how it is ejected for them. Today it
+//! is used for home only.
 //!
-//! What all workers know is one record under a shared key, changed by compare-and-swap. What every request must know, whether
-//! there is anything to know at all, is the gauge `ejected`; it is moved by increments, one for each change of the record,
-//! so it is right whatever the order in which the workers come to it. There is no record until the first error, and whoever
-//! comes first writes it as any other change: one of two workers who do so at once finds the other's.
+//! The workers share one record under a key of shared data, and change it by compare-and-swap. The gauge `ejected` tells every
+//! request whether it has to read the record. It is moved by increments, one for each change of the record, so it is right
+//! whatever the order in which the workers come to it. There is no record until the first error. If two workers write the
+//! first record at once, one of them fails and finds that of the other.
 
 mod lines;
 
 use core::cell::Cell;
 
 use crate::hostcalls::{self, Kind, Metric};
-use crate::metrics::{Labels, counts};
+use crate::metrics::{Labels, Subject, counts};
 use crate::recovery;
 use policy::ejection::{self, Change, Detection, Ended, Memory, Step, Task, Verdict};
 use policy::error_rate::{ErrorRate, Note};
-use policy::names::metric;
 use policy::response::Failure;
 use policy::sampling::Sampling;
 use policy::time::{Instant, Millis};
@@ -37,22 +37,22 @@ pub struct Health {
 }
 
 impl Health {
-    /// Detection for a service of these labels.
+    /// The detection for this destination. `peer` is where its requests go while it is ejected.
     /// # Errors
     /// The name of a metric that Envoy does not keep.
-    pub fn new(detection: Detection, labels: &Labels, peer: &str) -> Result<Health, String> {
+    pub fn new(detection: Detection, of: Subject<'_>, peer: &str) -> Result<Health, String> {
         let gauge = |name: &str| {
-            let name = metric(&labels.pairs(), name);
+            let name = of.name(name);
             let gauge = hostcalls::metric(Kind::Gauge, &name);
             gauge.filter(|gauge| counts(*gauge)).ok_or(name)
         };
         let counter = |name: &str| {
-            let name = metric(&labels.pairs(), name);
+            let name = of.name(name);
             hostcalls::metric(Kind::Counter, &name).ok_or(name)
         };
         Ok(Health {
             detection,
-            host: labels.host.clone(),
+            host: of.service.host.clone(),
             peer: peer.to_owned(),
             ejected: gauge("ejected")?,
             successes: gauge("good_answers")?,
@@ -61,7 +61,7 @@ impl Health {
             sampling: Cell::default(),
             memory: Cell::default(),
             error_rate: Cell::default(),
-            key: key(labels),
+            key: key(of),
         })
     }
 
@@ -262,7 +262,7 @@ fn carry_out(
 /// call for it left.
 pub fn forget(labels: &Labels, gauge: Metric, memory: &mut Memory) {
     if let Some(shown) = hostcalls::read(gauge).filter(|shown| *shown != 0) {
-        let key = key(labels);
+        let key = key(Subject::home(labels));
         let mut task = Task::forget(shown);
         // It is not looked at.
         let detection = Detection::default();
@@ -271,9 +271,9 @@ pub fn forget(labels: &Labels, gauge: Metric, memory: &mut Memory) {
     }
 }
 
-/// Shared data is one space for all plugins of a proxy, so the key says whose it is.
-fn key(labels: &Labels) -> String {
-    metric(&labels.pairs(), "errors")
+/// The key of the record. All plugins of a proxy share one space of keys, so it contains the labels.
+fn key(of: Subject<'_>) -> String {
+    of.name("errors")
 }
 
 /// Who a stream of this VM is as a probe, among all of the proxy.

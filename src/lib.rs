@@ -7,12 +7,12 @@
 //! |---|---|
 //! | [`start`] | what Envoy calls first |
 //! | [`hostcalls`] | the only place that makes hostcalls |
-//! | [`metrics`] | the metrics of a service, and whether Envoy keeps gauges |
+//! | [`metrics`] | the metrics of a service and its destinations, and whether Envoy keeps gauges |
 //! | [`root`] | a root context: one configuration that Envoy gives |
 //! | [`plugin`], [`service`] | that configuration in one VM, and one of its services |
+//! | [`peer`] | one peer of a service: its count, the way to it, and what the log says if there is none |
 //! | [`request`], [`arrival`] | one request, and which service it is for |
-//! | [`health`] | error detection of a service |
-//! | [`way`], [`misroute`] | the way to the peer, and what the log says if there is none |
+//! | [`health`] | error detection of a destination |
 //! | [`tick`], [`strangers`] | what is done without requests; services that no request comes for |
 //! | [`recovery`] | the counts of all VMs, repaired when one dies |
 //! | [`succession`] | which root context of a plugin is the current one |
@@ -39,8 +39,8 @@ mod arrival;
 mod health;
 mod hostcalls;
 mod metrics;
-mod misroute;
 mod notice;
+mod peer;
 mod plugin;
 mod recovery;
 mod request;
@@ -51,4 +51,3 @@ mod strangers;
 mod succession;
 mod tick;
 mod trap;
-mod way;

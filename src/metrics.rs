@@ -1,20 +1,22 @@
-//! The metrics of a service, and whether Envoy keeps the filter's gauges: a stats matcher may drop some, and then nothing can be
-//! counted.
+//! The metrics of a service and of its destinations, and whether Envoy keeps the filter's gauges: a stats matcher may drop some,
+//! and then nothing can be counted.
 
 use core::cell::Cell;
 use std::rc::Rc;
 
 use crate::hostcalls::{self, Kind, Metric};
+use crate::recovery;
 use config::{Fault, Role};
 use policy::names::{self, metric};
+use policy::recovery::shared_count::SharedCount;
 
-/// Added to a count and taken off again, to see whether Envoy keeps it. The count is the lower 32 bits, so no request ever
-/// takes the test for load.
+/// It is added to a count and taken off again, to find out whether Envoy keeps the gauge. The count is the lower 32 bits, so
+/// other workers do not see a request in it.
 const PROBE: i64 = 1 << 32;
 
-/// Whether Envoy keeps gauges of this plugin; a service's own are looked at when it is first used.
+/// Whether Envoy keeps gauges of this plugin. The gauges of a service are tested when it is first used.
 /// # Errors
-/// It does not.
+/// Envoy does not keep them.
 pub fn keeps_gauges(plugin: &str, role: Role) -> Result<(), Fault> {
     let labels = [("plugin", plugin), ("role", role.word())];
     let name = metric(&labels, names::GAUGES_KEPT);
@@ -33,8 +35,7 @@ pub fn dropped(name: &str) -> Fault {
     }
 }
 
-/// Whether Envoy keeps this gauge. A stats matcher that drops it makes it read 0 for ever, silently, and then a limit
-/// admits everything.
+/// Whether Envoy keeps this gauge. If a stats matcher drops a gauge, it always reads 0, and a limit would admit everything.
 pub fn counts(gauge: Metric) -> bool {
     if hostcalls::read(gauge).is_some_and(|value| value != 0) {
         return true;
@@ -45,7 +46,7 @@ pub fn counts(gauge: Metric) -> bool {
     kept
 }
 
-/// Adds 1 to a counter that is defined when it is first needed.
+/// Adds 1 to a counter, which is defined at its first use.
 pub fn count(cell: &Cell<Option<Metric>>, name: impl FnOnce() -> String) {
     if cell.get().is_none() {
         cell.set(hostcalls::metric(Kind::Counter, &name()));
@@ -63,7 +64,7 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// In the form that [`metric`] takes.
+    /// The labels in the form that [`metric`] takes.
     pub fn pairs(&self) -> [(&'static str, &str); 3] {
         [
             ("plugin", &self.plugin),
@@ -72,8 +73,58 @@ impl Labels {
         ]
     }
 
+    /// The full name of a metric of the service that has `more` labels.
+    #[inline(never)]
+    pub fn metric(&self, more: &[(&str, &str)], name: &str) -> String {
+        let mut labels = self.pairs().to_vec();
+        labels.extend(more);
+        metric(&labels, name)
+    }
+
     /// Defines a gauge of the service.
     pub fn gauge(&self, name: &str) -> Option<Metric> {
-        hostcalls::metric(Kind::Gauge, &metric(&self.pairs(), name))
+        hostcalls::metric(Kind::Gauge, &self.metric(&[], name))
+    }
+}
+
+/// A destination of a service, in the names of its metrics and in the keys of its shared data.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// The labels of the service.
+    pub service: &'a Labels,
+    /// The name of the peer. `None` for home.
+    pub peer: Option<&'a str>,
+}
+
+impl<'a> Subject<'a> {
+    /// The home of this service.
+    pub fn home(service: &'a Labels) -> Subject<'a> {
+        let peer = None;
+        Subject { service, peer }
+    }
+
+    /// The full name of a metric of this destination, or the key of a record of it. What home has as `name` a peer has as
+    /// `peer_` and `name`, with the label `peer`. Home has no such label, since a module of an earlier version goes on with
+    /// the metrics and records of home in an upgrade.
+    #[inline(never)]
+    pub fn name(&self, name: &str) -> String {
+        match self.peer {
+            None => self.service.metric(&[], name),
+            Some(peer) => {
+                let name = ["peer_", name].concat();
+                self.service.metric(&[("peer", peer)], &name)
+            }
+        }
+    }
+
+    /// The count of requests in flight there.
+    /// # Errors
+    /// The name of the gauge, if Envoy does not keep it.
+    #[inline(never)]
+    pub fn count(&self) -> Result<Rc<SharedCount>, String> {
+        let name = self.name("in_flight");
+        let total = hostcalls::metric(Kind::Gauge, &name).filter(|gauge| counts(*gauge));
+        let count = total.and_then(|total| recovery::count(name.clone(), total));
+        count.ok_or(name)
     }
 }

@@ -64,12 +64,10 @@ impl Plugin {
         let services: Vec<Service> = services
             .map(|(index, service)| {
                 let place = (index, destinations.len());
-                let peer = service.peer.is_some().then_some(DestinationId::peer(0));
-                for id in [Some(DestinationId::HOME), peer].into_iter().flatten() {
-                    let service = index;
-                    destinations.push(Destination { service, id });
-                }
-                Service::new(service, place, &name, role, default_routing)
+                let service = Service::new(service, place, &name, role, default_routing);
+                let ids = service.destinations();
+                destinations.extend(ids.map(|id| Destination { service: index, id }));
+                service
             })
             .collect();
         let host = |index: usize| services.get(index).map_or("", Service::host);
@@ -192,11 +190,10 @@ impl Plugin {
         }
     }
 
-    /// The service whose peer has this host, of which there is one at the most.
+    /// The service that has a peer with this host. There is at most one.
     pub fn by_peer_host(&self, host: &str) -> Option<&Service> {
-        self.services
-            .iter()
-            .find(|service| service.peer.as_ref().is_some_and(|peer| peer.host == host))
+        let has = |service: &&Service| service.peers.iter().any(|peer| peer.host() == host);
+        self.services.iter().find(has)
     }
 
     /// Notes that a request came to a service: one that none came to costs nothing in a tick.

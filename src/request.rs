@@ -9,10 +9,10 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use super::arrival;
+use super::peer::{Left, Peer};
 use super::plugin::Plugin;
 use super::service::Service;
 use super::trap;
-use super::way::Left;
 use crate::health::owner;
 use crate::hostcalls::{self, Map};
 use crate::recovery;
@@ -138,16 +138,18 @@ impl Request {
                     }
                     Fact::Yes
                 }
-                Step::Way(_, why) => {
+                Step::Way(to, why) => {
                     let home = cluster.take();
                     let home = home.unwrap_or_else(|| {
                         hostcalls::property(hostcalls::CLUSTER).unwrap_or_default()
                     });
-                    self.left = service.way(home, plugin.now(), why, self.whole);
+                    let peer = service.peer(to.into());
+                    self.left = peer.and_then(|p| p.way(home, plugin.now(), why, self.whole));
                     self.left.is_some().into()
                 }
-                Step::Rewrite(_) => {
-                    let rewritten = rewrite(plugin, service);
+                Step::Rewrite(to) => {
+                    let peer = service.peer(to.into());
+                    let rewritten = peer.is_some_and(|peer| rewrite(plugin, peer));
                     if rewritten {
                         self.outcome = Some(Outcome::UNANSWERED);
                     }
@@ -265,10 +267,9 @@ impl Request {
 
     /// Where it was sent.
     fn sent_to(&self) -> DestinationId {
-        match self.outcome {
-            Some(_) => DestinationId::peer(0),
-            None => DestinationId::HOME,
-        }
+        let spilled = self.said.filter(|_| self.outcome.is_some());
+        let to = spilled.and_then(|(_, decision)| decision.to());
+        to.unwrap_or(DestinationId::HOME)
     }
 
     /// What is said of its decision, and of its answer if that came home: in the access log and the debug header.
@@ -314,21 +315,17 @@ impl Drop for Request {
 }
 
 /// Rewrites the request so that its route leads to the peer. If the host refuses a part, nothing is changed.
-fn rewrite(plugin: &Plugin, service: &Service) -> bool {
-    let Some(peer) = &service.peer else {
-        return false;
-    };
-    let (name, value) = match service.routing {
-        Routing::Authority => (AUTHORITY, &peer.host),
-        Routing::Header => (names::TO, &peer.name),
+fn rewrite(plugin: &Plugin, peer: &Peer) -> bool {
+    let (name, value) = match peer.routing {
+        Routing::Authority => (AUTHORITY, peer.host()),
+        Routing::Header => (names::TO, peer.name()),
     };
     if !hostcalls::set_header(Map::Request, names::MARKER, &plugin.cluster) {
         return false;
     }
     let rewritten = hostcalls::set_header(Map::Request, name, value);
     // A client's own, where nobody had to look for it before: it is no business of the peer's.
-    if service.routing == Routing::Authority && hostcalls::header(Map::Request, names::TO).is_some()
-    {
+    if peer.routing == Routing::Authority && hostcalls::header(Map::Request, names::TO).is_some() {
         hostcalls::remove_header(Map::Request, names::TO);
     }
     if !rewritten {

@@ -23,18 +23,6 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// How many there are, if there is one peer.
-    pub const KINDS: usize = HomeReason::ALL.len() + SpillReason::ALL.len() + 1;
-
-    /// A number below [`Decision::KINDS`], another for each reason of each kind of destination.
-    pub fn index(self) -> usize {
-        match self {
-            Decision::Home(why) => why as usize,
-            Decision::Spill { why, .. } => HomeReason::ALL.len().saturating_add(why as usize),
-            Decision::Reject => Self::KINDS.saturating_sub(1),
-        }
-    }
-
     /// Where it is sent, if it is.
     pub fn to(self) -> Option<DestinationId> {
         match self {
@@ -68,8 +56,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_decision_has_a_number_of_its_own() {
-        let numbers: Vec<usize> = Decision::all().map(Decision::index).collect();
-        assert_eq!(numbers, (0..Decision::KINDS).collect::<Vec<_>>());
+    fn the_number_of_a_reason_is_its_place_among_all() {
+        for (n, why) in HomeReason::ALL.into_iter().enumerate() {
+            assert_eq!(why as usize, n);
+        }
+        for (n, why) in SpillReason::ALL.into_iter().enumerate() {
+            assert_eq!(why as usize, n);
+        }
     }
 }

@@ -26,6 +26,11 @@ pub struct PeerId(u8);
 impl PeerId {
     /// The first in the service's configuration.
     pub const FIRST: PeerId = PeerId(0);
+
+    /// All that can be told apart, in the order of the service's configuration.
+    pub fn all() -> impl Iterator<Item = PeerId> {
+        (0..u8::MAX).map(PeerId)
+    }
 }
 
 impl From<PeerId> for DestinationId {

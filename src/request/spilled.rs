@@ -14,8 +14,9 @@ impl Request {
     pub(super) fn spilled_begun(&mut self, plugin: &Plugin, service: &Service, complete: bool) {
         let left = self.left.take();
         let cluster = hostcalls::property(hostcalls::CLUSTER).unwrap_or_default();
-        if let Some(left) = &left {
-            service.answered(left, &cluster, plugin.now());
+        let peer = service.peer(self.sent_to());
+        if let (Some(peer), Some(left)) = (peer, &left) {
+            peer.answered(left, &cluster, plugin.now());
         }
         let home = left.as_ref().map_or("", |left| &left.home);
         let evidence = outcome::evidence(service.host(), home, &cluster);
@@ -36,10 +37,10 @@ impl Request {
             Class::None => hostcalls::number(hostcalls::RESPONSE_FLAGS),
             _ => 0,
         };
-        match outcome::reached(evidence, outcome, flags) {
-            Some(true) => service.reached(),
-            Some(false) => service.not_reached(&details),
-            None => {}
+        match (peer, outcome::reached(evidence, outcome, flags)) {
+            (Some(peer), Some(true)) => peer.reached(),
+            (Some(peer), Some(false)) => peer.not_reached(&details),
+            _ => {}
         }
         if let (Answerer::Home, Some((_, decision))) = (outcome.who, self.said) {
             hostcalls::set_property(names::LOG_FIELD, &self.line(service, decision));
@@ -62,8 +63,9 @@ impl Request {
         } else if !self.complete {
             outcome = outcome.ended(hostcalls::number(hostcalls::RESPONSE_FLAGS));
         }
-        if let Some(service) = self.service() {
-            service.came_of_it(outcome);
+        let service = self.service();
+        if let Some(peer) = service.and_then(|service| service.peer(self.sent_to())) {
+            peer.came_of_it(outcome);
         }
     }
 }

@@ -4,9 +4,10 @@ use core::cell::RefCell;
 
 use crate::health;
 use crate::hostcalls::{self, Metric};
+use crate::peer::misroute;
 use crate::plugin::Plugin;
 use crate::service::Service;
-use crate::{misroute, succession};
+use crate::succession;
 use config::{Mode, Role};
 use policy::ejection::Memory;
 use policy::left::{Left, Stands, Step};
@@ -120,13 +121,13 @@ impl Known {
         }
         let service = plugin.by_name(host).filter(|_| runs);
         let spills = |s: &&Service| s.mode == Mode::Enforce && s.spills();
-        let peer = service.filter(spills).and_then(|s| s.peer.as_ref());
-        let peer = peer.map(|peer| &*peer.host);
+        let spills = service.filter(spills);
+        let peers = spills.map_or(&[][..], |service| &service.peers);
         if self.misrouted.is_none() {
             self.misrouted = labels.gauge("misrouted");
         }
         if let Some(gauge) = self.misrouted {
-            misroute::forget(&labels, gauge, peer);
+            misroute::forget(&labels, gauge, peers);
         }
     }
 

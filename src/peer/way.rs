@@ -1,27 +1,27 @@
-//! The way to a service's peer: what is looked at before a request is spilled, and learned from its answer.
+//! The way to a peer: what is looked at before a request is spilled, and what is learned from its answer.
 
+use super::Peer;
 use super::misroute::Misroute;
-use super::service::Service;
 use crate::hostcalls::{self, Map};
-use config::{Peer, Routing};
-use policy::names::{SpillReason, metric};
+use config::Routing;
+use policy::names::SpillReason;
 use policy::risk::Turn;
 use policy::route::{self, End, Trial};
 use policy::time::Instant;
 
-/// A request that was sent to the peer.
+/// What is remembered of a request that was sent to the peer.
 pub struct Left {
-    /// Its cluster before.
-    pub(super) home: String,
-    /// What selects its route; 0 where that was not asked for, since all was well.
+    /// Its cluster before it was rewritten.
+    pub home: String,
+    /// The hash of what selects its route. It is 0 if nothing was read, since no request was lost for some time.
     selector: u64,
-    /// No cluster of the peer was known.
+    /// Whether it was sent although no cluster of the peer was known.
     at_risk: bool,
 }
 
-impl Service {
-    /// The way of a request whose cluster is `home` to the peer, if it may be sent there now. `None` is a misroute, and
-    /// counted. A request that is `bodiless` may be sent at risk.
+impl Peer {
+    /// Whether a request whose cluster is `home` may be sent to the peer now. `None` if not, which is counted as a misroute. Only
+    /// a request that is `bodiless` may be sent at risk at once.
     pub fn way(
         &self,
         home: String,
@@ -29,27 +29,21 @@ impl Service {
         why: SpillReason,
         bodiless: bool,
     ) -> Option<Left> {
-        let peer = self.peer.as_ref()?;
-        let mut routes = self.routes.try_borrow_mut().ok()?;
+        let mut routes = self.used()?.routes.try_borrow_mut().ok()?;
         let (mut selector, mut at_risk) = (0, false);
         let mut trial = routes.trial(&home, selector, now);
         if trial == Trial::Look {
-            routes.looked(&home, self.look(&home, peer), now);
+            routes.looked(&home, self.look(&home), now);
             trial = routes.trial(&home, selector, now);
             at_risk = trial == Trial::NoCluster
-                && self.may_risk(
-                    &home,
-                    peer,
-                    why == SpillReason::Ejected,
-                    bodiless && is_read(),
-                );
+                && self.may_risk(&home, why == SpillReason::Ejected, bodiless && is_read());
         }
         if trial == Trial::Select {
             selector = self.selector();
             trial = routes.trial(&home, selector, now);
         }
         if trial == Trial::Go || at_risk {
-            // The route may rewrite what it is made of.
+            // The route may rewrite the headers that the selector is made of.
             if selector == 0 && self.misroutes() != 0 {
                 selector = self.selector();
             }
@@ -60,13 +54,14 @@ impl Service {
             });
         }
         let kind = (trial == Trial::NoCluster).then_some(Misroute::NoCluster);
-        self.misrouted(peer, kind, (&home, selector), "");
+        self.misrouted(kind, (&home, selector), "");
         None
     }
 
-    /// Learns from a spilled request's answer, which came from `cluster`, where it went.
+    /// Learns from the answer to a spilled request, which came from `cluster`, whether the request has arrived.
     pub fn answered(&self, left: &Left, cluster: &str, now: Instant) {
-        let (Some(peer), Ok(mut routes)) = (&self.peer, self.routes.try_borrow_mut()) else {
+        let routes = self.used().map(|used| used.routes.try_borrow_mut());
+        let Some(Ok(mut routes)) = routes else {
             return;
         };
         let Left {
@@ -89,69 +84,69 @@ impl Service {
             selector => *selector,
         };
         if routes.answered(home, selector, cluster, end, *at_risk, now) {
-            routes.looked(home, self.look(home, peer), now);
+            routes.looked(home, self.look(home), now);
         }
         if end == End::Arrived {
             if *at_risk {
-                hostcalls::remember(&self.way_key(home, peer, "cluster"), cluster);
+                hostcalls::remember(&self.way_key(home, "cluster"), cluster);
             }
             if selector != 0 {
-                self.arrived(peer, home, selector);
+                self.arrived(home, selector);
             }
             return;
         }
         let kind = match end {
             End::Empty => Misroute::Empty,
-            // That there is none is known, and this was sent to see.
+            // It is known that there is no cluster, and the request was sent to find another.
             _ if *at_risk => Misroute::NoCluster,
             _ if cluster.is_empty() => Misroute::NoRoute,
             _ => Misroute::Elsewhere,
         };
-        self.misrouted(peer, Some(kind), (home, selector), cluster);
+        self.misrouted(Some(kind), (home, selector), cluster);
     }
 
-    /// What selects this request's route.
+    /// The hash of the headers that select this request's route.
     #[inline(never)]
     pub(super) fn selector(&self) -> u64 {
         let names = match self.routing {
             Routing::Authority => &[":method", ":path"][..],
-            // The host is the client's own.
+            // With this routing, `:authority` is the client's own.
             Routing::Header => &[":method", ":path", ":authority"],
         };
         let value = |name: &&str| hostcalls::header(Map::Request, name).unwrap_or_default();
         route::selector(names.iter().map(value))
     }
 
-    /// Whether a cluster of the peer exists, by the names that Istio gives it or by the one where a request at risk
-    /// arrived; `None` if that cannot be told.
+    /// Whether a cluster of the peer exists, by the names that Istio gives to it or by the name of the cluster where a request
+    /// at risk has arrived. `None` if the filter cannot find out.
     #[inline(never)]
-    fn look(&self, home: &str, peer: &Peer) -> Option<bool> {
-        let exists = route::peer_exists(home, &peer.host, hostcalls::knows_cluster)?;
+    fn look(&self, home: &str) -> Option<bool> {
+        let exists = route::peer_exists(home, self.host(), hostcalls::knows_cluster)?;
         if exists {
             return Some(true);
         }
-        let learned = hostcalls::recall(&self.way_key(home, peer, "cluster"));
+        let learned = hostcalls::recall(&self.way_key(home, "cluster"));
         learned.map_or(Some(false), |name| hostcalls::knows_cluster(&name))
     }
 
-    /// Whether it is this request's turn to be sent though no cluster of the peer is known.
+    /// Whether this request may be sent although no cluster of the peer is known.
     #[inline(never)]
-    fn may_risk(&self, home: &str, peer: &Peer, ejected: bool, read: bool) -> bool {
-        let (key, now) = (self.way_key(home, peer, "turn.2"), hostcalls::monotonic());
+    fn may_risk(&self, home: &str, ejected: bool, read: bool) -> bool {
+        let (key, now) = (self.way_key(home, "turn.2"), hostcalls::monotonic());
         let known = hostcalls::recall_bytes(&key).and_then(Turn::from_bytes);
         let turn = known.unwrap_or(Turn::first(now));
         let taken = turn.take(now, ejected, read);
         if taken.is_some() || known.is_none() {
-            // Two workers may do so at once, which costs a request.
+            // Two workers may take the same turn, which costs one more request at risk.
             hostcalls::remember_bytes(&key, &taken.unwrap_or(turn).to_bytes());
         }
         taken.is_some()
     }
 
-    /// The key of what the workers share about the way to the peer from one of home's clusters.
+    /// The key of what the workers share about the way from one of home's clusters to the peer.
     #[inline(never)]
-    fn way_key(&self, home: &str, peer: &Peer, what: &str) -> String {
-        let key = metric(&self.labels.pairs(), &peer.host);
+    fn way_key(&self, home: &str, what: &str) -> String {
+        let key = self.service.metric(&[], self.host());
         [&key, " ", home, " ", what].concat()
     }
 }

@@ -1,43 +1,44 @@
-//! What is said of spilled requests that nothing leads to the peer: what is wrong, what to do about it, and when it is over.
+//! The log lines and metrics about spilled requests for which no route leads to the peer: what is wrong, what to do about it,
+//! and when it is over.
 //!
-//! The gauge `misrouted` tells all workers which kinds of misroute stand, and is read where a request is sent to the peer, on no
-//! other way.
+//! The gauge `misrouted` tells all workers which kinds of misroute stand. It is read only if a request is sent to a peer.
 
 use core::hint::black_box;
+use std::rc::Rc;
 
-use super::notice::{self, Outcome, Text};
-use super::service::Service;
-use crate::hostcalls;
+use super::Peer;
+use crate::hostcalls::{self, Metric};
 use crate::metrics::{Labels, count};
-use config::{Peer, Routing};
-use policy::names::metric;
+use crate::notice::{self, Outcome, Text};
+use config::Routing;
 use policy::notice::{Notice, hash};
 use policy::response;
 use policy::time::Millis;
 
-/// How long there is no misroute of a kind until one that arrives ends it. Only what was sent is seen to be lost, and
-/// whatever is stopped is tried again at the latest after ten seconds ([`policy::route`]), so all workers know by then.
+/// The time without a misroute of a kind after which a request that arrives ends that kind. Only a request that was sent can
+/// be found lost. A stopped route is tried again after ten seconds at the latest ([`policy::route`]), so by then all workers
+/// know.
 const SETTLE: Millis = Millis::seconds(15);
 
-/// Kinds of misroute. Each has a bit of the gauge.
+/// A kind of misroute. Each has a bit of the gauge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misroute {
     /// No cluster of the peer's host is known.
     NoCluster = 1,
-    /// Its route does not exist, or leads to a cluster that does not.
+    /// The route does not exist, or leads to a cluster that does not exist.
     NoRoute = 2,
     /// The peer's cluster has no healthy host.
     Empty = 4,
-    /// Its route leads home, or to a cluster that stands for none.
+    /// The route leads home, or to a cluster that stands for none.
     Elsewhere = 8,
-    /// The peer answers nothing that is sent its way: home does, or nobody.
+    /// The peer answers none of the requests that are sent to it. Home answers them, or they get no answer.
     Unreached = 16,
 }
 
 /// The bits of all kinds.
 const ALL: u64 = 31;
 
-/// All kinds. Not a constant, of which the compiler would write each loop out.
+/// All kinds. It is not a constant, because the compiler would unroll each loop over it.
 #[inline(never)]
 fn all() -> impl Iterator<Item = Misroute> {
     const KINDS: [Misroute; 5] = [
@@ -50,8 +51,8 @@ fn all() -> impl Iterator<Item = Misroute> {
     black_box(&KINDS[..]).iter().copied()
 }
 
-/// What is said of each: `%0` is the service, `%1` its peer, `%2` the peer's host, `%3` what is wrong, `%4` home's cluster, `%5`
-/// the one where the request ended.
+/// The lines. `%0` is the service, `%1` its peer, `%2` the peer's host, `%3` what is wrong, `%4` home's cluster, and `%5` the
+/// cluster where the request ended.
 const NOTHING: &str = "service %0: nothing leads to peer %1 at %2 (%3); ";
 const NO_CLUSTER: &str = "its requests stay home. This proxy sees no ServiceEntry for %2 on the port of %4: apply one, or let it be seen here (exportTo, Sidecar)";
 const UNREACHED: &str = "service %0: peer %1 at %2 answered none of the last 5 requests that were sent to it: %3. Its gateway cannot be reached, receiver is not applied there, the clusters trust different roots, or the DestinationRule of %5 is missing, not exported to this proxy, or has another sni than the service's. In /clusters of this proxy, see cx_connect_fail and health_flags of %5; and the metric outcomes";
@@ -76,7 +77,7 @@ impl Misroute {
         notice::key(&labels.pairs(), self.word())
     }
 
-    /// What it was seen of: of requests from the cluster `home`, or of those of one selector among them.
+    /// A hash of the requests that the kind is about: those from the cluster `home`, or those of one selector among them.
     fn of(self, home: &str, selector: u64) -> u64 {
         let home = hash(home.as_bytes());
         match self {
@@ -86,22 +87,19 @@ impl Misroute {
     }
 }
 
-impl Service {
-    /// Counts a spill from the cluster `home` that leads nowhere, or to `cluster`, and says so where it is news. Of what was
-    /// stopped because others were lost no kind is known: how it would have ended nobody saw.
+impl Peer {
+    /// Counts a request from the cluster `home` that could not be spilled, or that ended in `cluster`, and logs a condition that
+    /// begins. `kind` is `None` if the request was not sent because others were lost, since nobody knows how it would have ended.
     #[inline(never)]
     pub(super) fn misrouted(
         &self,
-        peer: &Peer,
         kind: Option<Misroute>,
         (home, selector): (&str, u64),
         cluster: &str,
     ) {
         let Some(used) = self.used() else { return };
         count(&used.misroutes, || {
-            let mut labels = self.labels.pairs().to_vec();
-            labels.push(("peer", &peer.name));
-            metric(&labels, "misroutes")
+            self.service.metric(&[("peer", self.name())], "misroutes")
         });
         let Some(kind) = kind else { return };
         let by_header = self.routing == Routing::Header;
@@ -116,82 +114,92 @@ impl Service {
             Misroute::Elsewhere => cluster,
             _ => kind.word(),
         };
-        let with = [self.host(), &peer.name, &peer.host, end, home, cluster];
+        let host = &self.service.host;
+        let with = [host, self.name(), self.host(), end, home, cluster];
         let text = [NOTHING, text].concat();
         self.begins(kind, kind.of(home, selector), (&text, &with));
     }
 
-    /// The kinds that stand.
+    /// The bits of the kinds that stand.
     #[inline(never)]
     pub(super) fn misroutes(&self) -> u64 {
         let gauge = self.misroutes_standing();
         gauge.and_then(hostcalls::read).unwrap_or(0)
     }
 
-    /// A spilled request from the cluster `home` arrived in the peer's: what ends by that.
+    /// The gauge of the kinds that stand.
+    fn misroutes_standing(&self) -> Option<Metric> {
+        self.used()?.misrouted
+    }
+
+    /// A spilled request from the cluster `home` has arrived in a cluster of the peer, which ends kinds of misroute.
     #[cold]
     #[inline(never)]
-    pub(super) fn arrived(&self, peer: &Peer, home: &str, selector: u64) {
+    pub(super) fn arrived(&self, home: &str, selector: u64) {
         let stands = self.misroutes();
         for kind in all() {
             if kind == Misroute::Unreached || stands & kind as u64 == 0 {
                 continue;
             }
             let text = "service %0: a route leads to peer %1 at %2 again; it was: %3";
-            let with = [self.host(), &peer.name, &peer.host, kind.word()];
+            let with = [&self.service.host, self.name(), self.host(), kind.word()];
             self.ends(kind, kind.of(home, selector), (text, &with));
         }
     }
 
-    /// The peer did not answer a request that was spilled; `details` is what Envoy says of the answer.
-    pub(super) fn not_reached(&self, details: &str) {
-        let (row, many) = self.unreached.get().and(false);
-        self.unreached.set(row);
-        let Some(peer) = self.peer.as_ref().filter(|_| many) else {
+    /// The peer did not answer a spilled request. `details` is how Envoy describes where the answer came from.
+    pub fn not_reached(&self, details: &str) {
+        if !self.saw(false) {
             return;
-        };
-        // An upstream did, which is home.
+        }
+        // An upstream has answered, which is home.
         let what = if response::came_from_home(details) {
             "home did"
         } else {
             details
         };
         let cluster = hostcalls::property(hostcalls::CLUSTER).unwrap_or_default();
-        let with = [self.host(), &peer.name, &peer.host, what, "", &cluster];
+        let host = &self.service.host;
+        let with = [host, self.name(), self.host(), what, "", &cluster];
         let kind = Misroute::Unreached;
         self.begins(kind, 0, (UNREACHED, &with));
     }
 
-    /// The peer answered a request that was spilled.
-    pub(super) fn reached(&self) {
-        let (row, _) = self.unreached.get().and(true);
-        self.unreached.set(row);
+    /// The peer answered a spilled request.
+    pub fn reached(&self) {
+        self.saw(true);
         let kind = Misroute::Unreached;
-        if let Some(peer) = &self.peer
-            && self.misroutes() & kind as u64 != 0
-        {
+        if self.misroutes() & kind as u64 != 0 {
             let text = "service %0: peer %1 at %2 answers again";
-            let with = [self.host(), &peer.name, &peer.host];
+            let with = [&*self.service.host, self.name(), self.host()];
             self.ends(kind, 0, (text, &with));
         }
     }
 
-    /// Mends the gauge, one kind in a tick: a VM may die between its changes of a notice and of the gauge, and any module of
-    /// the proxy can write both. Two looks at a kind in a row must see the same fault, since another VM may just be between
-    /// the two changes. To set the gauge does the same however many VMs do it.
+    /// Notes whether the peer answered a spilled request. Returns true if it has not answered many in a row.
+    fn saw(&self, reached: bool) -> bool {
+        self.used().is_some_and(|used| {
+            let (row, many) = used.unreached.get().and(reached);
+            used.unreached.set(row);
+            many
+        })
+    }
+
+    /// Corrects the gauge, by one kind in each tick. A VM may die between its changes of a notice and of the gauge, and any
+    /// module of the proxy can write both. Two looks at a kind in a row must find the same fault, since another VM may be
+    /// between the two changes. The gauge is set and not added to, so it is right however many VMs correct it.
     #[inline(never)]
-    pub(super) fn look_after_misroutes(&self) {
-        let Some(gauge) = self.misroutes_standing() else {
-            return;
-        };
-        let (turn, wrong) = self.looks.get();
+    pub fn look_after_misroutes(&self) {
+        let Some(used) = self.used() else { return };
+        let Some(gauge) = used.misrouted else { return };
+        let (turn, wrong) = used.looks.get();
         let next = turn.saturating_add(1);
         let Some(kind) = all().nth(turn) else {
-            self.looks.set((0, wrong));
+            used.looks.set((0, wrong));
             return;
         };
         let (bit, shown) = (kind as u64, self.misroutes());
-        let notice = hostcalls::recall_bytes(&kind.key(&self.labels)).unwrap_or_default();
+        let notice = hostcalls::recall_bytes(&kind.key(&self.service)).unwrap_or_default();
         let others = shown & (ALL & !bit);
         let right = if Notice::from_bytes(&notice).stands {
             others | bit
@@ -202,19 +210,19 @@ impl Service {
         if wrong & wrong_now != 0 {
             hostcalls::record(gauge, right);
         }
-        self.looks.set((next, wrong & !bit | wrong_now & !wrong));
+        used.looks.set((next, wrong & !bit | wrong_now & !wrong));
     }
 
     #[inline(never)]
     fn begins(&self, kind: Misroute, of: u64, text: Text) {
-        self.stands(kind, notice::begins(&kind.key(&self.labels), of, text));
+        self.stands(kind, notice::begins(&kind.key(&self.service), of, text));
     }
 
     #[inline(never)]
     fn ends(&self, kind: Misroute, of: u64, text: Text) {
         self.stands(
             kind,
-            notice::ends(&kind.key(&self.labels), of, SETTLE, text),
+            notice::ends(&kind.key(&self.service), of, SETTLE, text),
         );
     }
 
@@ -224,25 +232,26 @@ impl Service {
             && moved != 0
         {
             hostcalls::add(gauge, moved.saturating_mul(kind as i64));
-            if let Some(peer) = self.peer.as_ref().filter(|_| moved > 0) {
-                hostcalls::remember(&peer_key(&self.labels), &peer.host);
+            if moved > 0 {
+                hostcalls::remember(&peer_key(&self.service), self.host());
             }
         }
     }
 }
 
-/// The shared key of whose misroutes stand: the host of the peer.
+/// The key of the host of the peer whose misroutes stand.
 fn peer_key(labels: &Labels) -> String {
-    metric(&labels.pairs(), "misrouted.peer")
+    labels.metric(&[], "misrouted.peer")
 }
 
-/// Forgets what of `labels` stands, in this gauge, unless it is of the peer of this host.
+/// Forgets the kinds that stand for the service of `labels`, whose gauge this is, unless they are about one of these peers.
 #[inline(never)]
-pub fn forget(labels: &Labels, gauge: hostcalls::Metric, peer: Option<&str>) {
-    if hostcalls::read(gauge).is_none_or(|stands| stands == 0)
-        || (peer.is_some()
-            && hostcalls::recall(&peer_key(labels)).is_none_or(|known| Some(&*known) == peer))
-    {
+pub fn forget(labels: &Labels, gauge: Metric, peers: &[Rc<Peer>]) {
+    if hostcalls::read(gauge).is_none_or(|stands| stands == 0) {
+        return;
+    }
+    let is_of = |host: &str| peers.iter().any(|peer| peer.host() == host);
+    if !peers.is_empty() && hostcalls::recall(&peer_key(labels)).is_none_or(|host| is_of(&host)) {
         return;
     }
     for kind in all() {
