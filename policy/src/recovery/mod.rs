@@ -326,3 +326,7 @@ impl Recovery {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "drain_test.rs"]
+mod tests;
