@@ -261,9 +261,8 @@ fn carry_out(
 /// Makes home available where it was ejected and errors eject nobody any more. The gauge is `ejected`; `memory` is what the last
 /// call for it left.
 pub fn forget(labels: &Labels, gauge: Metric, memory: &mut Memory) {
-    if let Some(shown) = hostcalls::read(gauge).filter(|shown| *shown != 0) {
+    if let Some(mut task) = Task::forget(hostcalls::read(gauge).unwrap_or(0)) {
         let key = key(Subject::home(labels));
-        let mut task = Task::forget(shown);
         // It is not looked at.
         let detection = Detection::default();
         carry_out(&mut task, memory, &detection, (&key, gauge));

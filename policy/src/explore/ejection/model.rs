@@ -227,11 +227,10 @@ impl World for Errors {
                 let task = Task::tick(self.gauge.cast_unsigned(), vm as u32 + 1);
                 self.start(vm, task, now, None);
             }
-            // As `health::forget` does.
-            Op::Forget if self.gauge == 0 => {}
             Op::Forget => {
-                let task = Task::forget(self.gauge.cast_unsigned());
-                self.start(vm, task, NOW, None);
+                if let Some(task) = Task::forget(self.gauge.cast_unsigned()) {
+                    self.start(vm, task, NOW, None);
+                }
             }
             Op::Meddle(gauge) => {
                 self.gauge = gauge;
