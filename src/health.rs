@@ -15,6 +15,7 @@ use crate::metrics::{Labels, Subject, counts};
 use crate::recovery;
 use policy::ejection::{self, Change, Detection, Ended, Memory, Step, Task, Verdict};
 use policy::error_rate::{ErrorRate, Note};
+use policy::names::keys;
 use policy::response::Failure;
 use policy::sampling::Sampling;
 use policy::time::{Instant, Millis};
@@ -272,7 +273,7 @@ pub fn forget(labels: &Labels, gauge: Metric, memory: &mut Memory) {
 
 /// The key of the record. All plugins of a proxy share one space of keys, so it contains the labels.
 fn key(of: Subject<'_>) -> String {
-    of.name("errors")
+    of.name(keys::ERRORS)
 }
 
 /// Who a stream of this VM is as a probe, among all of the proxy.

@@ -4,7 +4,7 @@
 use core::cell::{Cell, RefCell};
 
 use crate::hostcalls::{self, Level};
-use policy::names::metric;
+use policy::names::{keys, metric};
 use policy::notice::{self, Change, Line, Notice};
 use policy::time::{Instant, Millis};
 
@@ -47,7 +47,7 @@ thread_local! {
 #[inline(never)]
 pub fn key(labels: &[(&str, &str)], kind: &str) -> String {
     let mut key = metric(labels, kind);
-    key.push_str(".notice.1");
+    key.push_str(keys::NOTICE);
     key
 }
 
@@ -187,7 +187,7 @@ pub fn once(plugin: &str, level: Level, lines: &[String]) {
     };
     lines.iter().for_each(|line| whole.extend(line.as_bytes()));
     let (now, hash) = (hostcalls::monotonic(), notice::hash(&whole));
-    let first = hostcalls::exchange_bytes(&hashed_key(plugin, "text", hash), &mut |last| {
+    let first = hostcalls::exchange_bytes(&hashed_key(plugin, keys::TEXT, hash), &mut |last| {
         notice::once(last, hash, now)
     });
     for line in lines.iter().filter(|_| first) {
@@ -201,7 +201,7 @@ pub fn anew(plugin: &str) {
 }
 
 fn since_key(plugin: &str) -> String {
-    key(&[("plugin", plugin)], "texts")
+    key(&[("plugin", plugin)], keys::TEXTS)
 }
 
 /// The key of a thing with this hash, of which a plugin can have many.

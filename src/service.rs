@@ -16,7 +16,7 @@ use crate::peer::Peer;
 use crate::recovery;
 use config::{self, Mode, Role, Routing};
 use policy::destination::{DestinationId, PeerId};
-use policy::names::{self, HomeReason};
+use policy::names::{self, HomeReason, keys};
 use policy::recovery::mark;
 use policy::recovery::shared_count::{Change, SharedCount};
 use policy::time::Millis;
@@ -139,7 +139,10 @@ impl Service {
     #[cold]
     fn first_use(&self) -> Used {
         let counts = self.counts();
-        let (key, host) = (notice::key(&self.labels.pairs(), "uncounted"), self.host());
+        let (key, host) = (
+            notice::key(&self.labels.pairs(), keys::UNCOUNTED),
+            self.host(),
+        );
         match &counts {
             Err(name) => {
                 let text = "service %0: its requests stay home and are not counted: %1";

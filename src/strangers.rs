@@ -13,6 +13,7 @@ use core::cell::{Cell, RefCell};
 use super::notice;
 use crate::metrics::Labels;
 use config::Role;
+use policy::names::keys;
 use policy::near::Looks;
 use policy::time::Millis;
 
@@ -69,5 +70,5 @@ pub fn found(of: &Labels) {
 
 /// The key of the condition that a service's host is misspelled.
 pub fn key(of: &Labels) -> String {
-    notice::key(&of.pairs(), "host")
+    notice::key(&of.pairs(), keys::HOST)
 }

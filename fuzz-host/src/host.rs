@@ -8,6 +8,7 @@ use crate::shared::NOT_FOUND;
 use crate::stream::{Headers, Stage, Stream};
 use crate::values;
 use crate::world::{Sabotage, World};
+use policy::names::keys;
 use policy::recovery::mark::INSIDE;
 
 /// The status of success.
@@ -142,6 +143,12 @@ impl World {
 
     /// `proxy_set_shared_data`.
     pub fn set_shared(&mut self, key: &[u8], value: &[u8], cas: u32) -> Answer<()> {
+        let name = String::from_utf8_lossy(key);
+        match keys::find(&name) {
+            Some(known) if cas != 0 || known.replaced => {}
+            Some(_) => self.fail(format!("{name} is replaced without a look at it")),
+            None => self.fail(format!("{name} is not in the table of keys")),
+        }
         self.may(Family::Shared)?;
         if self.lies(Family::Shared) {
             return Ok(());

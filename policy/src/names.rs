@@ -8,6 +8,7 @@
 //! The meaning of each metric is declared in `metrics`, from which `docs/metrics.md` is made. This text is not compiled
 //! into the Wasm module.
 
+pub mod keys;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod metrics;
 

@@ -5,11 +5,8 @@ use super::Health;
 use crate::hostcalls::{self, Level};
 use crate::notice::{self, Outcome, Text};
 use policy::ejection::Line;
+use policy::names::keys::{AWAY, EJECTED};
 use policy::time::Millis;
-
-/// The condition that home is ejected, and that it does not have all its load: by the end of the key of the record.
-const EJECTED: &str = ".ejected.notice.1";
-const AWAY: &str = ".away.notice.1";
 
 impl Health {
     /// Says what a change has brought about; `why` is what the last error was.

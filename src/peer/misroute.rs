@@ -11,6 +11,7 @@ use crate::hostcalls::{self, Metric};
 use crate::metrics::{Labels, count};
 use crate::notice::{self, Outcome, Text};
 use config::Routing;
+use policy::names::keys;
 use policy::notice::{Notice, hash};
 use policy::response;
 use policy::time::Millis;
@@ -62,13 +63,14 @@ const NO_ROUTE_BY_HEADER: &str = "such requests from %4 stay home. The route tha
 const NO_MATCH: &str = "such requests stay home. The VirtualService of %0 has no match on x-peer-spillover-to before the route of home. Add there: {match: [{headers: {x-peer-spillover-to: {exact: %1}}}], headers: {request: {remove: [x-peer-spillover-to]}}, route: [{destination: {host: %2}}]}";
 
 impl Misroute {
+    /// What is wrong, in a log line and in the key of the notice.
     fn word(self) -> &'static str {
         match self {
-            Misroute::NoCluster => "no cluster of that host",
-            Misroute::NoRoute => "no route",
-            Misroute::Empty => "no healthy upstream",
-            Misroute::Elsewhere => "leads elsewhere",
-            Misroute::Unreached => "not answered by the peer",
+            Misroute::NoCluster => keys::NO_CLUSTER,
+            Misroute::NoRoute => keys::NO_ROUTE,
+            Misroute::Empty => keys::EMPTY,
+            Misroute::Elsewhere => keys::ELSEWHERE,
+            Misroute::Unreached => keys::UNREACHED,
         }
     }
 
@@ -241,7 +243,7 @@ impl Peer {
 
 /// The key of the host of the peer whose misroutes stand.
 fn peer_key(labels: &Labels) -> String {
-    labels.metric(&[], "misrouted.peer")
+    labels.metric(&[], keys::MISROUTED_PEER)
 }
 
 /// Forgets the kinds that stand for the service of `labels`, whose gauge this is, unless they are about one of these peers.

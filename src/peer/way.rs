@@ -4,7 +4,7 @@ use super::Peer;
 use super::misroute::Misroute;
 use crate::hostcalls::{self, Map};
 use config::Routing;
-use policy::names::SpillReason;
+use policy::names::{SpillReason, keys};
 use policy::risk::Turn;
 use policy::route::{self, End, Trial};
 use policy::time::Instant;
@@ -88,7 +88,7 @@ impl Peer {
         }
         if end == End::Arrived {
             if *at_risk {
-                hostcalls::remember(&self.way_key(home, "cluster"), cluster);
+                hostcalls::remember(&self.way_key(home, keys::ARRIVED), cluster);
             }
             if selector != 0 {
                 self.arrived(home, selector);
@@ -125,14 +125,14 @@ impl Peer {
         if exists {
             return Some(true);
         }
-        let learned = hostcalls::recall(&self.way_key(home, "cluster"));
+        let learned = hostcalls::recall(&self.way_key(home, keys::ARRIVED));
         learned.map_or(Some(false), |name| hostcalls::knows_cluster(&name))
     }
 
     /// Whether this request may be sent although no cluster of the peer is known.
     #[inline(never)]
     fn may_risk(&self, home: &str, ejected: bool, read: bool) -> bool {
-        let (key, now) = (self.way_key(home, "turn.2"), hostcalls::monotonic());
+        let (key, now) = (self.way_key(home, keys::TURN), hostcalls::monotonic());
         let known = hostcalls::recall_bytes(&key).and_then(Turn::from_bytes);
         let turn = known.unwrap_or(Turn::first(now));
         let taken = turn.take(now, ejected, read);

@@ -2,6 +2,7 @@
 
 use crate::hostcalls::Level;
 use crate::notice::{self, Text};
+use policy::names::keys;
 use policy::notice::{Line, deaths};
 use policy::recovery::News;
 use policy::recovery::roster::Vm;
@@ -21,7 +22,7 @@ pub(super) fn tell(news: News) {
 
 /// The key of the condition that a VM is dead and no other has joined in its place.
 fn key() -> String {
-    notice::key(&[], "dead")
+    notice::key(&[], keys::DEAD)
 }
 
 /// This many VMs have joined. The condition ends if each dead VM has another one in its place.

@@ -6,7 +6,7 @@ use crate::hostcalls::{self, Kind, Level};
 use crate::notice;
 use crate::plugin::Plugin;
 use config::Role;
-use policy::names::metric;
+use policy::names::{keys, metric};
 
 /// Seconds after the last heartbeat in which a configuration counts as running. Longer than any pause of a healthy
 /// main thread; as a clock difference in either direction, since a hot restart adds the gauges of two processes.
@@ -39,7 +39,7 @@ pub fn anywhere(plugin: &str, role: Option<Role>) -> bool {
 
 /// The shared key of the role that a plugin last ran in.
 pub(super) fn role_key(plugin: &str) -> String {
-    metric(&[("plugin", plugin)], "role")
+    metric(&[("plugin", plugin)], keys::ROLE)
 }
 
 pub(super) fn configured(plugin: &str, role: Role) -> String {
@@ -65,7 +65,7 @@ pub fn build() -> String {
 }
 
 pub(super) fn build_key(plugin: &str) -> String {
-    metric(&[("plugin", plugin)], "build")
+    metric(&[("plugin", plugin)], keys::BUILD)
 }
 
 /// Whether what last ran of `plugin` was this module: then the VMs in which it runs go on with it by themselves.
@@ -144,9 +144,9 @@ fn exchange(key: &str, from: &[u8], to: &[u8]) -> bool {
 }
 
 fn refused_key(plugin: &str) -> String {
-    notice::key(&[("plugin", plugin)], "refused")
+    notice::key(&[("plugin", plugin)], keys::REFUSED)
 }
 
 fn in_force_key(plugin: &Plugin) -> String {
-    notice::hashed_key(&plugin.name, "in_force", plugin.digest)
+    notice::hashed_key(&plugin.name, keys::IN_FORCE, plugin.digest)
 }

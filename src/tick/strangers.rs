@@ -5,6 +5,7 @@ use crate::notice;
 use crate::plugin::Plugin;
 use crate::service::Service;
 use crate::strangers::key;
+use policy::names::keys;
 use policy::near::{Look, Near, near};
 use policy::notice::once;
 use policy::recovery::{INDEX, index};
@@ -74,7 +75,7 @@ impl Plugin {
         if self.services.iter().any(known) {
             return;
         }
-        let key = notice::key(&self.labels("*").pairs(), "none");
+        let key = notice::key(&self.labels("*").pairs(), keys::NONE);
         let now = hostcalls::monotonic();
         if hostcalls::exchange_bytes(&key, &mut |last| once(last, 0, now)) {
             let text = "no request for any service has come in a minute, but some for %0. A service's host is its full name, NAME.NAMESPACE.svc.cluster.local";

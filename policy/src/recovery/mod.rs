@@ -22,6 +22,7 @@ pub mod shared_count;
 
 use std::rc::Rc;
 
+pub use crate::names::keys::{INDEX, ROSTER};
 use crate::notice::deaths::Beaten;
 use crate::time::Instant;
 use callback::Callback;
@@ -34,12 +35,6 @@ use roster::{Liveness, Roster, Vm};
 use shared_count::SharedCount;
 use task::Task;
 
-/// The key of the roster in shared data, which all plugins of the process use, since one VM may run several of them. The number
-/// is the version of the roster and of the shares. Two module versions in one process, as in an upgrade, each repair what their
-/// own VMs counted.
-pub const ROSTER: &str = "peer_spillover_roster.2";
-/// The key of the index of all counts that any VM of the process has opened.
-pub const INDEX: &str = "peer_spillover_accounts";
 /// The number of ticks, five seconds, between two checks for what is not noticed otherwise: wrong marks on this VM's beat, and
 /// new names in the index.
 const CLEAR_AFTER: u32 = 25;
