@@ -18,7 +18,7 @@ use policy::error_rate::{ErrorRate, Note};
 use policy::names::keys;
 use policy::response::Failure;
 use policy::sampling::Sampling;
-use policy::time::{Instant, Millis};
+use policy::time::Instant;
 
 /// Error detection at work.
 pub struct Health {
@@ -135,14 +135,14 @@ impl Health {
         hostcalls::add(self.errors, 1);
         // The lower half, as of a count: in the upper one VMs test whether Envoy keeps the gauge.
         let successes = hostcalls::read(self.successes).map_or(0, |n| u64::from(n as u32));
-        let now = hostcalls::monotonic().0;
+        let now = hostcalls::monotonic();
         let detection = &self.detection;
         let note = self.note(now);
         let enough = enough
             || self
                 .error_rate
                 .get()
-                .reached(self.percent(), Millis(detection.interval), note);
+                .reached(self.percent(), detection.interval, note);
         let change = Change::Failed {
             failure,
             successes,
@@ -156,14 +156,14 @@ impl Health {
         self.detection.min_percent.unwrap_or(0)
     }
 
-    fn note(&self, now: u64) -> Note {
+    fn note(&self, now: Instant) -> Note {
         // Where nothing is to be compared, nothing is read.
         let of = |metric| match self.percent() {
             0 => 0,
             _ => hostcalls::read(metric).unwrap_or(0),
         };
         Note {
-            at: Instant(now),
+            at: now,
             errors: of(self.errors),
             good: of(self.successes),
         }
@@ -171,7 +171,7 @@ impl Health {
 
     /// The probe of `owner` ended, as in [`Record::probe_ended`].
     pub fn probe_ended(&self, owner: u64, how: Ended) {
-        let now = hostcalls::monotonic().0;
+        let now = hostcalls::monotonic();
         self.change(Change::Ended(owner, how), now, "");
     }
 
@@ -186,14 +186,14 @@ impl Health {
 
     /// The answer to the probe of `owner` began well, as in [`Record::probe_begun`].
     pub fn probe_begun(&self, owner: u64) {
-        self.change(Change::Begun(owner), 0, "");
+        self.change(Change::Begun(owner), Instant::default(), "");
     }
 
     #[inline(never)]
     fn take_note(&self) {
-        let (interval, now) = (self.detection.interval, hostcalls::monotonic().0);
+        let (interval, now) = (self.detection.interval, hostcalls::monotonic());
         let mut error_rate = self.error_rate.get();
-        if error_rate.is_due(Millis(interval), Instant(now)) {
+        if error_rate.is_due(interval, now) {
             error_rate.note(self.note(now));
             self.error_rate.set(error_rate);
         }
@@ -206,7 +206,7 @@ impl Health {
     }
 
     #[inline(never)]
-    fn change(&self, change: Change, now: u64, why: &str) {
+    fn change(&self, change: Change, now: Instant, why: &str) {
         self.run(Task::change(change, now), why);
     }
 

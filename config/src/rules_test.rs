@@ -339,7 +339,7 @@ fn a_duration_in_the_format_of_go_is_accepted() {
     ] {
         let service = silent(outlier("interval", json!(text)));
         assert_eq!(
-            service.detection.map(|d| d.interval),
+            service.detection.map(|d| d.interval.0),
             Some(millis),
             "{text}"
         );

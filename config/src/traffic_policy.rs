@@ -60,8 +60,8 @@ fn detection(policy: &Fields<'_>, path: &Path<'_>, report: &mut Report<'_>) -> O
     let detection = Detection {
         consecutive_5xx,
         consecutive_gateway: fields.get(outlier::consecutiveGatewayErrors)?,
-        interval: fields.get::<Millis>(outlier::interval)?,
-        base_ejection: fields.get::<Millis>(outlier::baseEjectionTime)?,
+        interval: ::policy::time::Millis(fields.get::<Millis>(outlier::interval)?),
+        base_ejection: ::policy::time::Millis(fields.get::<Millis>(outlier::baseEjectionTime)?),
         max_percent: fields.get(outlier::maxEjectionPercent)?,
         overflow: false,
         codes: codes(fields.written(outlier::outlierDetectionHttpErrorCodes)),

@@ -31,8 +31,8 @@ fn whole(mut service: Value) -> Result<(Option<Detection>, Vec<String>), String>
 const DEFAULT: Detection = Detection {
     consecutive_5xx: 5,
     consecutive_gateway: 0,
-    interval: 10_000,
-    base_ejection: 30_000,
+    interval: ::policy::time::Millis(10_000),
+    base_ejection: ::policy::time::Millis(30_000),
     max_percent: 100,
     overflow: false,
     codes: None,
@@ -60,8 +60,8 @@ fn each_field_is_read() {
     let expected = Detection {
         consecutive_5xx: 7,
         consecutive_gateway: 2,
-        interval: 90_000,
-        base_ejection: 250,
+        interval: ::policy::time::Millis(90_000),
+        base_ejection: ::policy::time::Millis(250),
         max_percent: 1,
         overflow: false,
         codes: None,

@@ -20,6 +20,7 @@ mod detection;
 mod task;
 
 use super::response::Failure;
+use super::time::{Instant, Millis};
 pub use change::Change;
 pub use detection::{Detection, LONGEST, PATIENCE, UNANSWERED};
 pub use task::{Line, Memory, Step, Task, owner};
@@ -28,22 +29,22 @@ pub use task::{Line, Memory, Step, Task, owner};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// It gets what it has room for, since this moment.
-    Available(u64),
+    Available(Instant),
     /// It is taken out until this moment, and then until a probe succeeds.
-    Ejected(u64),
+    Ejected(Instant),
     /// A probe is on its way.
     Probing {
         /// Who it is.
         owner: u64,
         /// When it went.
-        since: u64,
+        since: Instant,
         /// Whether its answer has begun, well, and only the end is yet to say.
         begun: bool,
         /// Whether its request is known to be complete.
         whole: bool,
     },
     /// It takes its load back, since this moment.
-    Ramp(u64),
+    Ramp(Instant),
 }
 
 impl Phase {
@@ -73,7 +74,7 @@ pub struct Record {
 impl Default for Record {
     fn default() -> Self {
         Record {
-            phase: Phase::Available(0),
+            phase: Phase::Available(Instant::default()),
             runs: [0; 2],
             successes: 0,
             ejections: 0,
@@ -116,14 +117,14 @@ impl Record {
     /// This record without what no change here could have written: a time that is yet to come counts as long over. A
     /// configuration with a shorter `baseEjectionTime` ends an ejection of one before it by this.
     #[inline(never)]
-    pub fn healed(&self, detection: &Detection, now: u64) -> Record {
+    pub fn healed(&self, detection: &Detection, now: Instant) -> Record {
         let phase = match self.phase {
-            Phase::Available(since) if since > now => Phase::Available(0),
-            Phase::Ejected(until) if until.saturating_sub(now) > detection.longest() => {
-                Phase::Ejected(0)
+            Phase::Available(since) if since > now => Phase::Available(Instant::default()),
+            Phase::Ejected(until) if until.since(now) > detection.longest() => {
+                Phase::Ejected(Instant::default())
             }
-            Phase::Probing { since, .. } if since > now => Phase::Ejected(0),
-            Phase::Ramp(since) if since > now => Phase::Ramp(0),
+            Phase::Probing { since, .. } if since > now => Phase::Ejected(Instant::default()),
+            Phase::Ramp(since) if since > now => Phase::Ramp(Instant::default()),
             phase => phase,
         };
         Record {
@@ -139,7 +140,7 @@ impl Record {
 
     /// What to do with a request at `now`, for a `draw` that is even over all numbers. `whole`: the request is known to be
     /// complete.
-    pub fn course(&self, detection: &Detection, now: u64, draw: u32, whole: bool) -> Verdict {
+    pub fn course(&self, detection: &Detection, now: Instant, draw: u32, whole: bool) -> Verdict {
         let all = 1u64 << 32;
         let most = u64::from(detection.max_percent).saturating_mul(all) / 100;
         let away = |share: u64, ramp| {
@@ -156,27 +157,30 @@ impl Record {
             Phase::Probing { .. } if this.is_overdue(detection, now) => Verdict::Overdue,
             Phase::Ejected(_) | Phase::Probing { .. } => away(all, false),
             Phase::Ramp(since) => {
-                let left = detection.interval.saturating_sub(now.saturating_sub(since));
+                let interval = detection.interval.0;
+                let left = interval.saturating_sub(now.since(since).0);
                 if left == 0 {
                     return Verdict::Back;
                 }
                 // 28 bits are fine enough, and a year of milliseconds has 35.
-                let share = left
-                    .saturating_mul(all >> 4)
-                    .checked_div(detection.interval);
+                let share = left.saturating_mul(all >> 4).checked_div(interval);
                 away(share.unwrap_or(0).saturating_mul(1 << 4), true)
             }
         }
     }
 
-    fn may_probe(&self, until: u64, detection: &Detection, now: u64, whole: bool) -> bool {
-        let wait = if whole { 0 } else { detection.preference() };
-        now >= until.saturating_add(wait)
+    fn may_probe(&self, until: Instant, detection: &Detection, now: Instant, whole: bool) -> bool {
+        let wait = if whole {
+            Millis::default()
+        } else {
+            detection.preference()
+        };
+        now >= until.after(wait)
     }
 
     /// Whether a probe has had its time. Where nothing else ends a request, home would be ejected for as long as its client
     /// waits.
-    fn is_overdue(&self, detection: &Detection, now: u64) -> bool {
+    fn is_overdue(&self, detection: &Detection, now: Instant) -> bool {
         let Phase::Probing {
             since,
             begun,
@@ -190,9 +194,9 @@ impl Record {
         let time = if begun || whole {
             detection.base_ejection.max(UNANSWERED)
         } else {
-            PATIENCE.saturating_mul(1 << let_go.min(5)).min(UNANSWERED)
+            PATIENCE.times(1 << let_go.min(5)).min(UNANSWERED)
         };
-        now.saturating_sub(since) >= time
+        now.since(since) >= time
     }
 
     /// After an error, where that changes anything. `successes` is the count of good answers now, and `enough` whether errors
@@ -203,7 +207,7 @@ impl Record {
         detection: &Detection,
         successes: u64,
         enough: bool,
-        now: u64,
+        now: Instant,
     ) -> Option<Record> {
         let this = self.healed(detection, now);
         if matches!(this.phase, Phase::Ejected(_) | Phase::Probing { .. }) {
@@ -244,7 +248,7 @@ impl Record {
         owner: u64,
         whole: bool,
         detection: &Detection,
-        now: u64,
+        now: Instant,
     ) -> Option<Record> {
         let this = self.healed(detection, now);
         match this.phase {
@@ -288,7 +292,7 @@ impl Record {
         owner: u64,
         ended: Ended,
         detection: &Detection,
-        now: u64,
+        now: Instant,
     ) -> Option<Record> {
         let this = self.healed(detection, now);
         let its = matches!(this.phase, Phase::Probing { owner: its, .. } if its == owner);
@@ -304,7 +308,7 @@ impl Record {
             Ended::Failed if its => Some(this.ejected(detection, now)),
             // Whoever comes next, whether or not it has a body.
             Ended::Nothing if its => Some(Record {
-                phase: Phase::Ejected(now.saturating_sub(detection.preference())),
+                phase: Phase::Ejected(now.before(detection.preference())),
                 ..this
             }),
             _ => None,
@@ -313,7 +317,7 @@ impl Record {
 
     /// After a probe that did not end in time: it failed, or its answer has begun and goes on, which is well, or its request
     /// may not be complete, and it is let go.
-    pub fn overdue(&self, detection: &Detection, now: u64) -> Option<Record> {
+    pub fn overdue(&self, detection: &Detection, now: Instant) -> Option<Record> {
         let this = self.healed(detection, now);
         match this.phase {
             Phase::Probing { begun, whole, .. } if this.is_overdue(detection, now) => {
@@ -333,10 +337,10 @@ impl Record {
     }
 
     /// After the ramp.
-    pub fn back(&self, detection: &Detection, now: u64) -> Option<Record> {
+    pub fn back(&self, detection: &Detection, now: Instant) -> Option<Record> {
         let this = self.healed(detection, now);
         match this.phase {
-            Phase::Ramp(since) if now.saturating_sub(since) >= detection.interval => Some(Record {
+            Phase::Ramp(since) if now.since(since) >= detection.interval => Some(Record {
                 phase: Phase::Available(now),
                 ..this
             }),
@@ -344,7 +348,7 @@ impl Record {
         }
     }
 
-    fn ramp(&self, now: u64) -> Record {
+    fn ramp(&self, now: Instant) -> Record {
         Record {
             phase: Phase::Ramp(now),
             runs: [0; 2],
@@ -353,12 +357,13 @@ impl Record {
     }
 
     #[inline(never)]
-    fn ejected(&self, detection: &Detection, now: u64) -> Record {
+    fn ejected(&self, detection: &Detection, now: Instant) -> Record {
         // As Envoy: each interval without an ejection makes one be forgotten.
         let forgotten = match self.phase {
             Phase::Available(since) => now
-                .saturating_sub(since)
-                .checked_div(detection.interval)
+                .since(since)
+                .0
+                .checked_div(detection.interval.0)
                 .unwrap_or(0),
             _ => 0,
         };
@@ -366,21 +371,21 @@ impl Record {
         let ejections = before.saturating_add(1).min(detection.most_ejections());
         let time = detection
             .base_ejection
-            .saturating_mul(ejections)
+            .times(ejections)
             .min(detection.longest());
         Record {
-            phase: Phase::Ejected(now.saturating_add(time)),
+            phase: Phase::Ejected(now.after(time)),
             runs: [0; 2],
             successes: self.successes,
             ejections: u32::try_from(ejections).unwrap_or(u32::MAX),
         }
     }
 
-    /// How long an ejection that begins at `now` lasts, in milliseconds.
-    pub fn lasts(&self, now: u64) -> u64 {
+    /// The time that an ejection which begins at `now` lasts.
+    pub fn lasts(&self, now: Instant) -> Millis {
         match self.phase {
-            Phase::Ejected(until) => until.saturating_sub(now),
-            _ => 0,
+            Phase::Ejected(until) => until.since(now),
+            _ => Millis::default(),
         }
     }
 }

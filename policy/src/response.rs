@@ -10,6 +10,7 @@ mod assess;
 mod step;
 
 use super::Detection;
+use super::time::Millis;
 pub use assess::Assess;
 pub use step::{Header, In, Step, What};
 
@@ -153,11 +154,11 @@ pub fn timed_out(flags: u64) -> bool {
     flags & TIMEOUT != 0
 }
 
-/// The time that a `grpc-timeout` gives, in milliseconds; `None` if it is none.
-pub fn grpc_timeout(text: &str) -> Option<u64> {
+/// The time that a `grpc-timeout` gives. `None` if the text is not valid.
+pub fn grpc_timeout(text: &str) -> Option<Millis> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let number = self::number(number)?;
-    match unit {
+    let millis = match unit {
         "H" => number.checked_mul(3_600_000),
         "M" => number.checked_mul(60_000),
         "S" => number.checked_mul(1_000),
@@ -165,7 +166,8 @@ pub fn grpc_timeout(text: &str) -> Option<u64> {
         "u" => Some(number / 1_000),
         "n" => Some(number / 1_000_000),
         _ => None,
-    }
+    };
+    millis.map(Millis)
 }
 
 /// Whether a content type is gRPC's. `application/grpc-web` is not: its trailers are in its body.

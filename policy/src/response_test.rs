@@ -33,8 +33,8 @@ fn grpc_statuses_are_mapped_as_envoy_maps_them() {
 const PLAIN: Detection = Detection {
     consecutive_5xx: 1,
     consecutive_gateway: 0,
-    interval: 1,
-    base_ejection: 1,
+    interval: Millis(1),
+    base_ejection: Millis(1),
     max_percent: 100,
     overflow: false,
     codes: None,
@@ -173,6 +173,6 @@ fn deadlines_of_grpc_are_read_in_every_unit() {
         ("1€", None),
         ("18446744073709551615H", None),
     ] {
-        assert_eq!(grpc_timeout(text), millis, "{text}");
+        assert_eq!(grpc_timeout(text), millis.map(Millis), "{text}");
     }
 }

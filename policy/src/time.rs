@@ -27,6 +27,11 @@ impl Instant {
         Instant(self.0.saturating_add(time.0))
     }
 
+    /// The moment that is `time` earlier, at least 0.
+    pub const fn before(self, time: Millis) -> Instant {
+        Instant(self.0.saturating_sub(time.0))
+    }
+
     /// The time from `earlier` to this moment. It is 0 if `earlier` is later than this moment.
     pub const fn since(self, earlier: Instant) -> Millis {
         Millis(self.0.saturating_sub(earlier.0))

@@ -14,19 +14,19 @@ impl Health {
     #[inline(never)]
     pub(super) fn say(&self, line: Line, why: &str) {
         match line {
-            Line::Ejected(ms) => self.say_ejected(ms, why),
-            Line::ProbeFailed(ms) => self.say_ejected(ms, "the probe failed"),
-            Line::Unanswered(ms) => self.say_ejected(ms, "the probe is not answered"),
+            Line::Ejected(time) => self.say_ejected(time, why),
+            Line::ProbeFailed(time) => self.say_ejected(time, "the probe failed"),
+            Line::Unanswered(time) => self.say_ejected(time, "the probe is not answered"),
             Line::Answered => self.say_answered(),
             Line::Back => self.say_back(),
         }
     }
 
     #[inline(never)]
-    fn say_ejected(&self, ms: u64, why: &str) {
+    fn say_ejected(&self, time: Millis, why: &str) {
         hostcalls::add(self.ejections, 1);
         notice::begins(&self.notice(AWAY), 0, notice::SILENT);
-        let ms = ms.to_string();
+        let ms = time.0.to_string();
         let text = "service %0: home is ejected for %1 ms and its requests go to %2; the last of its errors: %3";
         let text: Text = (text, &[&self.host, &ms, &self.peer, why]);
         let told = notice::begins(&self.notice(EJECTED), 0, text);
@@ -34,7 +34,7 @@ impl Health {
     }
 
     fn say_answered(&self) {
-        let ms = self.detection.interval.to_string();
+        let ms = self.detection.interval.0.to_string();
         let text = "service %0: a probe was answered; home takes its load back within %1 ms";
         let text: Text = (text, &[&self.host, &ms]);
         let told = notice::ends(&self.notice(EJECTED), 0, Millis(0), text);

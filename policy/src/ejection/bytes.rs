@@ -1,6 +1,7 @@
 //! A record as the bytes of shared data. A module before this one may read and write them in an upgrade.
 
 use super::{Phase, Record};
+use crate::time::Instant;
 
 /// Set in the owner of a probe whose request may not be complete. The number of a VM has 31 bits, so it is free; and to a
 /// module that does not know it, it is another's probe.
@@ -11,9 +12,9 @@ impl Record {
     #[inline(never)]
     pub fn to_bytes(&self) -> [u8; 40] {
         let (kind, number, owner) = match self.phase {
-            Phase::Available(since) => (0u32, since, 0),
-            Phase::Ejected(until) => (1, until, 0),
-            Phase::Ramp(since) => (3, since, 0),
+            Phase::Available(since) => (0u32, since.0, 0),
+            Phase::Ejected(until) => (1, until.0, 0),
+            Phase::Ramp(since) => (3, since.0, 0),
             Phase::Probing {
                 owner,
                 since,
@@ -21,7 +22,7 @@ impl Record {
                 whole,
             } => {
                 let mark = if whole { 0 } else { UNSURE };
-                (if begun { 4 } else { 2 }, since, owner | mark)
+                (if begun { 4 } else { 2 }, since.0, owner | mark)
             }
         };
         let [run, gateway] = self.runs;
@@ -45,20 +46,20 @@ impl Record {
             Some(u64::from_le_bytes(eight.try_into().ok()?))
         };
         let read = || {
-            let number = long(24)?;
+            let at = Instant(long(24)?);
             let phase = match word(0)? {
-                0 => Phase::Available(number),
-                1 => Phase::Ejected(number),
+                0 => Phase::Available(at),
+                1 => Phase::Ejected(at),
                 kind @ (2 | 4) => {
                     let owner = long(32)?;
                     Phase::Probing {
                         owner: owner & !UNSURE,
-                        since: number,
+                        since: at,
                         begun: kind == 4,
                         whole: owner & UNSURE == 0,
                     }
                 }
-                3 => Phase::Ramp(number),
+                3 => Phase::Ramp(at),
                 _ => return None,
             };
             Some(Record {

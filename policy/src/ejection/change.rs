@@ -2,6 +2,7 @@
 
 use super::{Detection, Ended, Record};
 use crate::response::Failure;
+use crate::time::Instant;
 
 /// A change of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +36,7 @@ pub enum Change {
 }
 
 impl Change {
-    pub(super) fn of(self, record: &Record, detection: &Detection, now: u64) -> Option<Record> {
+    pub(super) fn of(self, record: &Record, detection: &Detection, now: Instant) -> Option<Record> {
         match self {
             Change::Failed {
                 failure,

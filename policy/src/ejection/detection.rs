@@ -1,29 +1,30 @@
 //! What a service's `outlierDetection` asks for.
 
 use crate::response::Codes;
+use crate::time::Millis;
 
-/// The longest that home is ejected, in milliseconds, unless `baseEjectionTime` is longer: Envoy's `max_ejection_time`.
-pub const LONGEST: u64 = 300_000;
+/// The longest that home is ejected, unless `baseEjectionTime` is longer: Envoy's `max_ejection_time`.
+pub const LONGEST: Millis = Millis::seconds(300);
 
-/// After how long a probe that has no answer has failed, in milliseconds, unless `baseEjectionTime` is longer: its default,
-/// which is long for any answer.
-pub const UNANSWERED: u64 = 30_000;
+/// The time after which a probe without an answer has failed, unless `baseEjectionTime` is longer. It is the default of
+/// `baseEjectionTime`, which is long for any answer.
+pub const UNANSWERED: Millis = Millis::seconds(30);
 
-/// How long a probe whose request may not be complete waits for its answer before it is let go, in milliseconds, the first
-/// time; and for how long a request that is known to be complete is preferred as a probe.
-pub const PATIENCE: u64 = 1_000;
+/// The time that a probe whose request may not be complete waits for its answer before it is let go, the first time. For the
+/// same time, only a request that is known to be complete becomes the probe.
+pub const PATIENCE: Millis = Millis::seconds(1);
 
-/// What a service's `outlierDetection` says. Times in milliseconds.
+/// What a service's `outlierDetection` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Detection {
     /// Errors in a row that eject; 0: none do.
     pub consecutive_5xx: u32,
     /// Errors of a gateway in a row that eject; 0: none do.
     pub consecutive_gateway: u32,
-    /// What a ramp lasts, and what makes one ejection before be forgotten. At least 1.
-    pub interval: u64,
-    /// What the first ejection lasts. At least 1.
-    pub base_ejection: u64,
+    /// The time that a ramp lasts, and the time after which one ejection is forgotten. At least 1 ms.
+    pub interval: Millis,
+    /// The time that the first ejection lasts. At least 1 ms.
+    pub base_ejection: Millis,
     /// The most that may be diverted for errors, of a hundred.
     pub max_percent: u32,
     /// A request that found no room is an error.
@@ -46,18 +47,18 @@ impl Detection {
     }
 
     /// The longest ejection.
-    pub(super) fn longest(&self) -> u64 {
+    pub(super) fn longest(&self) -> Millis {
         LONGEST.max(self.base_ejection)
     }
 
     /// Ejections in a row after which another is not longer.
     pub(super) fn most_ejections(&self) -> u64 {
-        let most = self.longest().checked_div(self.base_ejection);
+        let most = self.longest().0.checked_div(self.base_ejection.0);
         most.unwrap_or(0).saturating_add(1)
     }
 
     /// For how long after an ejection only a request that is known to be complete is a probe.
-    pub(super) fn preference(&self) -> u64 {
+    pub(super) fn preference(&self) -> Millis {
         PATIENCE.min(self.base_ejection)
     }
 }

@@ -3,11 +3,15 @@
 use super::*;
 use proptest::prelude::*;
 
+fn moment() -> impl Strategy<Value = Instant> {
+    any::<u64>().prop_map(Instant)
+}
+
 fn phase() -> impl Strategy<Value = Phase> {
     prop_oneof![
-        any::<u64>().prop_map(Phase::Available),
-        any::<u64>().prop_map(Phase::Ejected),
-        any::<(u64, u64, bool, bool)>().prop_map(|(owner, since, begun, whole)| {
+        moment().prop_map(Phase::Available),
+        moment().prop_map(Phase::Ejected),
+        (any::<u64>(), moment(), any::<[bool; 2]>()).prop_map(|(owner, since, [begun, whole])| {
             let owner = owner >> 1;
             Phase::Probing {
                 owner,
@@ -16,7 +20,7 @@ fn phase() -> impl Strategy<Value = Phase> {
                 whole,
             }
         }),
-        any::<u64>().prop_map(Phase::Ramp),
+        moment().prop_map(Phase::Ramp),
     ]
 }
 
@@ -43,30 +47,31 @@ proptest! {
         }
         let mut record = Record::from_bytes(&bytes);
         let mut now = start;
+        let longest = [UNANSWERED, PATIENCE, d.interval].into_iter().fold(LONGEST, |a, b| Millis(a.0 + b.0));
         while !matches!(record.phase, Phase::Available(_)) {
-            prop_assert!(now - start <= LONGEST + UNANSWERED + PATIENCE + d.interval + 4_000, "{record:?}");
-            let next = match record.course(&d, now, 0, whole) {
-                Verdict::Probe => record.probed_by(1, whole, &d, now),
-                Verdict::Overdue => record.overdue(&d, now),
-                Verdict::Back => record.back(&d, now),
+            prop_assert!(now - start <= longest.0 + 4_000, "{record:?}");
+            let next = match record.course(&d, Instant(now), 0, whole) {
+                Verdict::Probe => record.probed_by(1, whole, &d, Instant(now)),
+                Verdict::Overdue => record.overdue(&d, Instant(now)),
+                Verdict::Back => record.back(&d, Instant(now)),
                 Verdict::Home | Verdict::Away { .. } => None,
             };
             record = next.unwrap_or(record);
-            if matches!(record.phase, Phase::Probing { owner: 1, since, .. } if since == now) {
-                record = record.probe_ended(1, Ended::Well, &d, now).expect("its owner");
+            if matches!(record.phase, Phase::Probing { owner: 1, since, .. } if since.0 == now) {
+                record = record.probe_ended(1, Ended::Well, &d, Instant(now)).expect("its owner");
             }
             now += 1_000;
         }
         for _ in 0..3 {
-            record = record.failed(PLAIN, &d, 7, true, now).unwrap_or(record);
+            record = record.failed(PLAIN, &d, 7, true, Instant(now)).unwrap_or(record);
         }
         prop_assert!(matches!(record.phase, Phase::Ejected(_)));
-        prop_assert!(record.lasts(now) <= LONGEST);
+        prop_assert!(record.lasts(Instant(now)) <= LONGEST);
         // A home that is well for long has its past forgotten.
-        let back = Record { phase: Phase::Available(now), ..record };
-        now += 12 * d.interval;
+        let back = Record { phase: Phase::Available(Instant(now)), ..record };
+        now += d.interval.times(12).0;
         let again = after(back, &d, &[(PLAIN, 7); 3], now);
-        prop_assert_eq!(again.lasts(now), d.base_ejection);
+        prop_assert_eq!(again.lasts(Instant(now)), d.base_ejection);
     }
 
     /// Against Envoy's detector, a counter that a good answer resets: the same error ejects.
@@ -80,7 +85,7 @@ proptest! {
                 counter = 0;
             } else {
                 counter += 1;
-                record = record.failed(PLAIN, &d, successes, true, 0).expect("available");
+                record = record.failed(PLAIN, &d, successes, true, Instant(0)).expect("available");
             }
             let ejected = matches!(record.phase, Phase::Ejected(_));
             prop_assert_eq!(ejected, counter >= limit);

@@ -10,6 +10,7 @@
 
 use super::{Change, Detection, Ended, Phase, Record, Verdict};
 use crate::recovery::roster::Vm;
+use crate::time::{Instant, Millis};
 
 /// Between two numbers of the sequence of draws (Weyl's, by the golden ratio): even over any stretch.
 const STEP: u32 = 0x9E37_79B9;
@@ -63,12 +64,12 @@ pub enum Step {
 /// What there is to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Line {
-    /// Home is ejected for so many milliseconds, for its last error.
-    Ejected(u64),
+    /// Home is ejected for this time, for its last error.
+    Ejected(Millis),
     /// As that, since the probe failed.
-    ProbeFailed(u64),
+    ProbeFailed(Millis),
     /// As that, since the probe is not answered.
-    Unanswered(u64),
+    Unanswered(Millis),
     /// A probe was answered.
     Answered,
     /// Home has all its load back.
@@ -107,7 +108,7 @@ pub struct Task {
     /// There was a record when it was last read.
     is_there: bool,
     gauge: u64,
-    now: u64,
+    now: Instant,
     moved: i64,
     record: Record,
     line: Option<Line>,
@@ -115,7 +116,7 @@ pub struct Task {
 
 impl Task {
     #[inline(never)]
-    fn new(at: At, change: Change, gauge: u64, now: u64) -> Task {
+    fn new(at: At, change: Change, gauge: u64, now: Instant) -> Task {
         Task {
             at,
             change,
@@ -134,11 +135,18 @@ impl Task {
     /// What to do with a request, where the gauge is this; `None`: nothing but to send it home. `owner` is who it would be as a
     /// probe; `whole`: it is known to be complete.
     pub fn check(gauge: u64, owner: u64, whole: bool) -> Option<Task> {
-        (gauge != 0).then(|| Task::new(At::Check, Change::Claim { owner, whole }, gauge, 0))
+        (gauge != 0).then(|| {
+            Task::new(
+                At::Check,
+                Change::Claim { owner, whole },
+                gauge,
+                Instant::default(),
+            )
+        })
     }
 
     /// A change, at this moment.
-    pub fn change(change: Change, now: u64) -> Task {
+    pub fn change(change: Change, now: Instant) -> Task {
         Task::new(At::Change, change, 0, now)
     }
 
@@ -146,7 +154,7 @@ impl Task {
     /// a probe whose VM is dead or that is not answered; and to mend what others have done to the record or to its gauge, which
     /// any module of the proxy can write.
     pub fn tick(gauge: u64, vm: Vm) -> Task {
-        let mut task = Task::new(At::Tick, Change::Back, gauge, 0);
+        let mut task = Task::new(At::Tick, Change::Back, gauge, Instant::default());
         task.vm = vm;
         task
     }
@@ -180,7 +188,7 @@ impl Task {
         match self.at {
             At::Check => self.go(At::Checking, Step::Clock),
             At::Checking => {
-                self.now = seen;
+                self.now = Instant(seen);
                 memory.draw = memory.draw.wrapping_add(STEP);
                 match memory.last {
                     Some((gauge, record)) if gauge == self.gauge => {
@@ -231,7 +239,7 @@ impl Task {
                 self.go(At::Timed, Step::Clock)
             }
             At::Timed => {
-                self.now = seen;
+                self.now = Instant(seen);
                 self.go(At::Changing, Step::Read)
             }
             At::Changing => self.make(detection),
@@ -349,7 +357,7 @@ impl Task {
             Change::Ended(_, Ended::Well | Ended::Begun) => Some(Line::Answered),
             Change::Ended(_, Ended::Failed) => Some(Line::ProbeFailed(ms)),
             Change::Overdue if matches!(phase, Phase::Ramp(_)) => Some(Line::Answered),
-            Change::Overdue if ms > 0 => Some(Line::Unanswered(ms)),
+            Change::Overdue if ms > Millis::default() => Some(Line::Unanswered(ms)),
             Change::Back => Some(Line::Back),
             Change::Claim { .. } => {
                 self.verdict = Verdict::Probe;

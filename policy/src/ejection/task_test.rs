@@ -3,8 +3,8 @@ use super::*;
 fn detection() -> Detection {
     Detection {
         consecutive_5xx: 1,
-        interval: 10,
-        base_ejection: 1_000,
+        interval: Millis(10),
+        base_ejection: Millis(1_000),
         max_percent: 100,
         ..Detection::default()
     }
@@ -34,7 +34,7 @@ fn request(memory: &mut Memory, gauge: u64, record: &Record, now: u64) -> (Vec<S
 
 const AWAY: Verdict = Verdict::Away { ramp: false };
 const EJECTED: Record = Record {
-    phase: Phase::Ejected(1_000),
+    phase: Phase::Ejected(Instant(1_000)),
     runs: [0; 2],
     successes: 0,
     ejections: 1,
@@ -49,7 +49,7 @@ fn a_record_is_remembered_for_as_long_as_the_gauge_is_what_it_was() {
     let second = request(&mut memory, 1, &EJECTED, 6);
     assert_eq!(second.0, [Step::Clock, done], "without a look");
     let ramp = Record {
-        phase: Phase::Ramp(3),
+        phase: Phase::Ramp(Instant(3)),
         ..EJECTED
     };
     let (steps, verdict) = request(&mut memory, 2, &ramp, 13);
@@ -65,7 +65,7 @@ fn a_request_is_the_probe_by_a_record_that_it_has_just_read() {
     let probed = Record {
         phase: Phase::Probing {
             owner: 7,
-            since: 1_000,
+            since: Instant(1_000),
             begun: false,
             whole: true,
         },
@@ -94,7 +94,7 @@ fn a_change_is_given_up_where_others_are_always_faster() {
         successes: 0,
         enough: true,
     };
-    let mut task = Task::change(change, 5);
+    let mut task = Task::change(change, Instant(5));
     let mut writes = 0;
     loop {
         match task.next(&mut Memory::default(), &detection(), 0) {

@@ -7,6 +7,7 @@ use model::{Errors, Op, world};
 
 use super::{World, explore};
 use crate::ejection::{Ended, Phase, Record};
+use crate::time::Instant;
 
 use Op::*;
 
@@ -61,7 +62,7 @@ impl World for Once {
 #[test]
 fn one_probe_at_a_time_and_the_gauge_shows_the_record_in_the_end() {
     let ejected = Record {
-        phase: Phase::Ejected(10),
+        phase: Phase::Ejected(Instant(10)),
         ejections: 1,
         ..Record::default()
     };
@@ -81,7 +82,7 @@ const ENDS: [Ended; 4] = [Ended::Well, Ended::Begun, Ended::Failed, Ended::Nothi
 #[test]
 fn one_probe_at_a_time_where_those_that_may_not_be_complete_are_let_go() {
     let ejected = Record {
-        phase: Phase::Ejected(10),
+        phase: Phase::Ejected(Instant(10)),
         ejections: 1,
         ..Record::default()
     };
@@ -104,7 +105,7 @@ fn one_probe_at_a_time_where_those_that_may_not_be_complete_are_let_go() {
 #[test]
 fn a_probe_of_a_dead_vm_is_let_go() {
     let ejected = Record {
-        phase: Phase::Ejected(10),
+        phase: Phase::Ejected(Instant(10)),
         ejections: 1,
         ..Record::default()
     };
@@ -128,7 +129,7 @@ fn a_probe_of_a_dead_vm_is_let_go() {
 #[test]
 fn one_probe_at_a_time_where_a_vm_remembers_an_older_record() {
     let ejected = Record {
-        phase: Phase::Ejected(10),
+        phase: Phase::Ejected(Instant(10)),
         ejections: 1,
         ..Record::default()
     };
@@ -150,10 +151,10 @@ fn one_probe_at_a_time_where_a_vm_remembers_an_older_record() {
 #[test]
 fn a_gauge_that_another_module_set_is_driven_back_in_the_end() {
     for (gauge, record) in [
-        (0, Phase::Ejected(10_000)),
-        (2, Phase::Ejected(10_000)),
-        (7, Phase::Available(0)),
-        (-1, Phase::Ramp(5)),
+        (0, Phase::Ejected(Instant(10_000))),
+        (2, Phase::Ejected(Instant(10_000))),
+        (7, Phase::Available(Instant(0))),
+        (-1, Phase::Ramp(Instant(5))),
     ] {
         let record = Record {
             phase: record,
@@ -204,7 +205,11 @@ fn a_gauge_that_another_module_set_is_cleared_where_errors_eject_nobody() {
 /// The VMs come to a configuration that looks at no errors one by one, and what is on its way in one of them may still eject.
 #[test]
 fn home_is_available_where_errors_eject_nobody_any_more() {
-    for record in [Phase::Available(0), Phase::Ejected(10), Phase::Ramp(5)] {
+    for record in [
+        Phase::Available(Instant(0)),
+        Phase::Ejected(Instant(10)),
+        Phase::Ramp(Instant(5)),
+    ] {
         let record = Record {
             phase: record,
             ..Record::default()

@@ -17,11 +17,12 @@ use super::{
 };
 use crate::ejection::{Detection, Ended};
 use crate::sampling::{Look, Sampling};
+use crate::time::{Instant, Millis};
 
 /// The status of HTTP that gRPC's DEADLINE_EXCEEDED stands for.
 const DEADLINE_EXCEEDED: u32 = 504;
-/// A route's timeout that ends so many milliseconds before a client's deadline is taken for it: clocks are read in whole ones.
-const LATER: u64 = 5;
+/// A route's timeout that ends this time before a client's deadline is taken for it: clocks are read in whole milliseconds.
+const LATER: Millis = Millis(5);
 
 /// One answer of home's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,8 +134,8 @@ impl Assess {
             At::Sent => self.read(Header::GrpcTimeout),
             At::Header(header) => self.by_header(header, text, detection),
             At::SetDeadline => {
-                if let Deadline::Chosen(millis) = &mut self.deadline {
-                    *millis = seen.saturating_add(*millis);
+                if let Deadline::For(time) = self.deadline {
+                    self.deadline = Deadline::Until(Instant(seen).after(time));
                 }
                 self.done()
             }
@@ -152,7 +153,7 @@ impl Assess {
             At::End => self.go(At::EndFlags, Step::Flags),
             At::EndFlags => self.by_end(seen),
             At::Late => match self.deadline {
-                Deadline::Chosen(at) if seen.saturating_add(LATER) < at => self.failed(),
+                Deadline::Until(at) if Instant(seen).after(LATER) < at => self.failed(),
                 _ => self.give_up(),
             },
             At::GiveUp => self.give_up(),
@@ -176,8 +177,8 @@ impl Assess {
     fn by_header(&mut self, header: Header, text: Option<&str>, detection: &Detection) -> Step {
         match header {
             Header::GrpcTimeout => {
-                let millis = text.and_then(grpc_timeout);
-                self.deadline = millis.map_or(Deadline::Unset, Deadline::Chosen);
+                let time = text.and_then(grpc_timeout);
+                self.deadline = time.map_or(Deadline::Unset, Deadline::For);
                 self.read(Header::Internal)
             }
             Header::Internal if text.is_some() => self.read(Header::Timeout),
@@ -188,7 +189,7 @@ impl Assess {
             Header::Internal | Header::TryTimeout => {
                 self.waits(text);
                 match self.deadline {
-                    Deadline::Chosen(_) => self.go(At::SetDeadline, Step::Clock),
+                    Deadline::For(_) => self.go(At::SetDeadline, Step::Clock),
                     _ => self.done(),
                 }
             }
@@ -236,7 +237,7 @@ impl Assess {
     /// The client of an internal request waits for so long.
     fn waits(&mut self, text: Option<&str>) {
         if let Some(millis) = text.and_then(number) {
-            self.deadline = Deadline::Chosen(millis);
+            self.deadline = Deadline::For(Millis(millis));
         }
     }
 
@@ -311,8 +312,8 @@ impl Assess {
         match self.deadline {
             _ if !timed_out && !told => self.failed(),
             Deadline::Unset => self.failed(),
-            Deadline::Chosen(_) if told => self.give_up(),
-            Deadline::Chosen(_) => self.go(At::Late, Step::Clock),
+            Deadline::For(_) | Deadline::Until(_) if told => self.give_up(),
+            Deadline::For(_) | Deadline::Until(_) => self.go(At::Late, Step::Clock),
             Deadline::Unknown => self.go(At::GiveUp, Step::Doubted),
         }
     }

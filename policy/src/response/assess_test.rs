@@ -8,8 +8,8 @@ fn detection() -> Detection {
     Detection {
         consecutive_5xx: 5,
         consecutive_gateway: 0,
-        interval: 10_000,
-        base_ejection: 30_000,
+        interval: Millis(10_000),
+        base_ejection: Millis(30_000),
         max_percent: 100,
         overflow: false,
         codes: None,
@@ -308,13 +308,13 @@ fn a_deadline_that_its_client_chose_is_no_error_of_homes() {
     for host in patient(50) {
         let mut assess = sent(false, true, &host);
         let late = Host {
-            now: host.now + 50 - LATER,
+            now: host.now + 50 - LATER.0,
             ..host.clone()
         };
         assert_eq!(begins(&mut assess, &late, true), [], "{host:?}");
         let mut assess = sent(false, true, &host);
         let early = Host {
-            now: host.now + 49 - LATER,
+            now: host.now + 49 - LATER.0,
             ..host
         };
         assert_eq!(

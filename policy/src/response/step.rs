@@ -2,6 +2,7 @@
 
 use super::Failure;
 use crate::ejection::Ended;
+use crate::time::{Instant, Millis};
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,8 +100,10 @@ pub(super) enum Deadline {
     Unknown,
     /// The client did not say.
     Unset,
-    /// Until this moment, in milliseconds of the clock that only goes forward.
-    Chosen(u64),
+    /// For this time from the moment at which the clock is read next.
+    For(Millis),
+    /// Until this moment.
+    Until(Instant),
 }
 
 /// What is still to be seen of the answer.

@@ -7,6 +7,7 @@ use crate::ejection::{
     Change, Detection, Ended, Memory, Phase, Record, Step, Task, Verdict, owner,
 };
 use crate::response::BROKEN;
+use crate::time::{Instant, Millis};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Op {
@@ -75,8 +76,8 @@ impl Errors {
         Detection {
             consecutive_5xx: self.detection[0],
             consecutive_gateway: self.detection[1],
-            interval: 10,
-            base_ejection: 10,
+            interval: Millis(10),
+            base_ejection: Millis(10),
             max_percent: 100,
             overflow: false,
             codes: None,
@@ -125,7 +126,7 @@ impl Errors {
     }
 
     fn change(&mut self, vm: usize, change: Change, now: u64) {
-        self.start(vm, Task::change(change, now), now, None);
+        self.start(vm, Task::change(change, Instant(now)), now, None);
     }
 
     fn call(&mut self, vm: usize, next: Next) {
