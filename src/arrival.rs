@@ -1,5 +1,7 @@
 //! A request that arrives: whether its headers about itself are true, and which service it is for.
 
+use core::cell::RefCell;
+
 use super::plugin::Plugin;
 use super::service::Service;
 use crate::hostcalls::{self, Map};
@@ -45,8 +47,34 @@ pub fn believed(plugin: &Plugin) -> bool {
     origin::believed(&plugin.trust_domains, &peer, &own)
 }
 
+/// The last cluster whose name alone said that its requests lead to the home of a service, and the index of that service. The
+/// next request is often for the same.
+#[derive(Default)]
+pub struct Last(RefCell<(String, usize)>);
+
 /// The service of a request, and whether the name of its cluster alone says that it leads to the home of that service.
 pub fn find<'a>(plugin: &'a Plugin, cluster: &str) -> (Option<&'a Service>, bool) {
+    if let Ok(last) = plugin.last.0.try_borrow()
+        && same(last.0.as_bytes(), cluster.as_bytes())
+        && !cluster.is_empty()
+    {
+        return (plugin.service(last.1), true);
+    }
+    find_anew(plugin, cluster)
+}
+
+/// As `==`, which takes a step for each byte.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let ((a, a_end), (b, b_end)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    a.len() == b.len()
+        && a.iter()
+            .zip(b)
+            .all(|(a, b)| u64::from_le_bytes(*a) == u64::from_le_bytes(*b))
+        && a_end == b_end
+}
+
+#[inline(never)]
+fn find_anew<'a>(plugin: &'a Plugin, cluster: &str) -> (Option<&'a Service>, bool) {
     let (service, by_cluster) = match target::named(cluster) {
         Named::Host(host) => (known(plugin, host), true),
         Named::Subset(host) => (known(plugin, host), false),
@@ -56,7 +84,15 @@ pub fn find<'a>(plugin: &'a Plugin, cluster: &str) -> (Option<&'a Service>, bool
         },
         Named::Nothing => (None, false),
     };
-    (service, by_cluster && service.is_some())
+    let leads_home = by_cluster && service.is_some();
+    if let (Some(service), true) = (service, leads_home)
+        && let Ok(mut last) = plugin.last.0.try_borrow_mut()
+    {
+        last.0.clear();
+        last.0.push_str(cluster);
+        last.1 = service.index;
+    }
+    (service, leads_home)
 }
 
 /// The service of a request that `x-peer-spillover-to` has led to this cluster. Envoy tells no other cluster before it sends

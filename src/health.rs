@@ -81,10 +81,18 @@ impl Health {
         }
     }
 
-    /// What to do with a request; `owner` is who it would be as a probe. `whole`: it is known to be complete.
-    pub fn verdict(&self, owner: u64, whole: bool) -> Verdict {
-        let gauge = hostcalls::read(self.ejected).unwrap_or(0);
-        match Task::check(gauge, owner, whole) {
+    /// What to do with the request of this stream. `whole`: it is known to be complete.
+    pub fn verdict(&self, stream: u32, whole: bool) -> Verdict {
+        match hostcalls::read(self.ejected) {
+            None | Some(0) => Verdict::Home,
+            Some(gauge) => self.check(gauge, stream, whole),
+        }
+    }
+
+    #[inline(never)]
+    fn check(&self, gauge: u64, stream: u32, whole: bool) -> Verdict {
+        // Who it would be as a probe.
+        match Task::check(gauge, owner(stream), whole) {
             Some(task) => self.run(task, ""),
             None => Verdict::Home,
         }

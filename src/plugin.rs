@@ -3,6 +3,7 @@
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use super::arrival;
 use super::service::Service;
 use super::strangers::Strangers;
 use crate::hostcalls::{self, Metric};
@@ -47,6 +48,7 @@ pub struct Plugin {
     pub digest: u64,
     /// What requests came for that are for no service.
     pub(super) strangers: Strangers,
+    pub(super) last: arrival::Last,
 }
 
 impl Plugin {
@@ -105,6 +107,7 @@ impl Plugin {
             on_first_use,
             digest,
             strangers: Strangers::of(role),
+            last: arrival::Last::default(),
         })
     }
 

@@ -13,13 +13,12 @@ use super::peer::{Left, Peer};
 use super::plugin::Plugin;
 use super::service::Service;
 use super::trap;
-use crate::health::owner;
 use crate::hostcalls::{self, Map};
 use crate::recovery;
 use config::{Mode, Role, Routing};
 use policy::destination::DestinationId;
 use policy::dispatch::{Dispatch, Fact, Step};
-use policy::names::{self, HomeReason};
+use policy::names::{self, HomeReason, SpillReason};
 use policy::outcome::Answerer;
 use policy::response::{self, Assess};
 use policy::{Decision, Origin, Outcome, Ticket, origin};
@@ -116,48 +115,29 @@ impl Request {
         plugin: &Plugin,
         service: &Service,
         origin: Origin,
-        cluster: Option<String>,
+        mut cluster: Option<String>,
         had_to: bool,
     ) -> Action {
         plugin.uses(service);
         let enforce = service.mode == Mode::Enforce;
         let detection = service.detection.as_ref();
         let mut dispatch = Dispatch::new(service.rule, detection, origin, enforce);
-        let (mut fact, mut cluster) = (Fact::Yes, cluster);
+        let mut fact = Fact::from(service.is_counted());
         let decision = loop {
             fact = match dispatch.next(fact) {
-                Step::IsCounted => service.is_counted().into(),
                 Step::Health => match service.health() {
-                    Some(health) => Fact::Verdict(health.verdict(owner(self.id), self.whole)),
+                    Some(health) => Fact::Verdict(health.verdict(self.id, self.whole)),
                     None => Fact::No,
                 },
-                Step::Room(limit) => service.admit(limit).map_or(Fact::No, Fact::Admission),
-                Step::Overflowed => {
-                    if let Some(health) = service.health() {
-                        health.overflowed(response::BROKEN);
-                    }
-                    Fact::Yes
-                }
+                Step::Room(limit) => Fact::Admission(service.admit(limit)),
+                Step::Overflowed => overflowed(service),
                 Step::Way(to, why) => {
-                    let home = cluster.take();
-                    let home = home.unwrap_or_else(|| {
-                        hostcalls::property(hostcalls::CLUSTER).unwrap_or_default()
-                    });
                     let peer = service.peer(to.into());
-                    self.left = peer.and_then(|p| p.way(home, plugin.now(), why, self.whole));
-                    self.left.is_some().into()
+                    self.way(plugin, peer, cluster.take(), why).into()
                 }
                 Step::Rewrite(to) => {
                     let peer = service.peer(to.into());
-                    let rewritten = peer.is_some_and(|peer| rewrite(plugin, peer));
-                    if rewritten {
-                        self.outcome = Some(Outcome::UNANSWERED);
-                    }
-                    // The header had named the peer's cluster, so its answer tells nothing of the way there.
-                    if !rewritten || had_to {
-                        self.left = None;
-                    }
-                    rewritten.into()
+                    self.rewrite(plugin, peer, had_to).into()
                 }
                 Step::Count(at) => service.count_in(at).into(),
                 Step::Hold(at) => {
@@ -190,6 +170,48 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Whether anything leads to this peer, for a request that leaves for this reason.
+    #[cold]
+    #[inline(never)]
+    fn way(
+        &mut self,
+        plugin: &Plugin,
+        peer: Option<&Peer>,
+        cluster: Option<String>,
+        why: SpillReason,
+    ) -> bool {
+        let home =
+            cluster.unwrap_or_else(|| hostcalls::property(hostcalls::CLUSTER).unwrap_or_default());
+        self.left = peer.and_then(|peer| peer.way(home, plugin.now(), why, self.whole));
+        self.left.is_some()
+    }
+
+    /// Rewrites the request for the peer. `had_to` says whether it had the header that routes to a peer.
+    #[cold]
+    #[inline(never)]
+    fn rewrite(&mut self, plugin: &Plugin, peer: Option<&Peer>, had_to: bool) -> bool {
+        let rewritten = peer.is_some_and(|peer| rewrite(plugin, peer));
+        if rewritten {
+            self.outcome = Some(Outcome::UNANSWERED);
+        }
+        // The header had named the peer's cluster, so its answer tells nothing of the way there.
+        if !rewritten || had_to {
+            self.left = None;
+        }
+        rewritten
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn overflowed(service: &Service) -> Fact {
+    if let Some(health) = service.health() {
+        health.overflowed(response::BROKEN);
+    }
+    Fact::Yes
+}
+
 impl Context for Request {}
 
 impl HttpContext for Request {
@@ -198,10 +220,13 @@ impl HttpContext for Request {
         trap::read();
         trap::at("request-headers");
         self.whole = end_of_stream;
-        let action = match self.plugin.clone() {
-            Some(plugin) => self.run(&plugin),
+        // Taken out, since to count one more that refers to it is dearer.
+        let plugin = self.plugin.take();
+        let action = match &plugin {
+            Some(plugin) => self.run(plugin),
             None => Action::Continue,
         };
+        self.plugin = plugin;
         recovery::ends();
         action
     }

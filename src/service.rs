@@ -249,31 +249,27 @@ impl Service {
         self.in_flight().and_then(in_flight_of)
     }
 
-    /// Asks for a place at home. `None` if Envoy refuses to count.
-    pub fn admit(&self, limit: u32) -> Option<Admission> {
-        let in_flight = self.in_flight()?;
+    /// Asks for a place at home.
+    pub fn admit(&self, limit: u32) -> Admission {
+        let Some(in_flight) = self.in_flight() else {
+            return Admission::Refused;
+        };
         let mut admit = Admit::new(limit, self.expect_room.get());
-        let mut seen = 0;
+        let mut seen = Some(0);
         loop {
-            let before = admit;
-            let carried_out = match admit.step(seen) {
+            seen = match admit.step(seen) {
+                Step::Add(n) => hostcalls::add(in_flight.total(), n).then_some(0),
+                Step::Read => count_to_admit(in_flight),
+                Step::Done(Admission::Refused) => return Admission::Refused,
                 Step::Done(admission) => {
                     let admitted = admission == Admission::Admitted;
                     self.expect_room.set(admitted);
                     if admitted {
                         recovery::change(in_flight, Change::hold());
                     }
-                    return Some(admission);
+                    return admission;
                 }
-                Step::Add(n) => hostcalls::add(in_flight.total(), n),
-                Step::Read => count_to_admit(in_flight).map(|n| seen = n).is_some(),
             };
-            if !carried_out {
-                if before.holds() {
-                    hostcalls::add(in_flight.total(), -1);
-                }
-                return None;
-            }
         }
     }
 

@@ -27,12 +27,14 @@ pub enum Admission {
     Full,
     /// Other workers competed for the last places in all of [`TRIES`] attempts. The count does not include the request.
     Contended,
+    /// Envoy refused an operation on the count. What was added is taken back.
+    Refused,
 }
 
 /// The next operation on the shared count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Read the count, and pass it to the next call of [`Admit::step`].
+    /// Read the count.
     Read,
     /// Add this number to the count: 1 or -1.
     Add(i64),
@@ -80,8 +82,12 @@ impl Admit {
         }
     }
 
-    /// The next step. `seen` is the count if the last step was [`Step::Read`]. After another step it is ignored.
-    pub fn step(&mut self, seen: i64) -> Step {
+    /// The next step. `seen` is the count if the last step was [`Step::Read`]. After another step, and before the first, any
+    /// number will do. `None` if Envoy refused the last step.
+    pub fn step(&mut self, seen: Option<i64>) -> Step {
+        let Some(seen) = seen else {
+            return self.refused();
+        };
         let (next, step) = match self.state {
             State::ReadNext => (State::AddIfRoom, Step::Read),
             State::AddIfRoom if seen >= self.limit => self.end(Admission::Full),
@@ -103,13 +109,28 @@ impl Admit {
         step
     }
 
+    /// Envoy refused the last step. What was added is taken back; if just that was refused, it is tried once more.
+    #[cold]
+    fn refused(&mut self) -> Step {
+        let added = match self.state {
+            State::Verified | State::ReadNext | State::End(Admission::Contended) => true,
+            State::AddIfRoom | State::AddNext | State::VerifyNext | State::End(_) => false,
+        };
+        self.state = State::End(Admission::Refused);
+        if added {
+            Step::Add(-1)
+        } else {
+            Step::Done(Admission::Refused)
+        }
+    }
+
     fn end(&self, admission: Admission) -> (State, Step) {
         (State::End(admission), Step::Done(admission))
     }
 
-    /// Whether the count includes this request now. If a step fails and the caller gives up, it must take back what was
-    /// added.
-    pub fn holds(&self) -> bool {
+    /// Whether the count includes this request once the last step is carried out.
+    #[cfg(test)]
+    pub(crate) fn holds(&self) -> bool {
         matches!(
             self.state,
             State::VerifyNext | State::Verified | State::End(Admission::Admitted)

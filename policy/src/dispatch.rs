@@ -39,8 +39,6 @@ impl Rule {
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// Find out whether Envoy counts the requests of the service.
-    IsCounted,
     /// Ask the error detection of home what to do with the request.
     Health,
     /// Ask for a place at home under this limit, with [`crate::Admit`].
@@ -62,13 +60,14 @@ pub enum Step {
 /// What came of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fact {
-    /// Yes: it is so, or it could be done. Also before the first step, and after one of which nothing is to be told.
+    /// Yes: it is so, or it could be done. Before the first step: Envoy counts the requests of the service. Also after a step of
+    /// which nothing is to be told.
     Yes,
     /// No.
     No,
     /// What [`Step::Health`] said. [`Fact::No`] if there is no error detection.
     Verdict(Verdict),
-    /// What [`Step::Room`] said. [`Fact::No`] if Envoy would not count.
+    /// What [`Step::Room`] said.
     Admission(Admission),
 }
 
@@ -82,7 +81,6 @@ impl From<bool> for Fact {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum At {
     Begin,
-    IsCounted,
     Health,
     Room,
     Overflowed(SpillReason),
@@ -131,17 +129,17 @@ impl Dispatch {
         }
     }
 
-    /// The next step, after the last one came to this fact.
+    /// The next step, after the last one came to this fact. Before the first step the fact is whether Envoy counts the requests
+    /// of the service.
     #[inline]
     pub fn next(&mut self, fact: Fact) -> Step {
         match (self.at, fact) {
-            (At::Begin, _) => self.go(At::IsCounted, Step::IsCounted),
-            (At::IsCounted, Fact::Yes) if self.heeds_errors => self.go(At::Health, Step::Health),
-            (At::IsCounted, Fact::Yes) => self.by_origin(),
+            (At::Begin, Fact::Yes) if self.heeds_errors => self.go(At::Health, Step::Health),
+            (At::Begin, Fact::Yes) => self.by_origin(),
             (At::Health, Fact::Verdict(verdict)) => self.by_health(verdict),
             (At::Health, _) => self.by_origin(),
             (At::Room, Fact::Admission(admission)) => self.by_admission(admission),
-            (At::IsCounted | At::Room, _) => self.end(Decision::Home(HomeReason::Uncounted)),
+            (At::Begin | At::Room, _) => self.end(Decision::Home(HomeReason::Uncounted)),
             (At::Overflowed(why), _) => self.surplus(why),
             (At::Way(peer, why), Fact::Yes) => self.go(At::Rewrite(peer, why), Step::Rewrite(peer)),
             (At::Rewrite(to, why), Fact::Yes) => self.count(to.into(), Decision::Spill { to, why }),
@@ -209,6 +207,7 @@ impl Dispatch {
             Admission::Admitted => self.hold(Decision::Home(HomeReason::Room)),
             Admission::Full => self.full(SpillReason::Limit),
             Admission::Contended => self.full(SpillReason::Contention),
+            Admission::Refused => self.end(Decision::Home(HomeReason::Uncounted)),
         }
     }
 

@@ -11,6 +11,8 @@ pub struct Path {
     pub detects: Option<bool>,
     pub origin: Origin,
     pub enforce: bool,
+    /// Envoy counts the requests of the service.
+    pub is_counted: bool,
     pub steps: Vec<(Step, Fact)>,
     pub decision: Decision,
     pub probe: bool,
@@ -45,12 +47,13 @@ fn facts(step: Step) -> Vec<Fact> {
                 .collect()
         }
         Step::Room(_) => {
-            let known = [Admission::Admitted, Admission::Full, Admission::Contended];
-            known
-                .map(Fact::Admission)
-                .into_iter()
-                .chain([Fact::No])
-                .collect()
+            let all = [
+                Admission::Admitted,
+                Admission::Full,
+                Admission::Contended,
+                Admission::Refused,
+            ];
+            all.map(Fact::Admission).to_vec()
         }
         Step::Overflowed | Step::Hold(_) => vec![Fact::Yes],
         _ => vec![Fact::Yes, Fact::No],
@@ -84,7 +87,9 @@ pub fn paths() -> Vec<Path> {
     for rule in rules() {
         for origin in [Origin::Own, Origin::Guest, Origin::Returned] {
             for detects in [None, Some(false), Some(true)] {
-                for enforce in [false, true] {
+                for (enforce, is_counted) in
+                    [(false, false), (false, true), (true, false), (true, true)]
+                {
                     let detection = detects.map(|overflow| Detection {
                         overflow,
                         ..Detection::default()
@@ -95,11 +100,12 @@ pub fn paths() -> Vec<Path> {
                         detects,
                         origin,
                         enforce,
+                        is_counted,
                         steps: Vec::new(),
                         decision: Decision::Reject,
                         probe: false,
                     };
-                    follow(dispatch, Fact::Yes, path, &mut all);
+                    follow(dispatch, is_counted.into(), path, &mut all);
                 }
             }
         }

@@ -139,7 +139,7 @@ fn errors_divert_our_own_requests_alone_and_only_where_there_is_a_peer() {
             && path.origin == Origin::Own
             && path.rule.peer_open
             && !path.rule.evacuate
-            && path.has(Step::IsCounted, Fact::Yes);
+            && path.is_counted;
         assert_eq!(path.asks(|step| step == Step::Health), heeds, "{path:?}");
     }
 }
@@ -249,7 +249,6 @@ fn a_request_within_the_limit_takes_these_steps() {
         LIMITED,
         Some(false),
         &[
-            (Step::IsCounted, Fact::Yes),
             (Step::Health, Fact::Verdict(Home)),
             (Step::Room(3), Fact::Admission(Admission::Admitted)),
             (Step::Hold(DestinationId::HOME), Fact::Yes),
@@ -264,7 +263,6 @@ fn the_surplus_takes_these_steps() {
         LIMITED,
         Some(true),
         &[
-            (Step::IsCounted, Fact::Yes),
             (Step::Health, Fact::Verdict(Home)),
             (Step::Room(3), Fact::Admission(Admission::Full)),
             (Step::Overflowed, Fact::Yes),

@@ -162,7 +162,7 @@ impl Task {
     /// What there is to do where errors eject nobody and the gauge is this: home is available, and the gauge shows that, whatever
     /// others have made of it. `None`: nothing.
     pub fn forget(gauge: u64) -> Option<Task> {
-        (gauge != 0).then(|| Task::new(At::Forget, Change::Forget, gauge, 0))
+        (gauge != 0).then(|| Task::new(At::Forget, Change::Forget, gauge, Instant::default()))
     }
 
     /// The record as it is to be written.

@@ -134,6 +134,8 @@ impl Change {
     }
 
     /// The next step. `added` says whether the last addition was made.
+    // The filter has one place that asks for it.
+    #[inline(always)]
     pub fn step(&mut self, count: &SharedCount, callback: &Callback, added: bool) -> Next {
         let n = self.n;
         match self.state {

@@ -235,7 +235,7 @@ impl Counts {
             }
             Do::Used(n) => one.services[n] = one.recovery.count(&total_name(SERVICES[n])),
             Do::Steps => return self.carry_out_step(vm),
-            Do::Admit(n, mut admit, seen) => match admit.step(seen) {
+            Do::Admit(n, mut admit, seen) => match admit.step(Some(seen)) {
                 crate::Step::Read => return self.read_total(vm, n, admit, true),
                 crate::Step::Add(by) => {
                     return self.add(vm, (n as Gauge, by), Some(Do::Admit(n, admit, 0)));
