@@ -20,6 +20,8 @@ enum Op {
     Eject(usize),
     /// The listener of the first number has the configuration of the second, and all root contexts tick.
     Configure(usize, usize),
+    /// Envoy goes back to the root context that a listener had before, and all root contexts tick.
+    Again(usize),
     /// The root context of a listener ends, and the other one ticks.
     End(usize),
     /// It dies between two callbacks, and a new VM with the configuration of this number in the first listener takes its place.
@@ -51,6 +53,8 @@ struct Vm {
     script: VecDeque<Op>,
     todo: VecDeque<Next>,
     roots: [Root; 2],
+    /// What took the place of another, and what it took the place of.
+    before: [Root; 2],
     changes: u32,
     used: [bool; 2],
     /// The index as it was last read.
@@ -167,10 +171,16 @@ impl Limits {
             Op::Eject(service) => self.ejected[service] |= self.vms[vm].used[service],
             Op::Configure(root, configuration) => {
                 let one = &mut self.vms[vm];
-                one.roots[root] = Root {
+                let new = Root {
                     configuration: Some(configuration),
                     left: Left::default(),
                 };
+                one.before[root] = std::mem::replace(&mut one.roots[root], new);
+                one.changed();
+            }
+            Op::Again(root) => {
+                let one = &mut self.vms[vm];
+                std::mem::swap(&mut one.roots[root], &mut one.before[root]);
                 one.changed();
             }
             Op::End(root) => {
@@ -256,7 +266,7 @@ fn limits(of: [u32; 3]) -> [Configuration; 4] {
 #[test]
 fn when_all_vms_run_one_configuration_the_limit_is_the_one_it_has() {
     let [to_1, to_2] = [Configure(0, 1), Configure(0, 2)];
-    let scripts: [[&[Op]; 3]; 4] = [
+    let scripts: [[&[Op]; 3]; 5] = [
         [&[Use(0), to_2], &[to_2, Use(0)], &[Use(0), Die(2)]],
         [
             &[Use(0), to_1, to_2],
@@ -273,6 +283,11 @@ fn when_all_vms_run_one_configuration_the_limit_is_the_one_it_has() {
             &[Use(0), to_1, Configure(0, 0)],
             &[to_1, Configure(0, 0), Use(0)],
             &[Use(0)],
+        ],
+        [
+            &[Use(0), to_1, Again(0)],
+            &[to_1, Again(0), Use(0)],
+            &[to_1, Use(0), Again(0)],
         ],
     ];
     for of in [[3, 5, 0], [3, 0, 7], [3, 5, 3]] {
