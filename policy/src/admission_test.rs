@@ -54,6 +54,63 @@ fn a_request_that_always_loses_ends_as_contended_after_all_attempts() {
     unreachable!("it never ended");
 }
 
+/// Explores all orders of the steps of `requests` on one count, depth first, and checks each state. `budget` is the number
+/// of further steps. `ends` counts the states in which all requests have their outcome.
+fn explore(
+    requests: &mut [(Admit, i64, Option<Admission>)],
+    count: i64,
+    limit: i64,
+    budget: u32,
+    ends: &mut u64,
+) {
+    let admitted = requests
+        .iter()
+        .filter(|(_, _, end)| *end == Some(Admission::Admitted))
+        .count() as i64;
+    assert!(admitted <= limit, "more admitted than the limit");
+    let held = requests.iter().filter(|(admit, ..)| admit.holds()).count() as i64;
+    assert_eq!(
+        count, held,
+        "the count is the sum of what the requests hold"
+    );
+    if requests.iter().all(|(_, _, end)| end.is_some()) {
+        assert_eq!(count, admitted);
+        *ends += 1;
+    }
+    if budget == 0 {
+        return;
+    }
+    for i in 0..requests.len() {
+        let before = requests[i];
+        if before.2.is_some() {
+            continue;
+        }
+        let (admit, seen, end) = &mut requests[i];
+        let mut next = count;
+        match admit.step(Some(*seen)) {
+            Step::Read => *seen = count,
+            Step::Add(n) => next += n,
+            Step::Done(admission) => *end = Some(admission),
+        }
+        explore(requests, next, limit, budget - 1, ends);
+        requests[i] = before;
+    }
+}
+
+#[test]
+fn no_more_requests_are_admitted_than_the_limit_in_any_order_of_three_workers() {
+    for limit in [1u32, 2] {
+        for expect in 0..8u8 {
+            let mut requests: Vec<_> = (0..3)
+                .map(|i| (Admit::new(limit, expect & (1 << i) != 0), 0, None))
+                .collect();
+            let mut ends = 0;
+            explore(&mut requests, 0, limit.into(), 14, &mut ends);
+            assert!(ends > 0, "no order came to its end");
+        }
+    }
+}
+
 /// Whatever is refused, once: the count is as if the request had not come, and it is not admitted.
 #[test]
 fn a_request_that_envoy_refuses_to_count_leaves_nothing_in_the_count() {
