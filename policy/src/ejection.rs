@@ -1,18 +1,19 @@
-//! When home is taken out for its errors, and how it takes its load back.
+//! When a destination is ejected for its errors, and how it takes its load back after that.
 //!
-//! The words are those of Envoy's outlier detection, with the whole of home in the place of a host. One [`Record`] holds
-//! what all workers of the proxy know; they change it by compare-and-swap, so what is here is from one record to the
-//! next, and every change happens once.
+//! The words are those of Envoy's outlier detection, with a whole destination in the place of a host. One [`Record`] has what
+//! all workers of the proxy know, and they change it by compare-and-swap. So the functions here take one record and return the
+//! next, and each change happens once.
 //!
-//! **Invariant: two workers do not eject twice.** An error while home is ejected changes nothing.
-//! **Invariant: one probe at a time.** Only its owner ends one, or whoever finds its owner's VM dead, or time. One whose
-//! request may not be complete says nothing of home by having no answer: it is let go after a while, first a second and
-//! twice as long each time, and the next request is the probe; a good answer of home's to it counts all the same.
-//! **Invariant: a record heals.** Other Wasm modules of the proxy can write shared data. A time that no change here could
-//! have written counts as over ([`Record::healed`]), and a number of ejections beyond the largest that is written as none.
-//! **Invariant: good answers between two errors part them**, whichever workers saw which: they are counted together
-//! (the successes), and an error that finds that count moved begins a new run. It holds for answers that are read: a worker
-//! in a long calm does not read all ([`super::sampling`]).
+//! **Invariant: two workers do not eject twice.** An error of a destination that is ejected changes nothing.
+//! **Invariant: there is one probe at a time.** It is ended by its own VM, by a VM that finds its VM dead, or by time. If the
+//! request of a probe may not be complete, a missing answer says nothing about the destination. Then the probe is let go: after
+//! a second at first, and after twice the time each further time. The next request becomes the probe. A good answer to the one
+//! that was let go counts all the same.
+//! **Invariant: a record heals.** Other Wasm modules of the proxy can write shared data. A time that no change here could have
+//! written counts as over ([`Record::healed`]), and a number of ejections beyond the largest that is written counts as none.
+//! **Invariant: a good answer between two errors separates them**, whichever workers saw which. The good answers of all workers
+//! are counted together (the successes), and an error that finds another count than the error before begins a new run. This
+//! holds for answers that are read. After many good answers a worker does not read all of them ([`super::sampling`]).
 
 mod bytes;
 mod change;
@@ -25,30 +26,30 @@ pub use change::Change;
 pub use detection::{Detection, LONGEST, PATIENCE, UNANSWERED};
 pub use task::{Line, Memory, Step, Task, owner};
 
-/// How home stands.
+/// The state of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// It gets what it has room for, since this moment.
+    /// Available since this moment: it gets all requests for which it has a place.
     Available(Instant),
-    /// It is taken out until this moment, and then until a probe succeeds.
+    /// Ejected until this moment, and after that until a probe succeeds.
     Ejected(Instant),
-    /// A probe is on its way.
+    /// Ejected, and a probe is on its way.
     Probing {
-        /// Who it is.
+        /// The owner of the probe.
         owner: u64,
-        /// When it went.
+        /// The moment when it was sent.
         since: Instant,
-        /// Whether its answer has begun, well, and only the end is yet to say.
+        /// Whether its answer has begun well, and only its end is missing.
         begun: bool,
         /// Whether its request is known to be complete.
         whole: bool,
     },
-    /// It takes its load back, since this moment.
+    /// In its ramp since this moment: it takes its load back step by step.
     Ramp(Instant),
 }
 
 impl Phase {
-    /// What the gauge `ejected` shows: 0 available, 1 ejected, 2 in its ramp.
+    /// The value of the gauge `ejected`: 0 for available, 1 for ejected, 2 for in its ramp.
     pub fn shown(self) -> i64 {
         match self {
             Phase::Available(_) => 0,
@@ -58,16 +59,17 @@ impl Phase {
     }
 }
 
-/// What is known of home in one proxy.
+/// What a proxy knows about a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
-    /// How it stands.
+    /// Its state.
     pub phase: Phase,
-    /// Errors in a row, and of a gateway in a row. While home is ejected the first is how many probes were let go.
+    /// The number of errors in a row, and of gateway errors in a row. While it is ejected, the first is the number of probes
+    /// that were let go.
     pub runs: [u32; 2],
-    /// The count of good answers that the last error saw.
+    /// The count of good answers at the last error.
     pub successes: u64,
-    /// Ejections in a row.
+    /// The number of ejections in a row.
     pub ejections: u32,
 }
 
@@ -85,37 +87,37 @@ impl Default for Record {
 /// How a probe ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ended {
-    /// Home answered it well just now. That counts also where it was let go.
+    /// The destination has answered it well just now. This also counts if the probe was let go before.
     Well,
-    /// Home had begun to answer it well, and nothing contradicted that.
+    /// The destination had begun to answer it well, and nothing contradicted that.
     Begun,
-    /// With an error of home's.
+    /// With an error of the destination.
     Failed,
-    /// Without saying anything of home: the next request is the probe.
+    /// Without any sign of how the destination is. The next request becomes the probe.
     Nothing,
 }
 
 /// What to do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// As if there were no errors.
+    /// The same as if there were no errors.
     Home,
-    /// Divert it.
+    /// Send it elsewhere.
     Away {
-        /// Home takes its load back, and this is not yet of it.
+        /// Whether the destination is in its ramp, and this request is not yet part of it.
         ramp: bool,
     },
-    /// It may be the probe: claim that with [`Record::probed_by`].
+    /// It may become the probe, which [`Record::probed_by`] claims.
     Probe,
-    /// The ramp is over: [`Record::back`], and home.
+    /// The ramp is over: [`Record::back`], and the request is sent there.
     Back,
-    /// The probe has not ended in time: [`Record::overdue`], and divert it.
+    /// The probe has not ended in time: [`Record::overdue`], and the request is sent elsewhere.
     Overdue,
 }
 
 impl Record {
-    /// This record without what no change here could have written: a time that is yet to come counts as long over. A
-    /// configuration with a shorter `baseEjectionTime` ends an ejection of one before it by this.
+    /// This record without what no change here could have written: a time in the future counts as long over. By this, a
+    /// configuration with a shorter `baseEjectionTime` ends an ejection of the configuration before.
     #[inline(never)]
     pub fn healed(&self, detection: &Detection, now: Instant) -> Record {
         let phase = match self.phase {
@@ -138,8 +140,8 @@ impl Record {
         }
     }
 
-    /// What to do with a request at `now`, for a `draw` that is even over all numbers. `whole`: the request is known to be
-    /// complete.
+    /// What to do with a request at `now`. `draw` is evenly distributed over all numbers. `whole` says whether the request is
+    /// known to be complete.
     pub fn course(&self, detection: &Detection, now: Instant, draw: u32, whole: bool) -> Verdict {
         let all = 1u64 << 32;
         let most = u64::from(detection.max_percent).saturating_mul(all) / 100;
@@ -162,7 +164,7 @@ impl Record {
                 if left == 0 {
                     return Verdict::Back;
                 }
-                // 28 bits are fine enough, and a year of milliseconds has 35.
+                // A precision of 28 bits is enough, and a year has 35 bits of milliseconds.
                 let share = left.saturating_mul(all >> 4).checked_div(interval);
                 away(share.unwrap_or(0).saturating_mul(1 << 4), true)
             }
@@ -178,8 +180,8 @@ impl Record {
         now >= until.after(wait)
     }
 
-    /// Whether a probe has had its time. Where nothing else ends a request, home would be ejected for as long as its client
-    /// waits.
+    /// Whether a probe has taken too long. If nothing else ended its request, the destination would stay ejected as long as the
+    /// client waits.
     fn is_overdue(&self, detection: &Detection, now: Instant) -> bool {
         let Phase::Probing {
             since,
@@ -199,8 +201,8 @@ impl Record {
         now.since(since) >= time
     }
 
-    /// After an error, where that changes anything. `successes` is the count of good answers now, and `enough` whether errors
-    /// are as large a part of the answers as is asked for.
+    /// The record after an error. `None` if the error changes nothing. `successes` is the count of good answers now. `enough`
+    /// says whether errors are as large a part of the answers as is configured.
     pub fn failed(
         &self,
         failure: Failure,
@@ -241,8 +243,8 @@ impl Record {
         })
     }
 
-    /// With the probe claimed by `owner`, where it is time for one and no other is on its way. `whole`: its request is known
-    /// to be complete.
+    /// The record with the probe claimed by `owner`. `None` if it is not time for a probe, or another one is on its way.
+    /// `whole` says whether its request is known to be complete.
     pub fn probed_by(
         &self,
         owner: u64,
@@ -265,7 +267,7 @@ impl Record {
         }
     }
 
-    /// After the answer to the probe of `owner` began well: a stream of gRPC says how it ended when it does.
+    /// The record after the answer to the probe of `owner` began well. For a gRPC stream, the status comes at its end.
     pub fn probe_begun(&self, owner: u64) -> Option<Record> {
         match self.phase {
             Phase::Probing {
@@ -286,7 +288,7 @@ impl Record {
         }
     }
 
-    /// After the probe of `owner` ended, where that changes anything.
+    /// The record after the probe of `owner` ended. `None` if that changes nothing.
     pub fn probe_ended(
         &self,
         owner: u64,
@@ -296,7 +298,7 @@ impl Record {
     ) -> Option<Record> {
         let this = self.healed(detection, now);
         let its = matches!(this.phase, Phase::Probing { owner: its, .. } if its == owner);
-        // It was let go, and another is the probe, or can be.
+        // The probe was let go before, and another request is the probe or can become it.
         let late = match this.phase {
             Phase::Probing { .. } => true,
             Phase::Ejected(until) => now >= until,
@@ -306,7 +308,7 @@ impl Record {
             Ended::Well if its || late => Some(this.ramp(now)),
             Ended::Begun if its => Some(this.ramp(now)),
             Ended::Failed if its => Some(this.ejected(detection, now)),
-            // Whoever comes next, whether or not it has a body.
+            // Any next request may be the probe, whether it has a body or not.
             Ended::Nothing if its => Some(Record {
                 phase: Phase::Ejected(now.before(detection.preference())),
                 ..this
@@ -315,8 +317,8 @@ impl Record {
         }
     }
 
-    /// After a probe that did not end in time: it failed, or its answer has begun and goes on, which is well, or its request
-    /// may not be complete, and it is let go.
+    /// The record after a probe that did not end in time. It has failed, or its answer has begun well and goes on, which is a
+    /// success, or its request may not be complete and it is let go.
     pub fn overdue(&self, detection: &Detection, now: Instant) -> Option<Record> {
         let this = self.healed(detection, now);
         match this.phase {
@@ -336,7 +338,7 @@ impl Record {
         }
     }
 
-    /// After the ramp.
+    /// The record after the ramp.
     pub fn back(&self, detection: &Detection, now: Instant) -> Option<Record> {
         let this = self.healed(detection, now);
         match this.phase {
@@ -358,7 +360,7 @@ impl Record {
 
     #[inline(never)]
     fn ejected(&self, detection: &Detection, now: Instant) -> Record {
-        // As Envoy: each interval without an ejection makes one be forgotten.
+        // As in Envoy, one ejection is forgotten for each interval without an ejection.
         let forgotten = match self.phase {
             Phase::Available(since) => now
                 .since(since)
@@ -381,7 +383,7 @@ impl Record {
         }
     }
 
-    /// The time that an ejection which begins at `now` lasts.
+    /// The duration of an ejection that begins at `now`.
     pub fn lasts(&self, now: Instant) -> Millis {
         match self.phase {
             Phase::Ejected(until) => until.since(now),

@@ -1,52 +1,52 @@
-//! What a configuration owes to services that were used before it: their gauges show what is configured now, or nothing.
+//! What a configuration does about services that were used before it: their gauges show what is configured now.
 //!
-//! A machine of single steps, as [`crate::Admit`]: the filter carries out a [`Step`] and hands back what came of it; the explorer
-//! drives it in some VMs, in every order of their hostcalls.
+//! This is a machine of single steps like [`crate::Admit`]. The filter carries out each [`Step`] and passes back its result.
+//! The explorer drives the machines of several VMs in every order of their hostcalls.
 //!
-//! **Invariant: once all VMs run the same configuration, `limit` shows what that says**, 0 for a service that it does not
-//! have in any listener. A VM writes its own limit when it first uses a service, and again for each service that any VM of the
-//! process has used, in the first tick after each change of what runs in it: a configuration becomes its current one, or a root
-//! context of it ends. So whatever a VM wrote for an older configuration, and in whatever order the VMs come to the newer one, it
-//! overwrites itself; and what a dead VM wrote, the VM in its place does. Which services were used is in the index of counts,
-//! where a service is before its limit is shown.
+//! **Invariant: once all VMs run the same configuration, `limit` shows the limit of that one.** It is 0 for a service that no
+//! listener has. A VM writes its own limit when it first uses a service. It writes it again for each service that any VM of the
+//! process has used, in the first tick after each change of what runs in it: another configuration becomes the current one, or
+//! a root context ends. So a VM overwrites whatever it wrote for an older configuration, in whatever order the VMs get the
+//! newer one. The VM in the place of a dead one overwrites what that one wrote. The index of counts has the services that were
+//! used, and a service is in it before its limit is shown.
 //!
-//! **Invariant: what another listener serves is that one's to show.** Two listeners may have the same plugin and role with
-//! different services, and a VM learns which of its root contexts are of which side by their requests. So a service of a
-//! root context that is not known to be replaced is left alone, until that root context ends or is known to be.
+//! **Invariant: a service of another listener is left to that listener.** Two listeners may have the same plugin and role with
+//! different services, and a VM learns only from requests on which side its root contexts are. So a service of a root context
+//! that may still serve requests is left alone until that root context ends or is known to be replaced.
 //!
-//! **Invariant: a service whose errors are not looked at shows no ejection**: the last requests of a configuration before may
-//! still end and eject, so its gauge is looked at now and again.
+//! **Invariant: a service without error detection shows no ejection.** The last requests of the configuration before may still
+//! end and eject, so the gauge is checked now and then.
 
-/// How one that was used stands with what runs.
+/// The state of a used service in the current configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stands {
-    /// There are no more.
+    /// There are no more services.
     End,
-    /// It is another plugin's, or of another role, or another root context may serve it.
+    /// It belongs to another plugin or role, or another root context may serve it.
     Others,
     /// It is configured.
     Here {
-        /// 0 where it has none.
+        /// Its limit. It is 0 if there is none.
         limit: u32,
-        /// Its errors are looked at.
+        /// Whether its errors are detected.
         watched: bool,
     },
     /// Nothing serves it any more.
     Nowhere,
 }
 
-/// What to do next. Services are by their places in the index, which only grows.
+/// The next step. A service is given by its place in the index, which only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Read the index.
     List,
-    /// Say how this one of it stands.
+    /// Find out the state of this service.
     Ask(usize),
-    /// Show this limit of it, and forget what is not there any more of its way to a peer.
+    /// Show this limit of the service, and forget misroutes that do not exist any more.
     Show(usize, u32),
-    /// Make it available: its errors eject nobody ([`crate::ejection::Task::forget`]).
+    /// Make the service available, since its errors eject nobody ([`crate::ejection::Task::forget`]).
     Available(usize),
-    /// Finished.
+    /// The tick is finished.
     Done,
 }
 
@@ -61,19 +61,19 @@ enum At {
     End,
 }
 
-/// What a root context does for services that were used before.
+/// What a root context remembers about services that were used before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Left {
     at: At,
-    /// The change of what runs that was last seen to.
+    /// The change of what runs that it has handled last.
     seen: u32,
-    /// Those whose errors are not looked at.
+    /// The services whose errors are not detected.
     unwatched: Vec<usize>,
     turn: usize,
 }
 
 impl Left {
-    /// Begins a tick of the current root context. `changes` is how often what runs in this VM has changed, at least 1.
+    /// Begins a tick of the current root context. `changes` is the number of changes of what runs in this VM, at least 1.
     pub fn tick(&mut self, changes: u32) {
         self.at = At::Turn;
         if self.seen != changes {
@@ -83,7 +83,7 @@ impl Left {
         }
     }
 
-    /// The next step. `stands` answers the last one if it was [`Step::Ask`], and is not looked at otherwise.
+    /// The next step. `stands` is the result of [`Step::Ask`], and is not used after another step.
     pub fn next(&mut self, stands: Stands) -> Step {
         match self.at {
             At::List => self.go(At::Ask(0), Step::List),
@@ -112,7 +112,7 @@ impl Left {
         }
     }
 
-    /// Asks for the one after this.
+    /// Asks for the next service.
     fn ask(&mut self, n: usize) -> Step {
         let next = n.saturating_add(1);
         self.go(At::Asked(next), Step::Ask(next))
@@ -128,7 +128,7 @@ impl Left {
 mod tests {
     use super::*;
 
-    /// The steps of one tick, for services that stand so.
+    /// The steps of one tick, for services in these states.
     fn steps(left: &mut Left, changes: u32, services: &[Stands]) -> Vec<Step> {
         left.tick(changes);
         let (mut all, mut stands) = (vec![], Stands::End);

@@ -1,9 +1,9 @@
-//! What became of a request that was spilled: who answered it, and with what.
+//! The outcome of a spilled request: who answered it, and with what.
 //!
-//! **Invariant: each spilled request has one outcome.** It is the peer's answer, or one of home's that came by the way back
-//! ([`Answerer::Home`]), or none. A decision to spill is not evidence of any of them.
-//! **Invariant: an answer is home's only by evidence.** Where nothing tells the endpoints of the peer's cluster apart, the
-//! answer is the peer's, whose cluster it came from.
+//! **Invariant: each spilled request has one outcome.** It is an answer of the peer, or an answer of home to which the request
+//! came back ([`Answerer::Home`]), or no answer. The decision to spill a request does not say which.
+//! **Invariant: an answer counts as home's only if there is evidence.** If nothing distinguishes the endpoints of the peer's
+//! cluster, the answer is the peer's.
 
 use super::{response, target};
 
@@ -12,16 +12,16 @@ use super::{response, target};
 pub enum Answerer {
     /// The peer, or nobody.
     Peer,
-    /// Home: the request came back, by a retry, by failover, or because no route led it away.
+    /// Home: the request came back by a retry, by failover, or because no route led to the peer.
     Home,
 }
 
-/// The class of an answer's status.
+/// The class of the status of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// No upstream answered, or one did not answer to the end.
+    /// No upstream has answered, or one has not answered to the end.
     None,
-    /// 100 to 199, such as 101 of a WebSocket.
+    /// 100 to 199, for example 101 of a WebSocket.
     Informational,
     /// 200 to 299.
     Success,
@@ -44,7 +44,7 @@ impl Class {
         Class::ServerError,
     ];
 
-    /// The class of a status of HTTP; of 0 [`Class::None`].
+    /// The class of an HTTP status. It is [`Class::None`] for 0.
     pub fn of(status: u32) -> Class {
         match status {
             0..=99 => Class::None,
@@ -69,29 +69,29 @@ impl Class {
     }
 }
 
-/// What Envoy says of an answer that it follows itself (`internal_redirect_policy`).
+/// Envoy's response code details of an answer that Envoy follows itself (`internal_redirect_policy`).
 const INTERNAL_REDIRECT: &str = "internal_redirect";
 
-/// What became of a spilled request.
+/// The outcome of a spilled request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Who answered.
     pub who: Answerer,
-    /// What was answered.
+    /// The class of the answer.
     pub class: Class,
 }
 
 impl Outcome {
-    /// How many there are.
+    /// The number of different outcomes.
     pub const KINDS: usize = 2 * Class::ALL.len();
-    /// That of a request that no upstream has answered.
+    /// The outcome of a request that no upstream has answered.
     pub const UNANSWERED: Outcome = Outcome {
         who: Answerer::Peer,
         class: Class::None,
     };
 
-    /// The outcome by an answer that has begun: its status of HTTP, its status of gRPC if that is known already, and how
-    /// Envoy describes where it came from (`response_code_details`).
+    /// The outcome by the beginning of an answer: its HTTP status, its gRPC status if that is known already, and Envoy's
+    /// response code details, which tell where the answer comes from.
     pub fn begun(who: Answerer, status: u32, grpc: Option<&str>, details: &str) -> Outcome {
         if !response::came_from_home(details) {
             return Outcome::UNANSWERED;
@@ -100,7 +100,7 @@ impl Outcome {
         Outcome { who, class }
     }
 
-    /// The outcome once the status of gRPC is known, which its trailers say.
+    /// The outcome with the gRPC status of the trailers.
     pub fn with_trailers(self, grpc: &str) -> Outcome {
         Outcome {
             class: Class::of(response::grpc_to_http(grpc)),
@@ -108,8 +108,8 @@ impl Outcome {
         }
     }
 
-    /// The outcome at the end of a request that has seen no answer, by how Envoy describes where that came from: of a redirect
-    /// that Envoy followed itself, the answer went to another request.
+    /// The outcome at the end of a request without an answer, by Envoy's response code details. If Envoy followed a redirect
+    /// itself, the answer went to another request.
     pub fn left(self, details: &str) -> Outcome {
         let class = if details == INTERNAL_REDIRECT {
             Class::Redirection
@@ -129,7 +129,7 @@ impl Outcome {
         Outcome { class, ..self }
     }
 
-    /// A number below [`Outcome::KINDS`], another for each.
+    /// A number below [`Outcome::KINDS`], a different one for each outcome.
     pub fn index(self) -> usize {
         let first = match self.who {
             Answerer::Peer => 0,
@@ -139,21 +139,21 @@ impl Outcome {
     }
 }
 
-/// What tells who answered.
+/// The evidence of who has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// The cluster is home's own: no route led the request away.
+    /// The cluster is home's own: no route led the request to the peer.
     Back,
-    /// The region of the endpoint's locality, which is the name of its cluster in the federation where the ServiceEntry says
-    /// so.
+    /// The region in the endpoint's locality. It is the name of the cluster in the federation, if the ServiceEntry says so.
     Region,
-    /// What Istio says of the workload behind the endpoint: `NAME;NAMESPACE;SERVICE;REVISION;CLUSTER`
-    /// (`AppendLbEndpointMetadata` of `pilot/pkg/networking/util/util.go`). Of an endpoint of a ServiceEntry the last
-    /// part is always our own cluster, so it tells something of the service's own endpoints alone.
+    /// What Istio knows about the workload of the endpoint: `NAME;NAMESPACE;SERVICE;REVISION;CLUSTER`
+    /// (`AppendLbEndpointMetadata` of `pilot/pkg/networking/util/util.go`). For an endpoint of a ServiceEntry, the last part is
+    /// always this cluster. So it only says something about the service's own endpoints.
     Workload,
 }
 
-/// What to ask for, of an answer that came from `cluster`: a request for `service`, whose cluster would have been `home`.
+/// The evidence to look for in an answer from `cluster` to a request for `service`. `home` is the cluster where the request
+/// would have gone.
 pub fn evidence(service: &str, home: &str, cluster: &str) -> Evidence {
     if cluster == home {
         return Evidence::Back;
@@ -165,7 +165,7 @@ pub fn evidence(service: &str, home: &str, cluster: &str) -> Evidence {
 }
 
 impl Evidence {
-    /// Who answered, by the value that was asked for; `own` is the name of this cluster.
+    /// Who has answered, by the value of the evidence. `own` is the name of this cluster.
     pub fn answerer(self, value: &str, own: &str) -> Answerer {
         let home = match self {
             Evidence::Back => true,
@@ -176,12 +176,11 @@ impl Evidence {
     }
 }
 
-/// UH: the cluster had no host to choose, which is told as a misroute.
+/// Envoy's response flag UH: the cluster has no healthy host. This is reported as a misroute.
 const NO_HOST: u64 = 1 << 1;
 
-/// Whether the peer answered; `None` if the answer does not tell: no route led the request to the peer, another filter answered
-/// it, or it found the peer's cluster without a host, each of which is seen elsewhere; or a timeout ended it, which the client
-/// may have chosen.
+/// Whether the peer has answered. `None` if the answer does not tell: no route led to the peer, another filter answered, the
+/// peer's cluster has no healthy host, or a timeout ended the request, which the client may have chosen.
 pub fn reached(evidence: Evidence, outcome: Outcome, flags: u64) -> Option<bool> {
     match outcome {
         Outcome {
@@ -199,16 +198,16 @@ pub fn reached(evidence: Evidence, outcome: Outcome, flags: u64) -> Option<bool>
     }
 }
 
-/// Spilled requests of one worker in a row that the peer did not answer.
+/// The number of spilled requests of one worker in a row that the peer did not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unreached(u8);
 
 impl Unreached {
-    /// With so many in a row nothing that is spilled reaches the peer. Fewer may be chance: a connection that broke takes some
-    /// with it.
+    /// The number from which on nothing that is spilled reaches the peer. A smaller number may be chance, since a broken
+    /// connection ends several requests.
     pub const MANY: u8 = 5;
 
-    /// After one more, and whether they are many now.
+    /// The number after one more request, and whether it is large now.
     pub fn and(self, reached: bool) -> (Unreached, bool) {
         let row = if reached { 0 } else { self.0.saturating_add(1) };
         (Unreached(row), row >= Self::MANY)
@@ -240,7 +239,7 @@ mod tests {
         }
     }
 
-    /// The cluster that Istio names for an endpoint of a ServiceEntry is where the ServiceEntry is.
+    /// For an endpoint of a ServiceEntry, Istio names the cluster of the ServiceEntry.
     #[test]
     fn the_workload_tells_of_the_services_own_endpoints_alone() {
         assert_eq!(
@@ -292,7 +291,7 @@ mod tests {
     fn an_answer_that_was_broken_off_is_none() {
         let begun = Outcome::begun(Answerer::Home, 200, None, "via_upstream");
         assert_eq!(begun.ended(0), begun);
-        // DC: the client went away.
+        // DC: the client has gone away.
         assert_eq!(begun.ended(1 << 9), begun);
         // UC.
         assert_eq!(begun.ended(1 << 6).class, Class::None);
@@ -315,7 +314,7 @@ mod tests {
         // UF and UC.
         assert_eq!(none(1 << 5), Some(false));
         assert_eq!(none(1 << 6), Some(false));
-        // UH, UT, DC; none at all: a fault that was injected.
+        // UH, UT and DC. No flag at all means an injected fault.
         for flags in [1 << 1, 1 << 2, 1 << 9, 0] {
             assert_eq!(none(flags), None, "{flags}");
         }

@@ -1,18 +1,18 @@
-//! Which answers of home a worker looks at. To read a status is the dearest thing on the way home.
+//! Which answers of a destination a worker reads. Reading the status is the most expensive part of an answer.
 //!
-//! **Invariant: a run of errors is never missed.** As long as all was well for [`CALM`] answers, every n-th is read, n no
-//! more than the errors in a row that eject; from the first error on that it sees, a worker reads all. So an ejection may
-//! come n - 1 errors late for each worker after a long calm (where answers break off after a good beginning, 4n - 1), and
-//! never otherwise.
+//! **Invariant: a run of errors is not missed.** After [`CALM`] good answers, every n-th answer is read, where n is at most the
+//! number of errors in a row that eject. From the first error on, a worker reads all answers. So after many good answers, an
+//! ejection may come n - 1 errors late for each worker, or 4n - 1 if answers break off after a good beginning. Otherwise it is
+//! never late.
 
-/// Good answers in a row after which not all are read any more.
+/// The number of good answers in a row after which not all are read any more.
 pub const CALM: u32 = 1000;
-/// The fewest that are read in a calm: one in so many.
+/// The smallest part of the answers that is read: one in this number.
 pub const SELDOM: u32 = 5;
-/// Of those that are read in a calm, one in so many is looked at again at its end, for an upstream that broke it off.
+/// Of the answers that are read then, one in this number is looked at again at its end, to find an upstream that breaks it off.
 const TO_THE_END: u32 = 4;
 
-/// What a worker reads of an answer.
+/// How much of an answer a worker reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
     /// Nothing.
@@ -23,7 +23,7 @@ pub enum Look {
     ToTheEnd,
 }
 
-/// One worker's attention to one service.
+/// How one worker reads the answers of one destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sampling {
     well: u32,
@@ -31,7 +31,7 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// How to look at the next answer, reading every `every`-th in a calm.
+    /// How much of the next answer to read. If not all are read, every `every`-th one is.
     pub fn next(&mut self, every: u32) -> Look {
         if !self.calm() {
             return Look::ToTheEnd;

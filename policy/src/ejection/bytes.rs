@@ -1,14 +1,14 @@
-//! A record as the bytes of shared data. A module before this one may read and write them in an upgrade.
+//! A record as bytes of shared data. In an upgrade, an earlier module may read and write them.
 
 use super::{Phase, Record};
 use crate::time::Instant;
 
-/// Set in the owner of a probe whose request may not be complete. The number of a VM has 31 bits, so it is free; and to a
-/// module that does not know it, it is another's probe.
+/// The bit of a probe's owner whose request may not be complete. The number of a VM has 31 bits, so this one is free. A module
+/// that does not know it takes the probe for another VM's.
 const UNSURE: u64 = 1 << 63;
 
 impl Record {
-    /// The record as bytes, for shared data.
+    /// The record as bytes for shared data.
     #[inline(never)]
     pub fn to_bytes(&self) -> [u8; 40] {
         let (kind, number, owner) = match self.phase {
@@ -34,7 +34,7 @@ impl Record {
         out
     }
 
-    /// The record that these bytes are; where they are none, that of a home of which nothing is known.
+    /// Reads a record from bytes. If they are not a record, it is that of an available destination without errors.
     #[inline(never)]
     pub fn from_bytes(bytes: &[u8]) -> Record {
         let word = |at: usize| -> Option<u32> {

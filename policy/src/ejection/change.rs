@@ -1,4 +1,4 @@
-//! The changes that a VM makes of a record.
+//! The changes of a record that a VM makes.
 
 use super::{Detection, Ended, Record};
 use crate::response::Failure;
@@ -7,31 +7,31 @@ use crate::time::Instant;
 /// A change of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// An error of home's, as in [`Record::failed`].
+    /// An error of the destination, as in [`Record::failed`].
     Failed {
-        /// What it was.
+        /// The kind of the error.
         failure: Failure,
         /// The count of good answers.
         successes: u64,
-        /// Errors are as large a part of the answers as is asked for.
+        /// Whether errors are as large a part of the answers as is configured.
         enough: bool,
     },
     /// A request becomes the probe, as in [`Record::probed_by`].
     Claim {
-        /// Who it is.
+        /// The owner of the probe.
         owner: u64,
-        /// It is known to be complete.
+        /// Whether its request is known to be complete.
         whole: bool,
     },
     /// The answer to the probe of this owner began well, as in [`Record::probe_begun`].
     Begun(u64),
     /// The probe of this owner ended, as in [`Record::probe_ended`].
     Ended(u64, Ended),
-    /// The probe is not answered in time, as in [`Record::overdue`].
+    /// The probe has not ended in time, as in [`Record::overdue`].
     Overdue,
     /// The ramp is over, as in [`Record::back`].
     Back,
-    /// Errors eject nobody any more.
+    /// Ejection is disabled from now on.
     Forget,
 }
 

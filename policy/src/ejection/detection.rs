@@ -1,9 +1,9 @@
-//! What a service's `outlierDetection` asks for.
+//! What an `outlierDetection` configures.
 
 use crate::response::Codes;
 use crate::time::Millis;
 
-/// The longest that home is ejected, unless `baseEjectionTime` is longer: Envoy's `max_ejection_time`.
+/// The longest ejection, unless `baseEjectionTime` is longer: Envoy's `max_ejection_time`.
 pub const LONGEST: Millis = Millis::seconds(300);
 
 /// The time after which a probe without an answer has failed, unless `baseEjectionTime` is longer. It is the default of
@@ -14,30 +14,31 @@ pub const UNANSWERED: Millis = Millis::seconds(30);
 /// same time, only a request that is known to be complete becomes the probe.
 pub const PATIENCE: Millis = Millis::seconds(1);
 
-/// What a service's `outlierDetection` says.
+/// What an `outlierDetection` configures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Detection {
-    /// Errors in a row that eject; 0: none do.
+    /// The number of errors in a row that eject. 0 means that no number does.
     pub consecutive_5xx: u32,
-    /// Errors of a gateway in a row that eject; 0: none do.
+    /// The number of gateway errors in a row that eject. 0 means that no number does.
     pub consecutive_gateway: u32,
     /// The time that a ramp lasts, and the time after which one ejection is forgotten. At least 1 ms.
     pub interval: Millis,
     /// The time that the first ejection lasts. At least 1 ms.
     pub base_ejection: Millis,
-    /// The most that may be diverted for errors, of a hundred.
+    /// The largest percentage of requests that errors may divert, from 1 to 100.
     pub max_percent: u32,
-    /// A request that found no room is an error.
+    /// Whether a request that found no place is an error.
     pub overflow: bool,
-    /// The statuses of HTTP that are errors where home answers; `None`: those of 5xx.
+    /// The HTTP statuses that are errors if the destination answers with them. `None` means all from 500 to 599.
     pub codes: Option<Codes>,
-    /// Errors eject only where they are at least so many percent of home's answers of late ([`crate::error_rate`]). 0: however few
-    /// they are; `None`: as the kind of proxy has it.
+    /// Errors eject only if they are at least this percentage of the recent answers ([`crate::error_rate`]). 0 means any number
+    /// of errors. `None` means the default for the kind of proxy.
     pub min_percent: Option<u32>,
 }
 
 impl Detection {
-    /// Statuses are read every so often while all is well, so that a run of errors cannot be missed. At least 1.
+    /// While there are no errors, every n-th status is read, where n is this. It is small enough that a run of errors is not
+    /// missed. At least 1.
     pub fn every(&self) -> u32 {
         let least = match (self.consecutive_5xx, self.consecutive_gateway) {
             (0, n) | (n, 0) => n,
@@ -51,13 +52,13 @@ impl Detection {
         LONGEST.max(self.base_ejection)
     }
 
-    /// Ejections in a row after which another is not longer.
+    /// The number of ejections in a row after which a further one is not longer.
     pub(super) fn most_ejections(&self) -> u64 {
         let most = self.longest().0.checked_div(self.base_ejection.0);
         most.unwrap_or(0).saturating_add(1)
     }
 
-    /// For how long after an ejection only a request that is known to be complete is a probe.
+    /// The time after an ejection in which only a request that is known to be complete becomes the probe.
     pub(super) fn preference(&self) -> Millis {
         PATIENCE.min(self.base_ejection)
     }

@@ -1,78 +1,78 @@
-//! What a VM does with the record of home's errors and the gauge that shows it, hostcall by hostcall.
+//! What a VM does with the record of a destination's errors and with the gauge that shows it, hostcall by hostcall.
 //!
-//! A machine of single steps, as [`crate::Admit`]: the filter carries out a [`Step`] and hands back what came of it; the explorer
-//! drives some VMs' machines in every order. What a VM knows between its tasks is its [`Memory`].
+//! This is a machine of single steps like [`crate::Admit`]. The filter carries out each [`Step`] and passes back its result.
+//! The explorer drives the machines of several VMs in every order. [`Memory`] is what a VM keeps from one task to the next.
 //!
-//! **Invariant: the record moves first, and the gauge after it by the difference**, so the gauge is right in the end, whatever the
-//! order in which the VMs come to it.
-//! **Invariant: what is decided by a record that was read before is decided again by the record that is changed.** A record is
-//! remembered for as long as the gauge is what it was then; it says whether there is anything to change, and no more.
+//! **Invariant: the record changes first, and then the gauge by the difference.** So the gauge is right in the end, in whatever
+//! order the VMs change it.
+//! **Invariant: what was decided from a remembered record is decided again from the record that is changed.** A record is
+//! remembered as long as the gauge has the same value. It only says whether there is anything to change.
 
 use super::{Change, Detection, Ended, Phase, Record, Verdict};
 use crate::recovery::roster::Vm;
 use crate::time::{Instant, Millis};
 
-/// Between two numbers of the sequence of draws (Weyl's, by the golden ratio): even over any stretch.
+/// The difference between two draws. It is that of Weyl's sequence by the golden ratio, which is even over any stretch.
 const STEP: u32 = 0x9E37_79B9;
-/// Turns in the ticks between two looks whether record and gauge are what this filter made them. A turn comes every tick, or
-/// once a second where many services were used: so these are one to five seconds.
+/// The number of turns between two checks whether the record and the gauge are what this filter made them. A turn comes in
+/// every tick, or once a second if many services are used. So this is one to five seconds.
 const LOOK_AFTER: u32 = 5;
-/// So many looks in a row must see the same fault before it is mended: another VM may just be between its changes of the two.
-/// And fewer than [`SPREAD`] more, by the number of the VM, so that one comes first.
+/// The number of checks in a row that must find the same fault before it is mended, since another VM may be between its changes
+/// of both. Each VM needs up to [`SPREAD`] checks more, by its number, so that one VM is the first.
 const LOOKS: u32 = 2;
 const SPREAD: u32 = 3;
-/// Writes of a change before it is given up. Each that fails is one in which another VM changed the record, and most proxies
-/// have fewer.
+/// The number of writes after which a change is given up. A write fails only if another VM changed the record, and most proxies
+/// have fewer VMs.
 const TRIES: u8 = 32;
 
-/// Who a stream of a VM is as a probe, among all of the proxy.
+/// The owner of a probe: a stream of a VM, as a number that no other stream of the proxy has.
 pub fn owner(vm: Vm, stream: u32) -> u64 {
     u64::from(vm) << 32 | u64::from(stream)
 }
 
-/// What a VM remembers of one service's record.
+/// What a VM remembers of one destination's record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Memory {
-    /// The record as last read, and what the gauge was then.
+    /// The record that was read last, and the value of the gauge then.
     last: Option<(u64, Record)>,
-    /// Even over all numbers, and another for each request.
+    /// A number that is evenly distributed over all numbers, another one for each request.
     pub(crate) draw: u32,
     turn: u32,
-    /// Gauge and record as they last were seen to differ, and how many looks in a row saw that.
+    /// The gauge and the record when a check last found them different, and the number of checks in a row that found that.
     differ: (u64, Record, u32),
 }
 
-/// What to do next.
+/// The next hostcall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// Read the clock that only goes forward, in milliseconds.
+    /// Read the monotonic clock, in milliseconds.
     Clock,
-    /// Read the record and hand it to [`Task::read`].
+    /// Read the record, and pass it to [`Task::read`].
     Read,
-    /// Write [`Task::record`] if the record was not written since it was last read; say 1 if it was written, else 0.
+    /// Write [`Task::record`] if no VM has written the record since it was read. The result is 1 if it was written, or else 0.
     Write,
-    /// Write the bytes of the record that was last read once more, as [`Step::Write`].
+    /// Write the bytes of the record that was read last once more, like [`Step::Write`].
     Again,
     /// Add this to the gauge.
     Move(i64),
-    /// Say whether this VM was declared dead, 1 or 0.
+    /// Find out whether this VM was declared dead. The result is 1 or 0.
     Dead(Vm),
-    /// Finished. What there is to log is [`Task::line`].
+    /// The task is finished. [`Task::line`] is what has to be logged.
     Done(Verdict),
 }
 
-/// What there is to log.
+/// What has to be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Line {
-    /// Home is ejected for this time, for its last error.
+    /// The destination is ejected for this time because of its last error.
     Ejected(Millis),
-    /// As that, since the probe failed.
+    /// The same, because the probe failed.
     ProbeFailed(Millis),
-    /// As that, since the probe is not answered.
+    /// The same, because the probe has no answer.
     Unanswered(Millis),
-    /// A probe was answered.
+    /// A probe was answered well.
     Answered,
-    /// Home has all its load back.
+    /// The destination has all its load back.
     Back,
 }
 
@@ -105,7 +105,7 @@ pub struct Task {
     verdict: Verdict,
     vm: Vm,
     tries: u8,
-    /// There was a record when it was last read.
+    /// Whether there was a record when it was read last.
     is_there: bool,
     gauge: u64,
     now: Instant,
@@ -132,8 +132,9 @@ impl Task {
         }
     }
 
-    /// What to do with a request, where the gauge is this; `None`: nothing but to send it home. `owner` is who it would be as a
-    /// probe; `whole`: it is known to be complete.
+    /// The task of deciding what to do with a request if the gauge has this value. `None` if the request is sent as if there
+    /// were no errors. `owner` is the owner of the probe that the request may become. `whole` says whether it is known to be
+    /// complete.
     pub fn check(gauge: u64, owner: u64, whole: bool) -> Option<Task> {
         (gauge != 0).then(|| {
             Task::new(
@@ -145,44 +146,44 @@ impl Task {
         })
     }
 
-    /// A change, at this moment.
+    /// The task of a change at this moment.
     pub fn change(change: Change, now: Instant) -> Task {
         Task::new(At::Change, change, 0, now)
     }
 
-    /// What there is to do without requests, in the VM of this number, where the gauge is this: to end a ramp that is over, and
-    /// a probe whose VM is dead or that is not answered; and to mend what others have done to the record or to its gauge, which
-    /// any module of the proxy can write.
+    /// The task of a tick, in the VM with this number, if the gauge has this value. It ends a ramp that is over, and a probe
+    /// whose VM is dead or that has no answer. It also mends what others have done to the record or to the gauge, which any
+    /// module of the proxy can write.
     pub fn tick(gauge: u64, vm: Vm) -> Task {
         let mut task = Task::new(At::Tick, Change::Back, gauge, Instant::default());
         task.vm = vm;
         task
     }
 
-    /// What there is to do where errors eject nobody and the gauge is this: home is available, and the gauge shows that, whatever
-    /// others have made of it. `None`: nothing.
+    /// The task of a tick if ejection is disabled and the gauge has this value: the destination becomes available and the gauge
+    /// shows that, whatever others have written. `None` if there is nothing to do.
     pub fn forget(gauge: u64) -> Option<Task> {
         (gauge != 0).then(|| Task::new(At::Forget, Change::Forget, gauge, Instant::default()))
     }
 
-    /// The record as it is to be written.
+    /// The record that has to be written.
     pub fn record(&self) -> &Record {
         &self.record
     }
 
-    /// What there is to log at the end.
+    /// What has to be logged at the end.
     pub fn line(&self) -> Option<Line> {
         self.line
     }
 
-    /// What the last step read: the bytes of the record, none if there is no record yet.
+    /// Takes the bytes of the record that was read. They are empty if there is no record.
     pub fn read(&mut self, bytes: &[u8]) {
         self.is_there = !bytes.is_empty();
         self.record = Record::from_bytes(bytes);
     }
 
-    /// The next step. `seen` is what came of the last one if it was [`Step::Clock`], [`Step::Write`], [`Step::Again`] or
-    /// [`Step::Dead`], and is not looked at otherwise.
+    /// The next step. `seen` is the result of the last step if that was [`Step::Clock`], [`Step::Write`], [`Step::Again`] or
+    /// [`Step::Dead`]. Otherwise it is not used.
     #[inline(never)]
     pub fn next(&mut self, memory: &mut Memory, detection: &Detection, seen: u64) -> Step {
         match self.at {
@@ -226,7 +227,7 @@ impl Task {
                     Phase::Ramp(_) => self.go(At::Timed, Step::Clock),
                     Phase::Probing { owner, .. } => {
                         self.change = Change::Ended(owner, Ended::Nothing);
-                        // The upper half of 64 bits has 32.
+                        // The upper half of 64 bits, which has 32.
                         self.go(At::IsDead, Step::Dead((owner >> 32) as Vm))
                     }
                     _ => self.done(),
@@ -294,11 +295,11 @@ impl Task {
         self.record.course(detection, self.now, memory.draw, whole)
     }
 
-    /// Changes what the verdict on a request says is to be changed.
+    /// Makes the change that the verdict on a request asks for.
     fn follow(&mut self, verdict: Verdict) -> Step {
         self.verdict = Verdict::Away { ramp: false };
         match verdict {
-            // Until it is claimed: another may be faster.
+            // It is not the probe until the claim is written, since another VM may be faster.
             Verdict::Probe => {}
             Verdict::Overdue => self.change = Change::Overdue,
             Verdict::Back => {
@@ -313,7 +314,7 @@ impl Task {
         self.go(At::Changing, Step::Read)
     }
 
-    /// Looks at the record, where the gauge says that there is something to look for.
+    /// Looks at the record, because the gauge says that there is something to do.
     fn look(&mut self) -> Step {
         if self.gauge == 0 || matches!(self.change, Change::Forget) {
             self.done()
@@ -322,12 +323,12 @@ impl Task {
         }
     }
 
-    /// Mends what others have done: a record that is gone is written again, and the gauge driven to what the record says.
+    /// Mends what others have done: a record that is gone is written again, and the gauge is changed to what the record says.
     #[inline(never)]
     fn mend(&mut self, memory: &mut Memory) -> Step {
         let record = self.record;
         if !self.is_there {
-            // There is none before the first error.
+            // There is no record before the first error.
             return match self.gauge {
                 0 => self.done(),
                 _ => self.go(At::Due, Step::Write),
@@ -345,7 +346,7 @@ impl Task {
             return self.look();
         }
         self.moved = by;
-        // Whoever wrote meanwhile, or mends too, makes this fail.
+        // This fails if another VM has written meanwhile, or mends too.
         self.go(At::Mend, Step::Again)
     }
 
