@@ -155,15 +155,18 @@ fn each_fault_names_the_path_and_the_fix() {
     );
     refused(
         &with("/services/0/peers", json!([])),
-        "services[0].peers: is empty; add the peer that takes the surplus",
+        "services[0].peers: is empty; add a peer that takes the surplus",
     );
     refused(
-        &with("/services/0/peers/-", json!({})),
-        "services[0].peers[1]: is one too many; this version takes exactly one peer",
+        &with(
+            "/services/0/peers",
+            json!(vec![json!({"name": "gke", "host": "a.x"}); 65]),
+        ),
+        "services[0].peers[64]: is one too many; at most 64 peers",
     );
     refused(
-        &with("/services/0/peers/0/weight", json!(1)),
-        "services[0].peers[0].weight: unknown field; remove it, or use one of: name, host, mode",
+        &with("/services/0/peers/0/windows", json!(1)),
+        "services[0].peers[0].windows: unknown field; remove it, or use one of: name, host, mode, priority, weight, trafficPolicy",
     );
     refused(
         &with("/services/0/peers/0/name", json!("home")),
@@ -187,7 +190,7 @@ fn each_fault_names_the_path_and_the_fix() {
     // Without a role it is the configuration of a client.
     refused(
         &json!({"version": 1, "cluster": "a", "services": [{"host": "*"}]}),
-        "services[0].peers: is missing; add a list with one peer",
+        "services[0].peers: is missing; add a list with at least one peer",
     );
     refused(&json!([]), "configuration: must be an object, not a list");
     let mut no_host = good();
@@ -212,7 +215,7 @@ fn a_service_of_a_server_needs_only_a_host() {
         let config = read(&server(json!({"host": host}))).expect("good");
         let service = &config.services[0];
         assert_eq!((config.role, service.host.as_str()), (Role::Server, host));
-        assert_eq!((service.rule, &service.peer), (Rule::SERVER, &None));
+        assert_eq!((service.rule, &service.peers[..]), (Rule::SERVER, &[][..]));
     }
     for &mode in Mode::ALL {
         let word = mode.word();

@@ -7,9 +7,11 @@ use std::collections::BinaryHeap;
 
 use super::declared::plugin::{peer, service};
 use super::fault::{Fault, MOST_TOLD, Path};
+use super::fields::Fields;
 use super::node::Node;
 use super::reader::Report;
 use super::{Config, Role, Service};
+use policy::select::MOST_PEERS;
 
 /// The index of a service in the list, its node, and the service. The index is needed because other services may have been
 /// refused.
@@ -29,8 +31,9 @@ pub(super) fn apart(services: &[Read<'_>], list: &Path<'_>, report: &mut Report<
     let mut hosts: Vec<(String, usize)> = Vec::new();
     for (nth, (_, _, service)) in services.iter().enumerate() {
         hosts.push((service.host.clone(), nth));
-        if let Some(peer) = &service.peer {
-            hosts.push((peer.host.clone(), nth.saturating_add(services.len())));
+        for (peer, of) in service.peers.iter().zip(0..MOST_PEERS) {
+            let number = nth.saturating_mul(MOST_PEERS).saturating_add(of);
+            hosts.push((peer.host.clone(), number.saturating_add(services.len())));
         }
     }
     for pair in sorted(hosts).windows(2) {
@@ -45,44 +48,27 @@ pub(super) fn apart(services: &[Read<'_>], list: &Path<'_>, report: &mut Report<
             continue;
         }
         let place = |nth: usize| services.get(nth).map_or(0, |(index, _, _)| *index);
-        let (first, peers) = match first.checked_sub(services.len()) {
-            Some(first) => (place(first), ".peers[0]"),
-            None => (place(*first), ""),
+        let first = match first.checked_sub(services.len()) {
+            Some(first) => {
+                let (first, peer) = (first / MOST_PEERS, first % MOST_PEERS);
+                format!("services[{}].peers[{peer}]", place(first))
+            }
+            None => format!("services[{}]", place(*first)),
         };
-        if let Some((index, node, _)) = services.get(second) {
+        if let Some((index, node, _)) = services.get(second / MOST_PEERS) {
             let path = &Path::Index(list, *index);
+            let peers = Fields::of(Some(node), &service::OBJECT);
+            let Some(Node::List(nodes)) = peers.written(service::peers) else {
+                continue;
+            };
+            let nth = second % MOST_PEERS;
+            let path = &Path::Index(&peers.path(path, service::peers), nth);
+            let fields = Fields::of(nodes.get(nth), &peer::OBJECT);
             let problem = format_args!(
-                "{host} is services[{first}]{peers}.host too; give each service's peer a host of its own"
+                "{host} is {first}.host too; give each service's peer a host of its own"
             );
-            at_peer(node, path, peer::host.nth, problem, report);
+            report.fault(&fields.path(path, peer::host), problem);
         }
-    }
-}
-
-/// Reports a fault of a field of a service's only peer. `field` is the index of the field, and `path` is the path of the
-/// service.
-pub(super) fn at_peer(
-    service: &Node<'_>,
-    path: &Path<'_>,
-    field: usize,
-    problem: core::fmt::Arguments<'_>,
-    report: &mut Report<'_>,
-) {
-    let fields = super::fields::Fields::of(Some(service), &service::OBJECT);
-    let (path, list) = (
-        fields.path(path, service::peers),
-        fields.written(service::peers),
-    );
-    let path = &Path::Index(&path, 0);
-    let name = peer::OBJECT
-        .fields
-        .get(field)
-        .map_or("", |field| field.name);
-    match list {
-        Some(Node::List(peers)) if let Some(peer) = peers.first() => {
-            report.fault(&path.field(peer, name), problem);
-        }
-        _ => report.fault(path, problem),
     }
 }
 

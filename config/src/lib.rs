@@ -47,9 +47,10 @@ use fault::Path;
 use fields::{Fields, Text, Value};
 use hosts::Read;
 use node::Node;
-use policy::{Detection, Rule, sorted};
+use policy::select::Candidate;
+use policy::{Detection, Rule, route, sorted};
 use reader::Report;
-use traffic_policy::TrafficPolicy;
+use traffic_policy::{TrafficPolicy, Whose};
 use types::{Overflow, PeerMode, ServiceMode, WhenFull};
 
 pub use declared::plugin::MOST_SERVICES;
@@ -216,7 +217,7 @@ fn read_service(
             routing: None,
             rule: Rule::SERVER,
             detection: None,
-            peer: None,
+            peers: Vec::new(),
         });
     }
     let (mode, evacuate) = match fields.written(service::mode) {
@@ -227,7 +228,8 @@ fn read_service(
         Some(ServiceMode::Evacuate) => (Mode::Enforce, true),
     };
     let whole = fields.path(path, service::trafficPolicy);
-    let policy = traffic_policy::read(fields.written(service::trafficPolicy), &whole, report);
+    let policy = fields.written(service::trafficPolicy);
+    let policy = traffic_policy::read(policy, &whole, Whose::Home, report);
     let TrafficPolicy { limit, detection } = policy;
     if limit.is_none() && detection.is_none() && !evacuate && mode != Mode::Off {
         report.warn(&whole, format_args!("says no limit and no errors that eject, so nothing is ever spilled; add connectionPool or outlierDetection, or use mode: evacuate"));
@@ -248,20 +250,11 @@ fn read_service(
             format_args!("{problem}"),
         );
     }
-    let Some(Node::List(peers)) = fields.written(service::peers) else {
+    let Some(Node::List(nodes)) = fields.written(service::peers) else {
         return None;
     };
-    let (peer, peer_open) = read_peer(peers.first()?)?;
-    if peer.host == host {
-        let problem =
-            format_args!("must be the host of the peer's ServiceEntry, not the home service's own");
-        hosts::at_peer(node, path, peer::host.nth, problem, report);
-        return None;
-    }
-    if peer.name == cluster {
-        let problem = format_args!("must be another cluster's name, not our own, {cluster}");
-        hosts::at_peer(node, path, peer::name.nth, problem, report);
-    }
+    let list = &fields.path(path, service::peers);
+    let peers = read_peers(nodes, list, (cluster, &host), report)?;
     Some(Service {
         host,
         mode,
@@ -269,7 +262,7 @@ fn read_service(
         rule: Rule {
             limit,
             evacuate,
-            peer_open,
+            peer_open: peers.iter().any(|peer| peer.open),
             reject_when_full: fields.get(service::whenFull) == Some(WhenFull::Reject),
         },
         detection: detection.map(|detection| Detection {
@@ -277,17 +270,64 @@ fn read_service(
             min_percent,
             ..detection
         }),
-        peer: Some(peer),
+        peers,
     })
 }
 
-fn read_peer(node: &Node<'_>) -> Option<(Peer, bool)> {
+/// `None` if a peer has the host of its own service, which is reported. What follows from that would not help.
+#[inline(never)]
+fn read_peers(
+    nodes: &[Node<'_>],
+    list: &Path<'_>,
+    (cluster, home): (&str, &str),
+    report: &mut Report<'_>,
+) -> Option<Vec<Peer>> {
+    let mut peers: Vec<Peer> = Vec::new();
+    let mut apart = true;
+    for (index, node) in nodes.iter().enumerate() {
+        let path = &Path::Index(list, index);
+        let peer = read_peer(node, path, report)?;
+        let fields = Fields::of(Some(node), &peer::OBJECT);
+        if peer.host == home {
+            let problem = "must be the host of the peer's ServiceEntry, not the home service's own";
+            report.fault(&fields.path(path, peer::host), format_args!("{problem}"));
+            apart = false;
+        }
+        if peer.name == cluster {
+            let problem = format_args!("must be another cluster's name, not our own, {cluster}");
+            report.fault(&fields.path(path, peer::name), problem);
+        }
+        if let Some(other) = peers.iter().position(|other| other.name == peer.name) {
+            let problem = format_args!(
+                "{} is peers[{other}].name too; give each peer a name of its own",
+                peer.name
+            );
+            report.fault(&fields.path(path, peer::name), problem);
+        }
+        peers.push(peer);
+    }
+    apart.then_some(peers)
+}
+
+fn read_peer(node: &Node<'_>, path: &Path<'_>, report: &mut Report<'_>) -> Option<Peer> {
     let fields = Fields::of(Some(node), &peer::OBJECT);
-    let peer = Peer {
-        name: fields.written(peer::name)?.to_owned(),
+    let whole = fields.path(path, peer::trafficPolicy);
+    let policy = fields.written(peer::trafficPolicy);
+    let TrafficPolicy { limit, detection } =
+        traffic_policy::read(policy, &whole, Whose::Peer, report);
+    let name = fields.written(peer::name)?;
+    Some(Peer {
+        name: name.to_owned(),
         host: fields.written(peer::host)?.to_ascii_lowercase(),
-    };
-    Some((peer, fields.get(peer::mode) == Some(PeerMode::Enforce)))
+        candidate: Candidate {
+            priority: fields.get(peer::priority)?,
+            weight: fields.get(peer::weight)?,
+            hash: route::hash_of(name),
+        },
+        open: fields.get(peer::mode) == Some(PeerMode::Enforce),
+        limit,
+        detection,
+    })
 }
 
 #[cfg(test)]
@@ -297,6 +337,10 @@ mod tests;
 #[cfg(test)]
 #[path = "bounds_test.rs"]
 mod bounds;
+
+#[cfg(test)]
+#[path = "peers_test.rs"]
+mod peers;
 
 #[cfg(test)]
 #[path = "rules_test.rs"]

@@ -274,15 +274,8 @@ impl<'a> Report<'a> {
         if nodes.len() > list.most {
             let path = Path::Index(path, list.most);
             let (most, noun) = (list.most, list.noun);
-            if most == 1 {
-                let problem = "is one too many; this version takes exactly one";
-                self.fault(&path, format_args!("{problem} {noun}"));
-            } else {
-                self.fault(
-                    &path,
-                    format_args!("is one too many; at most {most} {noun}"),
-                );
-            }
+            let problem = format_args!("is one too many; at most {most} {noun}");
+            self.fault(&path, problem);
         }
     }
 

@@ -350,7 +350,6 @@ fn kind(kind: &Kind) -> String {
             };
             match list.most {
                 usize::MAX => format!("list: {of}"),
-                1 => format!("list of one: {of}"),
                 most => format!("list of at most {most}: {of}"),
             }
         }

@@ -177,7 +177,7 @@ fn a_limit_of_0_is_refused_with_what_it_means_in_istio() {
         assert_eq!(
             refused(json!({"connectionPool": {place: {field: 0}}})),
             format!(
-                "connectionPool.{place}.{field}: must be a whole number from 1 to 2147483647, not 0 (Istio reads 0 as no limit, which here is to leave it out; to send everything to the peer, use mode: evacuate)"
+                "connectionPool.{place}.{field}: must be a whole number from 1 to 2147483647, not 0 (Istio reads 0 as no limit, which here is to leave it out; to send everything to a peer, use mode: evacuate, and to send nothing to one, mode: drain)"
             )
         );
     }

@@ -86,7 +86,7 @@ fn the_fault_of_an_unknown_field_suggests_the_most_similar_one() {
         "did you mean services.trafficPolicy.connectionPool.tcp.maxConnections?",
     );
     // There is no suggestion for a name that is similar to none.
-    near(beside("weight", json!(1)), "remove it, or use one of: ");
+    near(beside("colour", json!(1)), "remove it, or use one of: ");
 }
 
 /// Of equally similar fields, the one with the shortest path is suggested.
@@ -181,9 +181,10 @@ fn all_mistakes_are_reported_at_once_with_line_and_column() {
         "cluster (line 3, column 17): must be 1 to 63 letters, ",
         "services[0].whenful (line 5, column 21): unknown field; did you mean whenFull?",
         "services[0].peers[0].name (line 6, column 17): must be 1 to 63 letters, ",
-        "services[0].peers[1] (line 6, column 51): is one too many; ",
+        "services[0].peers[1].name (line 6, column 51): is missing; ",
+        "services[0].peers[1].host (line 6, column 51): is missing; ",
         // For a missing field it is the position of the object.
-        "services[1].peers (line 7, column 5): is missing; add a list with one peer",
+        "services[1].peers (line 7, column 5): is missing; add a list with at least one peer",
     ];
     assert_eq!(lines.len(), begin.len(), "{lines:#?}");
     for (line, begin) in lines.iter().zip(begin) {

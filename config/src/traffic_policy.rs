@@ -19,18 +19,37 @@ pub struct TrafficPolicy {
     pub detection: Option<Detection>,
 }
 
-/// Reads a service's `trafficPolicy`, which was checked. `path` is the path of the policy, and `node` is `None` if it is
+/// Whose `trafficPolicy` it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The home service's.
+    Home,
+    /// A peer's.
+    Peer,
+}
+
+impl Whose {
+    fn noun(self) -> &'static str {
+        match self {
+            Whose::Home => "home",
+            Whose::Peer => "the peer",
+        }
+    }
+}
+
+/// Reads a `trafficPolicy`, which was checked. `path` is the path of the policy, and `node` is `None` if it is
 /// absent.
 #[inline(never)]
 pub(super) fn read(
     node: Option<&Node<'_>>,
     path: &Path<'_>,
+    whose: Whose,
     report: &mut Report<'_>,
 ) -> TrafficPolicy {
     let fields = Fields::of(node, &policy::OBJECT);
     let policy = TrafficPolicy {
         limit: limit(&fields, path, report),
-        detection: detection(&fields, path, report),
+        detection: detection(&fields, path, whose, report),
     };
     ports(&fields, policy, path, report);
     policy
@@ -52,7 +71,12 @@ fn limit(policy: &Fields<'_>, path: &Path<'_>, report: &mut Report<'_>) -> Optio
 }
 
 /// The defaults are Istio's, except for `maxEjectionPercent`: Istio's 10 would divert only a tenth of the requests.
-fn detection(policy: &Fields<'_>, path: &Path<'_>, report: &mut Report<'_>) -> Option<Detection> {
+fn detection(
+    policy: &Fields<'_>,
+    path: &Path<'_>,
+    whose: Whose,
+    report: &mut Report<'_>,
+) -> Option<Detection> {
     let node = policy.written(policy::outlierDetection)?;
     let path = &policy.path(path, policy::outlierDetection);
     let fields = Fields::of(Some(node), &outlier::OBJECT);
@@ -62,13 +86,19 @@ fn detection(policy: &Fields<'_>, path: &Path<'_>, report: &mut Report<'_>) -> O
         consecutive_gateway: fields.get(outlier::consecutiveGatewayErrors)?,
         interval: ::policy::time::Millis(fields.get::<Millis>(outlier::interval)?),
         base_ejection: ::policy::time::Millis(fields.get::<Millis>(outlier::baseEjectionTime)?),
-        max_percent: fields.get(outlier::maxEjectionPercent)?,
+        max_percent: match whose {
+            Whose::Home => fields.get(outlier::maxEjectionPercent)?,
+            Whose::Peer => 100,
+        },
         overflow: false,
         codes: codes(fields.written(outlier::outlierDetectionHttpErrorCodes)),
         min_percent: None,
     };
     let percent = detection.max_percent;
-    if percent < 100 {
+    if whose == Whose::Peer && fields.is_there(outlier::maxEjectionPercent) {
+        let path = &fields.path(path, outlier::maxEjectionPercent);
+        report.warn(path, format_args!("has no meaning for a peer: one that is ejected gets no requests but its probe; remove it"));
+    } else if percent < 100 {
         let path = &fields.path(path, outlier::maxEjectionPercent);
         report.warn(path, format_args!("here {percent} is a share of the requests (in Istio of the hosts), so the others still go to a home that fails; 100, the default, diverts all"));
     }
@@ -81,7 +111,7 @@ fn detection(policy: &Fields<'_>, path: &Path<'_>, report: &mut Report<'_>) -> O
         let local = fields.written(outlier::consecutiveLocalOriginFailures);
         if local.is_some_and(|failures| failures > 0) {
             let path = &fields.path(path, outlier::consecutive5xxErrors);
-            report.warn(path, format_args!("with 0 nothing ejects home: here failures to connect are among these errors, and consecutiveLocalOriginFailures is not acted on"));
+            report.warn(path, format_args!("with 0 nothing ejects {}: here failures to connect are among these errors, and consecutiveLocalOriginFailures is not acted on", whose.noun()));
         }
         return None;
     }

@@ -1,6 +1,7 @@
 //! The types of a configuration that was read.
 
 use super::declaration::words;
+use policy::select::Candidate;
 use policy::{Detection, Rule};
 
 /// The configuration of one plugin in one proxy.
@@ -124,8 +125,8 @@ pub struct Service {
     pub rule: Rule,
     /// Which errors eject home. `None` if ejection is disabled.
     pub detection: Option<Detection>,
-    /// The peer that receives the spilled requests. `None` in the role server.
-    pub peer: Option<Peer>,
+    /// The peers that may receive spilled requests, 1 to [`policy::select::MOST_PEERS`]. In the role server there are none.
+    pub peers: Vec<Peer>,
 }
 
 /// The same service in another cluster.
@@ -135,6 +136,14 @@ pub struct Peer {
     pub name: String,
     /// The host whose route leads to the peer, in lower case.
     pub host: String,
+    /// Its place among the peers of the service.
+    pub candidate: Candidate,
+    /// Whether new requests are sent to it.
+    pub open: bool,
+    /// The most requests that this proxy has in flight there, at least 1. `None` if there is no limit.
+    pub limit: Option<u32>,
+    /// Which errors eject the peer. `None` if ejection is disabled.
+    pub detection: Option<Detection>,
 }
 
 #[cfg(all(test, not(target_arch = "wasm32")))]

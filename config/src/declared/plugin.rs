@@ -5,6 +5,7 @@ use crate::declaration::{Field, Key, Kind, List, Object, Words, object};
 use crate::fields::{Any, Text};
 use crate::types::{Mode, Overflow, PeerMode, Role, Routing, ServiceMode, WhenFull};
 use ::policy::names;
+use ::policy::select::MOST_PEERS;
 
 /// The largest number of services in one configuration. Tests use a hundred; a list that is longer than a thousand is most
 /// likely a mistake.
@@ -26,9 +27,9 @@ static SERVICES: List = List {
 };
 static PEERS: List = List {
     of: Kind::Object(&peer::OBJECT),
-    most: 1,
-    noun: "peer",
-    empty: "add the peer that takes the surplus",
+    most: MOST_PEERS,
+    noun: "peers",
+    empty: "add a peer that takes the surplus",
 };
 
 object! {
@@ -83,9 +84,9 @@ object! {
         /// The limit, and the errors that eject home. It has the fields of a DestinationRule, whose `trafficPolicy` can be
         /// pasted here.
         trafficPolicy: Any = Field::new(Kind::Object(&policy::OBJECT)).only(&[Role::Client]);
-        /// The peer that receives the spilled requests. The list has exactly one element.
+        /// The peers that receive the spilled requests.
         peers: Any = Field::new(Kind::List(&PEERS))
-            .required(&"a list with one peer").only(&[Role::Client]);
+            .required(&"a list with at least one peer").only(&[Role::Client]);
     }
 }
 
@@ -99,5 +100,14 @@ object! {
             .required(&"the ServiceEntry host whose endpoint is the peer's gateway");
         /// `enforce` allows requests to be spilled to the peer. `drain` sends no new requests to it.
         mode: PeerMode = Field::words::<PeerMode>().default(PeerMode::Enforce as u16);
+        /// Peers with a lower value are asked first. Those with a higher value get a request only if none of a lower one takes
+        /// it.
+        priority: u32 = Field::new(Kind::Whole(&(0, 128))).default(0);
+        /// The weight among the peers of one priority.
+        weight: u32 = Field::new(Kind::Whole(&(1, 1000))).default(1)
+            .hint(&"to send no new requests to a peer, use mode: drain");
+        /// The most requests that this proxy has in flight at the peer, and the errors that eject the peer. It has the fields of
+        /// a DestinationRule.
+        trafficPolicy: Any = Field::new(Kind::Object(&policy::OBJECT));
     }
 }

@@ -16,7 +16,7 @@ pub const INT32: Kind = Kind::Whole(&(0, i32::MAX as u32));
 /// A UInt32Value field of a DestinationRule.
 pub const UINT32: Kind = Kind::Whole(&(0, u32::MAX));
 /// A limit: a number of requests, at least 1.
-const LIMIT: Field = Field::new(Kind::Whole(&(1, i32::MAX as u32))).hint(&"Istio reads 0 as no limit, which here is to leave it out; to send everything to the peer, use mode: evacuate",
+const LIMIT: Field = Field::new(Kind::Whole(&(1, i32::MAX as u32))).hint(&"Istio reads 0 as no limit, which here is to leave it out; to send everything to a peer, use mode: evacuate, and to send nothing to one, mode: drain",
 );
 /// The range of most durations in Istio: whole milliseconds, at least one.
 pub const DURATION: Kind = Kind::Duration(Least::Millisecond);
@@ -33,7 +33,7 @@ object! {
     policy = "trafficPolicy" {
         /// The limit.
         connectionPool: Any = Field::new(Kind::Object(&pool::OBJECT));
-        /// Which errors eject home. Without it, ejection is disabled.
+        /// Which errors eject home, or a peer. Without it, ejection is disabled.
         outlierDetection: Any = Field::new(Kind::Object(&outlier::OBJECT));
         /// How Envoy chooses among the hosts of a cluster.
         loadBalancer: Any = Field::new(Kind::Object(&load_balancer::OBJECT)).checked();
