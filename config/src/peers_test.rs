@@ -166,6 +166,7 @@ fn the_ejection_percentage_of_a_peer_has_no_meaning_and_the_log_says_so() {
     let mut whole = good();
     let detection = json!({"outlierDetection": {"maxEjectionPercent": 50}});
     whole["services"][0]["peers"][0]["trafficPolicy"] = detection;
+    whole["services"][0]["trafficPolicy"] = json!({"outlierDetection": {}});
     let config = read(&whole).expect("it is accepted");
     assert_eq!(
         config.warnings,
