@@ -31,6 +31,16 @@ impl PeerId {
     pub fn all() -> impl Iterator<Item = PeerId> {
         (0..u8::MAX).map(PeerId)
     }
+
+    /// The peer of this index in the service's configuration, at most 254.
+    pub const fn new(index: u8) -> PeerId {
+        PeerId(index)
+    }
+
+    /// Its index in the service's configuration.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 impl From<PeerId> for DestinationId {

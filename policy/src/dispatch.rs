@@ -1,26 +1,34 @@
 //! One request's way: where it goes, and what is to be done so that it goes there.
 //!
+//! A request that home is not to get is offered to the peers in the order of [`crate::select`], until one takes it. A peer takes
+//! it if its route is known, if its errors have not ejected it, and if it has a place under its limit.
+//!
 //! A machine of single steps, as [`crate::Admit`]: the filter carries out a [`Step`], hands back the [`Fact`] that came of it and
 //! asks for the next. The last step is the [`Decision`].
 //!
 //! **Invariants.** A guest, and a request of ours that came back, are never spilled again. Nothing leaves while the count says
 //! that there is room, but for `evacuate`, for an ejection, and for a lost race, which has a word of its own. A request that goes
 //! home is counted, within the limit or beyond it, or said to be uncounted. A request is held at most once, at the destination
-//! where it goes. A server sends nothing anywhere: whatever arrives is home.
+//! where it goes, and what was counted or claimed at a peer that does not get it in the end is given back. A request that some
+//! open peer takes is neither sent home nor refused. A server sends nothing anywhere: whatever arrives is home.
+
+use core::mem;
 
 use super::{Admission, Decision, Detection, Origin};
 use crate::destination::{DestinationId, PeerId};
+use crate::draw::Draws;
 use crate::ejection::Verdict;
-use crate::names::{HomeReason, SpillReason};
+use crate::names::{Declined, HomeReason, SpillReason};
+use crate::select::{By, Candidate, Select};
 
 /// What a service's configuration says, in the form that a decision needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// The most requests in flight at home, at least 1. `None` if there is no limit.
     pub limit: Option<u32>,
-    /// Send everything that may spill to the peer.
+    /// Send everything that may spill to a peer.
     pub evacuate: bool,
-    /// The peer may be sent new requests (it is not drained).
+    /// Whether a peer may be sent new requests: not all of them are drained.
     pub peer_open: bool,
     /// What no peer takes is answered 503 instead of going home.
     pub reject_when_full: bool,
@@ -45,8 +53,20 @@ pub enum Step {
     Room(u32),
     /// Tell the error detection that home had no place for a request.
     Overflowed,
+    /// Give a random number, by which the order of the peers is drawn.
+    Draw,
     /// Find out whether anything leads to this peer; the reason is what the request would leave for.
     Way(PeerId, SpillReason),
+    /// Ask the error detection of this peer what to do with the request.
+    PeerHealth(PeerId),
+    /// Ask for a place at this peer under this limit, with [`crate::Admit`].
+    PeerRoom(PeerId, u32),
+    /// This peer does not take the request, for this reason.
+    Declined(PeerId, Declined),
+    /// Take the request off the count of this peer, which includes it, since it does not go there.
+    TakeBack(PeerId),
+    /// Tell the error detection of this peer that the request is not its probe.
+    LetGo(PeerId),
     /// Rewrite the request so that its route leads to this peer.
     Rewrite(PeerId),
     /// Count the request at this destination without asking for a place.
@@ -65,10 +85,12 @@ pub enum Fact {
     Yes,
     /// No.
     No,
-    /// What [`Step::Health`] said. [`Fact::No`] if there is no error detection.
+    /// What [`Step::Health`] or [`Step::PeerHealth`] said. [`Fact::No`] if there is no error detection.
     Verdict(Verdict),
-    /// What [`Step::Room`] said.
+    /// What [`Step::Room`] or [`Step::PeerRoom`] said.
     Admission(Admission),
+    /// The number of [`Step::Draw`].
+    Drawn(u64),
 }
 
 impl From<bool> for Fact {
@@ -84,17 +106,31 @@ enum At {
     Health,
     Room,
     Overflowed(SpillReason),
-    Way(PeerId, SpillReason),
-    Rewrite(PeerId, SpillReason),
+    Draw(SpillReason),
+    /// A step about a peer.
+    Peer(AtPeer, PeerId, SpillReason),
     /// The request is counted, and goes where this decision sends it.
     Count(Decision),
     End(Decision),
 }
 
+/// The step that was asked for last about a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum AtPeer {
+    Way,
+    Health,
+    Room,
+    Rewrite,
+    TakeBack,
+    LetGo,
+    Declined,
+}
+
 /// The state machine of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Dispatch {
+pub struct Dispatch<'a> {
     rule: Rule,
+    peers: &'a [Candidate],
     origin: Origin,
     /// Decisions are carried out. Otherwise a request that would leave stays where it is.
     enforce: bool,
@@ -102,29 +138,45 @@ pub struct Dispatch {
     heeds_errors: bool,
     /// That home is full is an error of home's.
     overflow: bool,
-    probe: bool,
+    /// The destination whose probe it is.
+    probe: Option<DestinationId>,
+    select: Select,
+    draws: Draws,
+    /// The order of the peers was drawn.
+    drawn: bool,
+    /// The count of the peer that is asked includes the request.
+    counted: bool,
+    /// A peer that anything leads to does not take it.
+    full: bool,
     at: At,
 }
 
-impl Dispatch {
-    /// A request of this origin, for a service with this rule. `detection` is `None` if ejection is disabled. `enforce` is false
+impl<'a> Dispatch<'a> {
+    /// A request of this origin, for a service with this rule and these peers. `detection` is `None` if ejection is disabled. `enforce` is false
     /// if decisions are only to be counted, and change no request.
     #[inline]
     pub fn new(
         rule: Rule,
+        peers: &'a [Candidate],
         detection: Option<&Detection>,
         origin: Origin,
         enforce: bool,
-    ) -> Dispatch {
+    ) -> Dispatch<'a> {
         // Where a request may not leave, or cannot, there is nothing that errors would change.
         let diverts = origin == Origin::Own && !rule.evacuate && rule.peer_open;
         Dispatch {
             rule,
+            peers,
             origin,
             enforce,
             heeds_errors: diverts && detection.is_some(),
             overflow: diverts && detection.is_some_and(|detection| detection.overflow),
-            probe: false,
+            probe: None,
+            select: Select::default(),
+            draws: Draws::new(0),
+            drawn: false,
+            counted: false,
+            full: false,
             at: At::Begin,
         }
     }
@@ -141,10 +193,14 @@ impl Dispatch {
             (At::Room, Fact::Admission(admission)) => self.by_admission(admission),
             (At::Begin | At::Room, _) => self.end(Decision::Home(HomeReason::Uncounted)),
             (At::Overflowed(why), _) => self.surplus(why),
-            (At::Way(peer, why), Fact::Yes) => self.go(At::Rewrite(peer, why), Step::Rewrite(peer)),
-            (At::Rewrite(to, why), Fact::Yes) => self.count(to.into(), Decision::Spill { to, why }),
-            // With many peers, the next candidate is asked here.
-            (At::Way(..) | At::Rewrite(..), _) => self.uninvited(HomeReason::Misroute),
+            (At::Draw(why), fact) => {
+                if let Fact::Drawn(seed) = fact {
+                    self.draws = Draws::new(seed);
+                }
+                self.drawn = true;
+                self.offer(why)
+            }
+            (At::Peer(at, peer, why), fact) => self.at_peer(at, peer, why, fact),
             (At::Count(decision), Fact::Yes) => self.hold(decision),
             (At::Count(Decision::Home(_)), _) => self.end(Decision::Home(HomeReason::Uncounted)),
             // It is on its way to the peer, counted or not.
@@ -152,8 +208,8 @@ impl Dispatch {
         }
     }
 
-    /// Whether the request was claimed as home's probe.
-    pub fn is_probe(&self) -> bool {
+    /// The destination whose probe the request is, if it was claimed as one.
+    pub fn probe(&self) -> Option<DestinationId> {
         self.probe
     }
 
@@ -185,7 +241,7 @@ impl Dispatch {
             Verdict::Away { ramp: false } => self.surplus(SpillReason::Ejected),
             Verdict::Away { ramp: true } => self.surplus(SpillReason::Ramp),
             Verdict::Probe => {
-                self.probe = true;
+                self.probe = Some(DestinationId::HOME);
                 self.uninvited(HomeReason::Probe)
             }
             Verdict::Home | Verdict::Back | Verdict::Overdue => self.by_origin(),
@@ -222,12 +278,97 @@ impl Dispatch {
 
     /// Home is not to get it.
     fn surplus(&mut self, why: SpillReason) -> Step {
-        let to = PeerId::FIRST;
-        match (self.rule.peer_open, self.rule.reject_when_full) {
-            (true, _) if self.enforce => self.go(At::Way(to, why), Step::Way(to, why)),
-            (true, _) => self.end(Decision::Spill { to, why }),
-            (false, true) => self.end(Decision::Reject),
-            (false, false) => self.uninvited(HomeReason::WhenFull),
+        if self.rule.peer_open {
+            self.offer(why)
+        } else {
+            self.refused()
+        }
+    }
+
+    /// Offers it to the next peer.
+    #[inline(never)]
+    fn offer(&mut self, why: SpillReason) -> Step {
+        if !self.drawn && self.select.is_a_choice(self.peers) {
+            return self.go(At::Draw(why), Step::Draw);
+        }
+        let Some(to) = self.select.next(self.peers, By::Chance(&mut self.draws)) else {
+            return if self.full {
+                self.refused()
+            } else {
+                self.uninvited(HomeReason::Misroute)
+            };
+        };
+        if self.enforce {
+            self.ask(AtPeer::Way, to, why, Step::Way(to, why))
+        } else {
+            self.end(Decision::Spill { to, why })
+        }
+    }
+
+    fn ask(&mut self, at: AtPeer, peer: PeerId, why: SpillReason, step: Step) -> Step {
+        self.go(At::Peer(at, peer, why), step)
+    }
+
+    #[inline(never)]
+    fn at_peer(&mut self, at: AtPeer, peer: PeerId, why: SpillReason, fact: Fact) -> Step {
+        let candidate = self.peers.get(peer.index());
+        let rewrite = Step::Rewrite(peer);
+        match (at, fact) {
+            (AtPeer::Way, Fact::Yes) if candidate.is_some_and(|peer| peer.detects) => {
+                self.ask(AtPeer::Health, peer, why, Step::PeerHealth(peer))
+            }
+            (AtPeer::Health, Fact::Verdict(Verdict::Away { .. })) => {
+                self.declined(peer, why, Declined::Ejected)
+            }
+            (AtPeer::Health, Fact::Verdict(Verdict::Probe)) => {
+                self.probe = Some(peer.into());
+                self.ask(AtPeer::Rewrite, peer, why, rewrite)
+            }
+            (AtPeer::Way, Fact::Yes) | (AtPeer::Health, _) => {
+                match candidate.and_then(|peer| peer.limit) {
+                    Some(limit) => self.ask(AtPeer::Room, peer, why, Step::PeerRoom(peer, limit)),
+                    None => self.ask(AtPeer::Rewrite, peer, why, rewrite),
+                }
+            }
+            (AtPeer::Room, Fact::Admission(Admission::Admitted)) => {
+                self.counted = true;
+                self.ask(AtPeer::Rewrite, peer, why, rewrite)
+            }
+            (AtPeer::Room, Fact::Admission(Admission::Full | Admission::Contended)) => {
+                self.declined(peer, why, Declined::Full)
+            }
+            (AtPeer::Room, _) => self.declined(peer, why, Declined::Uncounted),
+            (AtPeer::Rewrite, Fact::Yes) => {
+                let decision = Decision::Spill { to: peer, why };
+                match self.counted {
+                    true => self.hold(decision),
+                    false => self.count(peer.into(), decision),
+                }
+            }
+            (AtPeer::Declined, _) => self.offer(why),
+            (AtPeer::Rewrite, _) if mem::take(&mut self.counted) => {
+                self.ask(AtPeer::TakeBack, peer, why, Step::TakeBack(peer))
+            }
+            (AtPeer::Rewrite | AtPeer::TakeBack, _) if self.probe.take().is_some() => {
+                self.ask(AtPeer::LetGo, peer, why, Step::LetGo(peer))
+            }
+            (AtPeer::Way | AtPeer::Rewrite | AtPeer::TakeBack | AtPeer::LetGo, _) => {
+                self.declined(peer, why, Declined::Misroute)
+            }
+        }
+    }
+
+    fn declined(&mut self, peer: PeerId, why: SpillReason, declined: Declined) -> Step {
+        self.full |= declined != Declined::Misroute;
+        self.ask(AtPeer::Declined, peer, why, Step::Declined(peer, declined))
+    }
+
+    /// Neither home nor a peer has a place for it.
+    fn refused(&mut self) -> Step {
+        if self.rule.reject_when_full {
+            self.end(Decision::Reject)
+        } else {
+            self.uninvited(HomeReason::WhenFull)
         }
     }
 }

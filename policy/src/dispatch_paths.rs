@@ -7,6 +7,7 @@ use crate::ejection::Verdict::{Away, Back, Home, Overdue, Probe};
 #[derive(Clone, Debug)]
 pub struct Path {
     pub rule: Rule,
+    pub peers: &'static [Candidate],
     /// `overflow`, if errors are detected.
     pub detects: Option<bool>,
     pub origin: Origin,
@@ -15,23 +16,58 @@ pub struct Path {
     pub is_counted: bool,
     pub steps: Vec<(Step, Fact)>,
     pub decision: Decision,
-    pub probe: bool,
+    pub probe: Option<DestinationId>,
 }
 
-const RULES: u8 = 16;
+const fn peer(priority: u32, open: bool, limit: Option<u32>, detects: bool) -> Candidate {
+    Candidate {
+        priority,
+        weight: 1,
+        hash: 0,
+        open,
+        limit,
+        detects,
+    }
+}
 
-pub fn rules() -> impl Iterator<Item = Rule> {
-    (0..RULES).map(|bits| Rule {
-        limit: (bits & 1 != 0).then_some(1),
-        evacuate: bits & 2 != 0,
-        peer_open: bits & 4 != 0,
-        reject_when_full: bits & 8 != 0,
+const PLAIN: Candidate = peer(0, true, None, false);
+const LIMITED: Candidate = peer(0, true, Some(2), false);
+const WATCHED: Candidate = peer(0, true, Some(2), true);
+
+/// The peers that a service may have: none as at a server, some that are drained, and such that are asked in an order that is
+/// drawn or not.
+pub const PEERS: [&[Candidate]; 8] = [
+    &[],
+    &[peer(0, false, None, false)],
+    &[PLAIN],
+    &[LIMITED],
+    &[WATCHED],
+    &[PLAIN, PLAIN],
+    &[
+        peer(0, false, None, true),
+        peer(1, true, Some(1), true),
+        peer(0, true, None, true),
+    ],
+    &[LIMITED, LIMITED, peer(1, true, None, false)],
+];
+
+pub fn rules() -> impl Iterator<Item = (Rule, &'static [Candidate])> {
+    PEERS.into_iter().flat_map(|peers| {
+        (0..8u8).map(move |bits| {
+            let rule = Rule {
+                limit: (bits & 1 != 0).then_some(1),
+                evacuate: bits & 2 != 0,
+                peer_open: peers.iter().any(|peer| peer.open),
+                reject_when_full: bits & 4 != 0,
+            };
+            (rule, peers)
+        })
     })
 }
 
 fn facts(step: Step) -> Vec<Fact> {
     match step {
-        Step::Health => {
+        Step::Health | Step::PeerHealth(_) => {
             let verdicts = [
                 Home,
                 Away { ramp: false },
@@ -46,7 +82,7 @@ fn facts(step: Step) -> Vec<Fact> {
                 .chain([Fact::No])
                 .collect()
         }
-        Step::Room(_) => {
+        Step::Room(_) | Step::PeerRoom(..) => {
             let all = [
                 Admission::Admitted,
                 Admission::Full,
@@ -55,18 +91,24 @@ fn facts(step: Step) -> Vec<Fact> {
             ];
             all.map(Fact::Admission).to_vec()
         }
-        Step::Overflowed | Step::Hold(_) => vec![Fact::Yes],
+        // The draws 0 and 1 give both orders of two peers.
+        Step::Draw => vec![Fact::Drawn(0), Fact::Drawn(1)],
+        Step::Overflowed
+        | Step::Hold(_)
+        | Step::TakeBack(_)
+        | Step::LetGo(_)
+        | Step::Declined(..) => vec![Fact::Yes],
         _ => vec![Fact::Yes, Fact::No],
     }
 }
 
-fn follow(dispatch: Dispatch, fact: Fact, path: Path, all: &mut Vec<Path>) {
+fn follow(dispatch: Dispatch<'static>, fact: Fact, path: Path, all: &mut Vec<Path>) {
     let mut after = dispatch;
     let step = after.next(fact);
-    assert!(path.steps.len() < 12, "it ends: {path:?}");
+    assert!(path.steps.len() < 24, "it ends: {path:?}");
     if let Step::Done(decision) = step {
         assert_eq!(after.next(Fact::Yes), step, "it stays ended");
-        let probe = after.is_probe();
+        let probe = after.probe();
         all.push(Path {
             decision,
             probe,
@@ -84,7 +126,7 @@ fn follow(dispatch: Dispatch, fact: Fact, path: Path, all: &mut Vec<Path>) {
 /// All ways of all requests of all rules.
 pub fn paths() -> Vec<Path> {
     let mut all = Vec::new();
-    for rule in rules() {
+    for (rule, peers) in rules() {
         for origin in [Origin::Own, Origin::Guest, Origin::Returned] {
             for detects in [None, Some(false), Some(true)] {
                 for (enforce, is_counted) in
@@ -94,16 +136,17 @@ pub fn paths() -> Vec<Path> {
                         overflow,
                         ..Detection::default()
                     });
-                    let dispatch = Dispatch::new(rule, detection.as_ref(), origin, enforce);
+                    let dispatch = Dispatch::new(rule, peers, detection.as_ref(), origin, enforce);
                     let path = Path {
                         rule,
+                        peers,
                         detects,
                         origin,
                         enforce,
                         is_counted,
                         steps: Vec::new(),
                         decision: Decision::Reject,
-                        probe: false,
+                        probe: None,
                     };
                     follow(dispatch, is_counted.into(), path, &mut all);
                 }
@@ -115,26 +158,37 @@ pub fn paths() -> Vec<Path> {
 }
 
 impl Path {
-    pub fn has(&self, step: Step, fact: Fact) -> bool {
-        self.steps.contains(&(step, fact))
-    }
-
     pub fn asks(&self, of: impl Fn(Step) -> bool) -> bool {
         self.steps.iter().any(|(step, _)| of(*step))
     }
 
     pub fn admission(&self) -> Option<Admission> {
-        self.steps.iter().find_map(|(_, fact)| match fact {
-            Fact::Admission(admission) => Some(*admission),
+        self.steps.iter().find_map(|step| match step {
+            (Step::Room(_), Fact::Admission(admission)) => Some(*admission),
             _ => None,
         })
     }
 
     pub fn verdict(&self) -> Option<Verdict> {
-        self.steps.iter().find_map(|(_, fact)| match fact {
-            Fact::Verdict(verdict) => Some(*verdict),
+        self.steps.iter().find_map(|step| match step {
+            (Step::Health, Fact::Verdict(verdict)) => Some(*verdict),
             _ => None,
         })
+    }
+
+    /// The peers that did not take it, with their reasons.
+    pub fn declined(&self) -> Vec<(PeerId, Declined)> {
+        let declined = self.steps.iter().filter_map(|(step, _)| match step {
+            Step::Declined(peer, why) => Some((*peer, *why)),
+            _ => None,
+        });
+        declined.collect()
+    }
+
+    /// The open peers.
+    pub fn open(&self) -> Vec<PeerId> {
+        let peers = (0..).zip(self.peers).filter(|(_, peer)| peer.open);
+        peers.map(|(nth, _)| PeerId::new(nth)).collect()
     }
 
     pub fn held(&self) -> Vec<DestinationId> {
@@ -145,22 +199,54 @@ impl Path {
         held.collect()
     }
 
-    /// Where its count is, whoever added it.
+    /// Where its count is at the end, whoever added it.
     pub fn counted(&self) -> Vec<DestinationId> {
-        let counted = self.steps.iter().filter_map(|step| match step {
-            (Step::Count(at), Fact::Yes) => Some(*at),
-            (Step::Room(_), Fact::Admission(Admission::Admitted)) => Some(DestinationId::HOME),
-            _ => None,
-        });
-        counted.collect()
+        let mut counted: Vec<DestinationId> = Vec::new();
+        for step in &self.steps {
+            match step {
+                (Step::Count(at), Fact::Yes) => counted.push(*at),
+                (Step::Room(_), Fact::Admission(Admission::Admitted)) => {
+                    counted.push(DestinationId::HOME);
+                }
+                (Step::PeerRoom(peer, _), Fact::Admission(Admission::Admitted)) => {
+                    counted.push((*peer).into());
+                }
+                (Step::TakeBack(peer), _) => {
+                    let last = counted.pop();
+                    assert_eq!(
+                        last,
+                        Some((*peer).into()),
+                        "what was counted is taken back: {self:?}"
+                    );
+                }
+                _ => {}
+            }
+        }
+        counted
     }
 
     pub fn may_leave(&self) -> bool {
         self.asks(|step| matches!(step, Step::Way(..) | Step::Rewrite(_)))
     }
 
-    /// It really goes to the peer.
-    pub fn has_left(&self) -> bool {
-        self.has(Step::Rewrite(PeerId::FIRST), Fact::Yes)
+    /// It really goes to this peer.
+    pub fn left(&self) -> Option<PeerId> {
+        self.steps.iter().find_map(|step| match step {
+            (Step::Rewrite(peer), Fact::Yes) => Some(*peer),
+            _ => None,
+        })
+    }
+
+    /// Where it was claimed as a probe and not let go.
+    pub fn claimed(&self) -> Option<DestinationId> {
+        self.steps.iter().fold(None, |claimed, step| match step {
+            (Step::Health, Fact::Verdict(Probe)) => Some(DestinationId::HOME),
+            (Step::PeerHealth(peer), Fact::Verdict(Probe)) => Some((*peer).into()),
+            (Step::LetGo(peer), _) => {
+                assert_eq!(claimed, Some((*peer).into()), "{self:?}");
+                None
+            }
+            _ => claimed,
+        })
     }
 }

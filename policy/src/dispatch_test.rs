@@ -5,7 +5,7 @@ mod paths;
 
 use super::*;
 use crate::ejection::Verdict::{Away, Home, Probe};
-use paths::{paths, rules};
+use paths::{Path, paths};
 
 const PEER: PeerId = PeerId::FIRST;
 
@@ -15,6 +15,11 @@ fn home(why: HomeReason) -> Decision {
 
 fn spill(why: SpillReason) -> Decision {
     Decision::Spill { to: PEER, why }
+}
+
+/// The wording of the reasons for which a request is neither home's nor a peer's.
+fn at_home(path: &Path, why: HomeReason) -> bool {
+    [home(why), home(HomeReason::Uncounted)].contains(&path.decision)
 }
 
 #[test]
@@ -94,41 +99,125 @@ fn a_request_is_held_last() {
     }
 }
 
+/// Neither refused nor sent home, if only one of several takes it.
 #[test]
-fn what_cannot_leave_goes_home_and_is_counted_there() {
-    let mut refused = 0;
+fn a_request_that_some_open_peer_takes_goes_there() {
+    let mut declined = 0;
     for path in paths() {
-        let is_refused = path.steps.iter().any(|(step, fact)| {
-            matches!(step, Step::Way(..) | Step::Rewrite(_)) && *fact == Fact::No
+        let reasons = path.declined();
+        let peers: Vec<PeerId> = reasons.iter().map(|(peer, _)| *peer).collect();
+        if !path.may_leave() || path.left().is_some() {
+            continue;
+        }
+        declined += 1;
+        let mut sorted = peers.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, path.open(), "all were asked, each once: {path:?}");
+        let unrouted = reasons.iter().all(|(_, why)| *why == Declined::Misroute);
+        let expected = match (unrouted, path.rule.reject_when_full) {
+            (true, _) => at_home(&path, HomeReason::Misroute),
+            (false, true) => path.decision == Decision::Reject,
+            (false, false) => at_home(&path, HomeReason::WhenFull),
+        };
+        assert!(expected, "{path:?}");
+    }
+    assert!(declined > 0);
+}
+
+#[test]
+fn peers_of_a_lower_priority_value_are_asked_first() {
+    for path in paths() {
+        let asked = path.steps.iter().filter_map(|(step, _)| match step {
+            Step::Way(peer, _) => Some(path.peers[peer.index()].priority),
+            _ => None,
         });
-        if is_refused {
-            refused += 1;
-            let counted = path.has(Step::Count(DestinationId::HOME), Fact::Yes);
-            let why = if counted {
-                HomeReason::Misroute
-            } else {
-                HomeReason::Uncounted
+        assert!(asked.is_sorted(), "{path:?}");
+    }
+}
+
+#[test]
+fn a_number_is_drawn_once_and_only_if_there_is_a_choice() {
+    for path in paths() {
+        let draws = path.steps.iter().filter(|(step, _)| *step == Step::Draw);
+        let draws = draws.count();
+        assert!(draws <= 1, "{path:?}");
+        assert!(draws == 0 || path.open().len() > 1, "{path:?}");
+    }
+}
+
+/// Each by what it says itself.
+#[test]
+fn a_peer_declines_a_request_for_a_reason_and_takes_it_otherwise() {
+    for path in paths() {
+        for (peer, why) in path.declined() {
+            let said = |of: fn(Step) -> Option<PeerId>, fact: fn(Fact) -> bool| {
+                let mut steps = path.steps.iter();
+                steps.any(|(step, came)| of(*step) == Some(peer) && fact(*came))
             };
-            assert_eq!(path.decision, home(why), "{path:?}");
+            let health = |step| match step {
+                Step::PeerHealth(peer) => Some(peer),
+                _ => None,
+            };
+            let room = |step| match step {
+                Step::PeerRoom(peer, _) => Some(peer),
+                _ => None,
+            };
+            let way = |step| match step {
+                Step::Way(peer, _) | Step::Rewrite(peer) => Some(peer),
+                _ => None,
+            };
+            let is_so = match why {
+                Declined::Ejected => {
+                    said(health, |fact| matches!(fact, Fact::Verdict(Away { .. })))
+                }
+                Declined::Full => said(room, |fact| {
+                    matches!(
+                        fact,
+                        Fact::Admission(Admission::Full | Admission::Contended)
+                    )
+                }),
+                Declined::Uncounted => {
+                    said(room, |fact| fact == Fact::Admission(Admission::Refused))
+                }
+                Declined::Misroute => said(way, |fact| fact == Fact::No),
+            };
+            assert!(is_so, "{why:?}: {path:?}");
+            assert_ne!(path.left(), Some(peer), "{path:?}");
         }
     }
-    assert!(refused > 0);
 }
 
 #[test]
 fn a_request_leaves_only_by_a_way_that_was_found_and_is_sent_even_if_it_is_not_counted() {
     for path in paths() {
-        let found = path
-            .steps
-            .iter()
-            .any(|(step, fact)| matches!(step, Step::Way(..)) && *fact == Fact::Yes);
-        let rewritten = path.asks(|step| matches!(step, Step::Rewrite(_)));
-        assert_eq!(found, rewritten, "{path:?}");
+        if let Some(peer) = path.left() {
+            let found = |(step, fact): &(Step, Fact)| {
+                matches!(step, Step::Way(to, _) if *to == peer) && *fact == Fact::Yes
+            };
+            assert!(path.steps.iter().any(found), "{path:?}");
+            assert!(path.enforce, "{path:?}");
+            let Decision::Spill { to, .. } = path.decision else {
+                panic!("it has left: {path:?}");
+            };
+            assert_eq!(to, peer, "{path:?}");
+        }
         let spilled = path.enforce && matches!(path.decision, Decision::Spill { .. });
-        assert_eq!(path.has_left(), spilled, "{path:?}");
-        let counts = path.asks(|step| step == Step::Count(PEER.into()));
-        assert_eq!(counts, path.has_left(), "{path:?}");
+        assert_eq!(path.left().is_some(), spilled, "{path:?}");
         assert!(path.enforce || !path.may_leave(), "{path:?}");
+    }
+}
+
+#[test]
+fn a_request_is_within_the_limit_of_the_peer_where_it_goes_but_for_a_probe() {
+    for path in paths() {
+        let Some(peer) = path.left() else { continue };
+        let admitted = path.steps.iter().any(|(step, fact)| {
+            matches!(step, Step::PeerRoom(of, _) if *of == peer)
+                && *fact == Fact::Admission(Admission::Admitted)
+        });
+        let probe = path.probe == Some(peer.into());
+        let limited = path.peers[peer.index()].limit.is_some();
+        assert_eq!(admitted, limited && !probe, "{path:?}");
     }
 }
 
@@ -147,14 +236,22 @@ fn errors_divert_our_own_requests_alone_and_only_where_there_is_a_peer() {
 #[test]
 fn an_ejected_home_gets_its_probe_and_nothing_else() {
     for path in paths() {
-        let probe = path.verdict() == Some(Probe);
-        assert_eq!(path.probe, probe, "{path:?}");
-        if probe {
-            let known = [HomeReason::Probe, HomeReason::Uncounted].map(Decision::Home);
-            assert!(known.contains(&path.decision), "{path:?}");
+        if path.verdict() == Some(Probe) {
+            assert!(at_home(&path, HomeReason::Probe), "{path:?}");
         }
         if matches!(path.verdict(), Some(Away { .. })) {
             assert!(!path.asks(|step| matches!(step, Step::Room(_))), "{path:?}");
+        }
+    }
+}
+
+/// A claim that is neither used nor given back would keep every other probe away.
+#[test]
+fn a_probe_goes_where_it_was_claimed_or_is_let_go() {
+    for path in paths() {
+        assert_eq!(path.probe, path.claimed(), "{path:?}");
+        if path.probe.is_some() {
+            assert_eq!(path.probe, path.decision.to(), "{path:?}");
         }
     }
 }
@@ -180,22 +277,38 @@ fn that_home_is_full_is_told_where_it_is_an_error() {
 
 #[test]
 fn a_drained_peer_gets_nothing() {
-    for path in paths().iter().filter(|path| !path.rule.peer_open) {
-        assert!(!matches!(path.decision, Decision::Spill { .. }), "{path:?}");
-        assert!(!path.may_leave(), "{path:?}");
+    for path in paths() {
+        let about = |step| match step {
+            Step::Way(peer, _) | Step::PeerHealth(peer) | Step::PeerRoom(peer, _) => Some(peer),
+            Step::Rewrite(peer) | Step::Declined(peer, _) => Some(peer),
+            _ => None,
+        };
+        let open = path.open();
+        let drained = |step| about(step).is_some_and(|peer| !open.contains(&peer));
+        assert!(!path.asks(drained), "{path:?}");
+        if let Decision::Spill { to, .. } = path.decision {
+            assert!(open.contains(&to), "{path:?}");
+        }
     }
 }
 
 #[test]
-fn only_a_rule_that_says_so_rejects_and_only_when_no_peer_is_open() {
-    for rule in rules() {
-        let paths = paths().into_iter().filter(|path| path.rule == rule);
-        let rejects = paths
-            .map(|path| path.decision)
-            .any(|d| d == Decision::Reject);
-        let may =
-            rule.reject_when_full && !rule.peer_open && (rule.evacuate || rule.limit.is_some());
-        assert_eq!(rejects, may, "{rule:?}");
+fn only_a_rule_that_says_so_rejects_and_only_what_home_is_not_to_get() {
+    for path in paths()
+        .iter()
+        .filter(|path| path.decision == Decision::Reject)
+    {
+        assert!(
+            path.rule.reject_when_full && path.origin == Origin::Own,
+            "{path:?}"
+        );
+        let full = matches!(
+            path.admission(),
+            Some(Admission::Full | Admission::Contended)
+        );
+        let away = matches!(path.verdict(), Some(Away { .. }));
+        assert!(full || away || path.rule.evacuate, "{path:?}");
+        assert!(path.counted().is_empty(), "{path:?}");
     }
 }
 
@@ -222,12 +335,13 @@ fn every_decision_is_made_by_some_rule() {
 
 /// The steps of one request after another, with what comes of them, as `(step, fact)`.
 #[track_caller]
-fn goes(rule: Rule, overflow: Option<bool>, steps: &[(Step, Fact)], decision: Decision) {
+fn goes(peers: &[Candidate], overflow: Option<bool>, steps: &[(Step, Fact)], decision: Decision) {
+    let rule = LIMITED;
     let detection = overflow.map(|overflow| Detection {
         overflow,
         ..Detection::default()
     });
-    let mut dispatch = Dispatch::new(rule, detection.as_ref(), Origin::Own, true);
+    let mut dispatch = Dispatch::new(rule, peers, detection.as_ref(), Origin::Own, true);
     let mut fact = Fact::Yes;
     for (step, came_of_it) in steps {
         assert_eq!(dispatch.next(fact), *step);
@@ -235,6 +349,15 @@ fn goes(rule: Rule, overflow: Option<bool>, steps: &[(Step, Fact)], decision: De
     }
     assert_eq!(dispatch.next(fact), Step::Done(decision));
 }
+
+const PLAIN: Candidate = Candidate {
+    priority: 0,
+    weight: 1,
+    hash: 0,
+    open: true,
+    limit: None,
+    detects: false,
+};
 
 const LIMITED: Rule = Rule {
     limit: Some(3),
@@ -246,7 +369,7 @@ const LIMITED: Rule = Rule {
 #[test]
 fn a_request_within_the_limit_takes_these_steps() {
     goes(
-        LIMITED,
+        &[PLAIN],
         Some(false),
         &[
             (Step::Health, Fact::Verdict(Home)),
@@ -260,7 +383,7 @@ fn a_request_within_the_limit_takes_these_steps() {
 #[test]
 fn the_surplus_takes_these_steps() {
     goes(
-        LIMITED,
+        &[PLAIN],
         Some(true),
         &[
             (Step::Health, Fact::Verdict(Home)),
@@ -272,5 +395,38 @@ fn the_surplus_takes_these_steps() {
             (Step::Hold(PEER.into()), Fact::Yes),
         ],
         spill(SpillReason::Limit),
+    );
+}
+
+#[test]
+fn the_surplus_of_a_full_peer_takes_these_steps() {
+    let limited = Candidate {
+        limit: Some(2),
+        detects: true,
+        ..PLAIN
+    };
+    let last = Candidate {
+        priority: 1,
+        ..PLAIN
+    };
+    let second = PeerId::new(1);
+    goes(
+        &[limited, last],
+        None,
+        &[
+            (Step::Room(3), Fact::Admission(Admission::Full)),
+            (Step::Way(PEER, SpillReason::Limit), Fact::Yes),
+            (Step::PeerHealth(PEER), Fact::Verdict(Home)),
+            (Step::PeerRoom(PEER, 2), Fact::Admission(Admission::Full)),
+            (Step::Declined(PEER, Declined::Full), Fact::Yes),
+            (Step::Way(second, SpillReason::Limit), Fact::Yes),
+            (Step::Rewrite(second), Fact::Yes),
+            (Step::Count(second.into()), Fact::Yes),
+            (Step::Hold(second.into()), Fact::Yes),
+        ],
+        Decision::Spill {
+            to: second,
+            why: SpillReason::Limit,
+        },
     );
 }

@@ -71,6 +71,39 @@ pub enum SpillReason {
     Ramp,
 }
 
+/// Why a peer did not take a request that was offered to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Declined {
+    /// It has as many requests in flight as its limit allows, or workers competed for the last places.
+    Full,
+    /// It is ejected for its errors, or takes its load back step by step after that.
+    Ejected,
+    /// No route to it is known, or its cluster has no healthy host.
+    Misroute,
+    /// It has a limit, and Envoy does not count its requests.
+    Uncounted,
+}
+
+impl Declined {
+    /// All of them, in the order of their index.
+    pub const ALL: [Declined; 4] = [
+        Declined::Full,
+        Declined::Ejected,
+        Declined::Misroute,
+        Declined::Uncounted,
+    ];
+
+    /// The word that users see.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Declined::Full => "full",
+            Declined::Ejected => "ejected",
+            Declined::Misroute => "misroute",
+            Declined::Uncounted => "uncounted",
+        }
+    }
+}
+
 impl HomeReason {
     /// All of them, in the order of their index.
     pub const ALL: [HomeReason; 7] = [

@@ -1,6 +1,6 @@
 //! In which order the peers of a service are asked whether they take a request.
 //!
-//! **Invariants.** Each peer is asked at most once, and all are asked before there is none. No peer is asked before all of a
+//! **Invariants.** Each open peer is asked at most once, and all of them are asked before there is none. No peer is asked before all of a
 //! lower priority value were. Among peers of one priority each one is the next with a probability in proportion to its weight, so
 //! a peer that does not take a request gives its part to the others of its priority in proportion to theirs.
 //!
@@ -9,13 +9,14 @@
 //! and Schomaker, "Weighted distributed hash tables", 2005). **Invariant: if a peer leaves, only its sessions move**, each to
 //! the peer that was its second; if one comes, it only takes sessions, and no others move.
 
+use crate::destination::PeerId;
 use crate::draw::{self, Draws};
 
 /// The most peers of a service.
 pub const MOST_PEERS: usize = 64;
 
 /// What the choice needs to know of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Candidate {
     /// Peers with a lower value are asked first.
     pub priority: u32,
@@ -23,6 +24,12 @@ pub struct Candidate {
     pub weight: u32,
     /// The hash of the peer's name, by which sessions know it whatever its place in the configuration.
     pub hash: u64,
+    /// Whether new requests are sent to it. If not, it is not asked.
+    pub open: bool,
+    /// The most requests in flight there, at least 1. `None` if there is no limit.
+    pub limit: Option<u32>,
+    /// Whether its errors eject it.
+    pub detects: bool,
 }
 
 /// How the next peer is chosen among those of one priority.
@@ -42,15 +49,28 @@ pub struct Select {
 }
 
 impl Select {
-    /// The next peer to ask, as an index of `peers`, of which there are at most [`MOST_PEERS`]. `None` if all were asked.
-    pub fn next(&mut self, peers: &[Candidate], by: By<'_>) -> Option<usize> {
+    /// Whether several peers can be the next one, so that a choice by chance needs a draw.
+    pub fn is_a_choice(&self, peers: &[Candidate]) -> bool {
+        self.open(peers).nth(1).is_some()
+    }
+
+    /// The peers of which one is the next: those of the lowest priority value that are open and were not asked.
+    fn open<'a>(
+        &self,
+        peers: &'a [Candidate],
+    ) -> impl Iterator<Item = (u8, &'a Candidate)> + Clone + use<'a> {
         let asked = self.asked;
-        let open = || {
-            let peers = (0..MOST_PEERS as u32).zip(peers);
-            peers.filter(move |(nth, _)| asked & bit(*nth) == 0)
+        let open = move || {
+            let peers = (0..MOST_PEERS as u8).zip(peers);
+            peers.filter(move |(nth, peer)| peer.open && asked & bit(*nth) == 0)
         };
-        let priority = open().map(|(_, peer)| peer.priority).min()?;
-        let mut open = open().filter(|(_, peer)| peer.priority == priority);
+        let priority = open().map(|(_, peer)| peer.priority).min();
+        open().filter(move |(_, peer)| Some(peer.priority) == priority)
+    }
+
+    /// The next of `peers` to ask, of which there are at most [`MOST_PEERS`]. `None` if all that are open were asked.
+    pub fn next(&mut self, peers: &[Candidate], by: By<'_>) -> Option<PeerId> {
+        let mut open = self.open(peers);
         let (nth, _) = match by {
             By::Chance(draws) => {
                 let weights = open.clone().map(|(_, peer)| u64::from(peer.weight));
@@ -71,13 +91,13 @@ impl Select {
             }),
         }?;
         self.asked |= bit(nth);
-        Some(nth as usize)
+        Some(PeerId::new(nth))
     }
 }
 
 /// The bit of peer `nth`.
-fn bit(nth: u32) -> u64 {
-    1u64.checked_shl(nth).unwrap_or(0)
+fn bit(nth: u8) -> u64 {
+    1u64.checked_shl(nth.into()).unwrap_or(0)
 }
 
 /// The waiting time for an event that happens once in a unit of time on average, times ln 2, in units of 2^-32: the negative

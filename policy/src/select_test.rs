@@ -7,18 +7,21 @@ fn peer(priority: u32, weight: u32, name: u64) -> Candidate {
         priority,
         weight,
         hash: draw::mix(name),
+        open: true,
+        limit: None,
+        detects: false,
     }
 }
 
 /// All peers in the order in which one request asks them.
 fn by_chance(peers: &[Candidate], draws: &mut Draws) -> Vec<usize> {
     let mut select = Select::default();
-    std::iter::from_fn(|| select.next(peers, By::Chance(draws))).collect()
+    std::iter::from_fn(|| Some(select.next(peers, By::Chance(draws))?.index())).collect()
 }
 
 fn by_session(peers: &[Candidate], session: u64) -> Vec<usize> {
     let mut select = Select::default();
-    std::iter::from_fn(|| select.next(peers, By::Session(session))).collect()
+    std::iter::from_fn(|| Some(select.next(peers, By::Session(session))?.index())).collect()
 }
 
 /// Of so many requests, the percentage for each peer of these weights, if `first` tells who takes a request.
@@ -125,6 +128,20 @@ fn the_wait_is_the_logarithm_of_a_number_between_0_and_1() {
         let wait = wait(key) as f64 / 2f64.powi(32);
         assert!((wait + number.log2()).abs() < 1e-6, "{key}");
     }
+}
+
+#[test]
+fn a_peer_that_is_not_open_is_not_asked() {
+    let mut peers: Vec<_> = (1..=4).map(|n| peer(n as u32 % 2, 1, n)).collect();
+    peers[1].open = false;
+    peers[2].open = false;
+    let select = Select::default();
+    assert!(!select.is_a_choice(&peers), "one of each priority");
+    for order in [by_chance(&peers, &mut Draws::new(1)), by_session(&peers, 1)] {
+        assert_eq!(order, [3, 0]);
+    }
+    peers[1].open = true;
+    assert!(select.is_a_choice(&peers));
 }
 
 proptest! {

@@ -1,13 +1,17 @@
-//! The way of requests of several VMs that share the counts of a service's destinations: each request is a shipped
-//! [`Dispatch`], which asks for its place at home with a shipped [`Admit`].
+//! The way of requests of several VMs that share the counts of a service's destinations. Each request is a shipped
+//! [`Dispatch`], which asks for its places at home and at peers with a shipped [`Admit`].
+
+mod orders;
 
 use std::collections::VecDeque;
+use std::iter;
 
 use super::{World, explore};
 use crate::destination::{DestinationId, PeerId};
 use crate::dispatch::{Fact, Step};
 use crate::ejection::Verdict;
 use crate::names::{HomeReason, SpillReason};
+use crate::select::Candidate;
 use crate::{Admission, Admit, Decision, Detection, Dispatch, Origin, Rule, admission};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,8 +26,12 @@ enum Op {
 struct Request {
     origin: Origin,
     verdict: Verdict,
-    /// Something leads to the peer, and the request can be rewritten.
+    /// The verdict of a peer's error detection.
+    peer: Verdict,
+    /// Whether anything leads to the peers.
     way: bool,
+    /// Whether the request can be rewritten.
+    rewrite: bool,
     /// So many operations on a count before the one that Envoy refuses.
     refused: Option<u8>,
 }
@@ -31,7 +39,9 @@ struct Request {
 const OWN: Request = Request {
     origin: Origin::Own,
     verdict: Verdict::Home,
+    peer: Verdict::Home,
     way: true,
+    rewrite: true,
     refused: None,
 };
 
@@ -39,11 +49,12 @@ const OWN: Request = Request {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Begun {
     request: Request,
-    dispatch: Dispatch,
+    dispatch: Dispatch<'static>,
     fact: Fact,
-    /// While it asks for a place, and what came of the last step.
-    admit: Option<(Admit, Option<i64>)>,
-    admitted: bool,
+    /// While it asks for a place: the result of the last step, and where.
+    admit: Option<(Admit, Option<i64>, DestinationId)>,
+    /// Where it has a place under a limit.
+    admitted: Option<DestinationId>,
     counted: Vec<DestinationId>,
     held: Vec<DestinationId>,
 }
@@ -52,7 +63,7 @@ struct Begun {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Sent {
     held: Option<DestinationId>,
-    admitted: bool,
+    admitted: Option<DestinationId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,29 +71,33 @@ struct Vm {
     script: VecDeque<Op>,
     begun: Option<Begun>,
     in_flight: VecDeque<Sent>,
-    expect_room: bool,
+    expect_room: [bool; 3],
 }
+
+/// Of home and of up to two peers.
+type Counts = [i64; 3];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Service {
     rule: Rule,
+    peers: &'static [Candidate],
     vms: Vec<Vm>,
-    /// Home's and the peer's.
-    counts: [i64; 2],
+    counts: Counts,
 }
 
 impl Service {
-    fn of(rule: Rule, scripts: &[&[Op]]) -> Service {
+    fn of((rule, peers): (Rule, &'static [Candidate]), scripts: &[&[Op]]) -> Service {
         let vms = scripts.iter().map(|script| Vm {
             script: script.iter().copied().collect(),
             begun: None,
             in_flight: VecDeque::new(),
-            expect_room: true,
+            expect_room: [true; 3],
         });
         Service {
             rule,
+            peers,
             vms: vms.collect(),
-            counts: [0; 2],
+            counts: [0; 3],
         }
     }
 
@@ -90,10 +105,16 @@ impl Service {
         let detection = Some(Detection::default());
         Begun {
             request,
-            dispatch: Dispatch::new(self.rule, detection.as_ref(), request.origin, true),
+            dispatch: Dispatch::new(
+                self.rule,
+                self.peers,
+                detection.as_ref(),
+                request.origin,
+                true,
+            ),
             fact: Fact::Yes,
             admit: None,
-            admitted: false,
+            admitted: None,
             counted: Vec::new(),
             held: Vec::new(),
         }
@@ -117,37 +138,57 @@ impl Begun {
     }
 
     /// Goes on to the next operation on a count, and makes it. Returns the decision if there was none left.
-    fn go_on(&mut self, counts: &mut [i64; 2], expect_room: &mut bool) -> Option<Decision> {
+    fn go_on(&mut self, counts: &mut Counts, expect_room: &mut [bool; 3]) -> Option<Decision> {
         loop {
-            if let Some((mut admit, seen)) = self.admit {
+            if let Some((mut admit, seen, at)) = self.admit {
                 let step = admit.step(seen);
                 let add = match step {
                     admission::Step::Add(n) => n,
                     admission::Step::Read => 0,
                     admission::Step::Done(admission) => {
                         self.admit = None;
-                        self.admitted = admission == Admission::Admitted;
-                        *expect_room = self.admitted;
-                        if self.admitted {
-                            self.counted.push(DestinationId::HOME);
+                        let admitted = admission == Admission::Admitted;
+                        expect_room[at.index()] = admitted;
+                        if admitted {
+                            self.admitted = Some(at);
+                            self.counted.push(at);
                         }
                         self.fact = Fact::Admission(admission);
                         continue;
                     }
                 };
-                let seen = self.count(&mut counts[0], add);
-                self.admit = Some((admit, seen));
+                let seen = self.count(&mut counts[at.index()], add);
+                self.admit = Some((admit, seen, at));
                 return None;
             }
-            let way = self.request.way;
+            let mut ask = |at: DestinationId, limit| {
+                let admit = Admit::new(limit, expect_room[at.index()]);
+                self.admit = Some((admit, Some(0), at));
+            };
             self.fact = match self.dispatch.next(self.fact) {
                 Step::Overflowed => Fact::Yes,
                 Step::Health => Fact::Verdict(self.request.verdict),
                 Step::Room(limit) => {
-                    self.admit = Some((Admit::new(limit, *expect_room), Some(0)));
+                    ask(DestinationId::HOME, limit);
                     continue;
                 }
-                Step::Way(..) | Step::Rewrite(_) => way.into(),
+                Step::PeerRoom(peer, limit) => {
+                    ask(peer.into(), limit);
+                    continue;
+                }
+                Step::PeerHealth(_) => Fact::Verdict(self.request.peer),
+                Step::Draw => Fact::Drawn(0),
+                Step::Way(..) => self.request.way.into(),
+                Step::Rewrite(_) => self.request.rewrite.into(),
+                Step::Declined(..) | Step::LetGo(_) => Fact::Yes,
+                Step::TakeBack(peer) => {
+                    let at = peer.into();
+                    assert_eq!(self.counted.pop(), Some(at), "it was counted");
+                    self.admitted = None;
+                    counts[at.index()] -= 1;
+                    self.fact = Fact::Yes;
+                    return None;
+                }
                 Step::Count(at) => {
                     let done = self.count(&mut counts[at.index()], 1).is_some();
                     if done {
@@ -169,7 +210,7 @@ impl Begun {
     fn is_in(&self, at: DestinationId) -> i64 {
         let asks = match self.admit {
             // A refused operation is made up for by the next step.
-            Some((admit, Some(_))) if at == DestinationId::HOME => admit.holds(),
+            Some((admit, Some(_), asked)) if at == asked => admit.holds(),
             _ => false,
         };
         i64::from(asks) + i64::from(self.counted.contains(&at))
@@ -212,14 +253,20 @@ impl World for Service {
     fn always(&self) {
         let sent = || self.vms.iter().flat_map(|vm| &vm.in_flight);
         let begun = || self.vms.iter().filter_map(|vm| vm.begun.as_ref());
-        let admitted = sent().filter(|sent| sent.admitted).count()
-            + begun().filter(|begun| begun.admitted).count();
-        let limit = self.rule.limit.map_or(0, |limit| limit as usize);
-        assert!(admitted <= limit, "{self:?}");
+        let destinations = || {
+            let peers = self.peers.iter().map(|peer| peer.limit);
+            let ids = PeerId::all().map(DestinationId::from);
+            iter::once((DestinationId::HOME, self.rule.limit)).chain(ids.zip(peers))
+        };
+        for (at, limit) in destinations() {
+            let admitted = sent().filter(|sent| sent.admitted == Some(at)).count()
+                + begun().filter(|begun| begun.admitted == Some(at)).count();
+            assert!(admitted <= limit.unwrap_or(0) as usize, "{self:?}");
+        }
         if begun().any(|begun| begun.request.refused.is_some()) {
             return;
         }
-        for at in [DestinationId::HOME, PeerId::FIRST.into()] {
+        for (at, _) in destinations() {
             let held = sent().filter(|sent| sent.held == Some(at)).count() as i64;
             let on_the_way: i64 = begun().map(|begun| begun.is_in(at)).sum();
             assert_eq!(self.counts[at.index()], held + on_the_way, "{self:?}");
@@ -227,7 +274,7 @@ impl World for Service {
     }
 
     fn finally(&self) {
-        assert_eq!(self.counts, [0; 2], "{self:?}");
+        assert_eq!(self.counts, [0; 3], "{self:?}");
     }
 }
 
@@ -236,7 +283,15 @@ fn is_sound(begun: &Begun, decision: Decision) {
     assert_eq!(begun.held, begun.counted, "{begun:?}");
     assert!(begun.held.len() <= 1, "{begun:?}");
     let room = decision == Decision::Home(HomeReason::Room);
-    assert_eq!(begun.admitted, room, "{begun:?}");
+    assert_eq!(
+        begun.admitted == Some(DestinationId::HOME),
+        room,
+        "{begun:?}"
+    );
+    assert!(
+        begun.admitted.is_none_or(|at| decision.to() == Some(at)),
+        "{begun:?}"
+    );
     match decision {
         Decision::Home(HomeReason::Uncounted) => assert!(begun.held.is_empty(), "{begun:?}"),
         Decision::Home(_) => assert_eq!(begun.held, [DestinationId::HOME], "{begun:?}"),
@@ -250,75 +305,5 @@ fn is_sound(begun: &Begun, decision: Decision) {
             assert!(begun.held.iter().all(|at| *at == to.into()), "{begun:?}");
         }
         Decision::Reject => assert!(begun.held.is_empty(), "{begun:?}"),
-    }
-}
-
-use Op::{End, Request as Ask};
-
-#[track_caller]
-fn check(rule: Rule, scripts: &[&[Op]]) {
-    let (states, ends) = explore(Service::of(rule, scripts));
-    assert!(states > 50 && ends > 0, "{states} states, {ends} ends");
-}
-
-const LIMITED: Rule = Rule {
-    limit: Some(1),
-    evacuate: false,
-    peer_open: true,
-    reject_when_full: false,
-};
-
-#[test]
-fn no_more_are_admitted_than_the_limit_and_the_counts_come_back_to_0() {
-    for limit in [1, 2] {
-        for (peer_open, reject_when_full) in [(true, false), (false, true), (false, false)] {
-            let rule = Rule {
-                limit: Some(limit),
-                peer_open,
-                reject_when_full,
-                ..LIMITED
-            };
-            check(rule, &[&[Ask(OWN), End, Ask(OWN)], &[Ask(OWN), Ask(OWN)]]);
-        }
-    }
-}
-
-#[test]
-fn guests_and_probes_are_counted_beyond_the_limit_and_take_no_place_twice() {
-    let guest = Request {
-        origin: Origin::Guest,
-        ..OWN
-    };
-    for verdict in [
-        Verdict::Probe,
-        Verdict::Away { ramp: true },
-        Verdict::Away { ramp: false },
-    ] {
-        let other = Request { verdict, ..OWN };
-        check(
-            LIMITED,
-            &[&[Ask(other), Ask(OWN)], &[Ask(OWN)], &[Ask(guest)]],
-        );
-    }
-}
-
-#[test]
-fn a_request_that_finds_no_way_comes_home_and_is_counted() {
-    let stays = Request { way: false, ..OWN };
-    check(LIMITED, &[&[Ask(stays), End, Ask(stays)], &[Ask(OWN)]]);
-}
-
-/// Whichever operation it is.
-#[test]
-fn an_operation_that_envoy_refuses_leaves_no_count_behind() {
-    for refused in 0..6 {
-        for way in [true, false] {
-            let request = Request {
-                way,
-                refused: Some(refused),
-                ..OWN
-            };
-            check(LIMITED, &[&[Ask(request), Ask(OWN)], &[Ask(OWN)]]);
-        }
     }
 }
