@@ -262,7 +262,7 @@ fn read_service(
         rule: Rule {
             limit,
             evacuate,
-            peer_open: peers.iter().any(|peer| peer.open),
+            peer_open: peers.iter().any(|peer| peer.candidate.open),
             reject_when_full: fields.get(service::whenFull) == Some(WhenFull::Reject),
         },
         detection: detection.map(|detection| Detection {
@@ -323,9 +323,10 @@ fn read_peer(node: &Node<'_>, path: &Path<'_>, report: &mut Report<'_>) -> Optio
             priority: fields.get(peer::priority)?,
             weight: fields.get(peer::weight)?,
             hash: route::hash_of(name),
+            open: fields.get(peer::mode) == Some(PeerMode::Enforce),
+            limit,
+            detects: detection.is_some(),
         },
-        open: fields.get(peer::mode) == Some(PeerMode::Enforce),
-        limit,
         detection,
     })
 }

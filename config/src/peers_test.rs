@@ -20,11 +20,15 @@ fn an_absent_field_of_a_peer_has_its_default() {
     let [peer] = &config.services[0].peers[..] else {
         panic!("it has one peer");
     };
-    let Candidate {
-        priority, weight, ..
-    } = peer.candidate;
-    assert_eq!((priority, weight, peer.open), (0, 1, true));
-    assert_eq!((peer.limit, peer.detection), (None, None));
+    let expected = Candidate {
+        priority: 0,
+        weight: 1,
+        hash: policy::route::hash_of("gke"),
+        open: true,
+        limit: None,
+        detects: false,
+    };
+    assert_eq!((peer.candidate, peer.detection), (expected, None));
 }
 
 #[test]
@@ -50,6 +54,8 @@ fn as_many_peers_as_there_may_be_keep_their_order_and_what_each_says() {
             priority,
             weight,
             hash,
+            limit,
+            ..
         } = peer.candidate;
         assert_eq!((&peer.name, priority, weight), (name, n % 3, n));
         assert_eq!(
@@ -57,7 +63,7 @@ fn as_many_peers_as_there_may_be_keep_their_order_and_what_each_says() {
             policy::route::hash_of(name),
             "it depends on the name alone"
         );
-        assert_eq!(peer.limit, Some(n));
+        assert_eq!(limit, Some(n));
         let detection = peer.detection.expect("it is configured");
         assert_eq!(detection.consecutive_gateway, n);
         assert_eq!((detection.max_percent, detection.overflow), (100, false));
@@ -78,7 +84,11 @@ fn a_service_spills_as_long_as_one_peer_is_open() {
         });
         let config = read(&peers(json!(list))).expect("a good configuration");
         let service = &config.services[0];
-        let open: Vec<bool> = service.peers.iter().map(|peer| peer.open).collect();
+        let open: Vec<bool> = service
+            .peers
+            .iter()
+            .map(|peer| peer.candidate.open)
+            .collect();
         (service.rule.peer_open, open)
     };
     assert_eq!(drained(&[]), (true, vec![true, true]));

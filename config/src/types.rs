@@ -136,12 +136,8 @@ pub struct Peer {
     pub name: String,
     /// The host whose route leads to the peer, in lower case.
     pub host: String,
-    /// Its place among the peers of the service.
+    /// The parts of its configuration that the choice of a peer depends on.
     pub candidate: Candidate,
-    /// Whether new requests are sent to it.
-    pub open: bool,
-    /// The most requests that this proxy has in flight there, at least 1. `None` if there is no limit.
-    pub limit: Option<u32>,
     /// Which errors eject the peer. `None` if ejection is disabled.
     pub detection: Option<Detection>,
 }

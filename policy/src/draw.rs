@@ -17,7 +17,7 @@ impl Draws {
     }
 
     /// The next number, of which each value is equally likely.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GAMMA);
         mix(self.0)
     }
@@ -25,7 +25,7 @@ impl Draws {
     /// The next number from 0 to `end`, without `end`. It is 0 if `end` is 0. Each value is equally likely but for a part
     /// of `end` / 2^64 (Lemire, "Fast random integer generation in an interval", 2019, without its correction).
     pub fn below(&mut self, end: u64) -> u64 {
-        (u128::from(self.next()).wrapping_mul(u128::from(end)) >> 64) as u64
+        (u128::from(self.number()).wrapping_mul(u128::from(end)) >> 64) as u64
     }
 }
 
@@ -45,7 +45,7 @@ mod tests {
     fn the_sequence_is_that_of_the_published_generator() {
         // The first numbers for the seed 1234567, as in the published test vectors of SplitMix64.
         let mut draws = Draws::new(1_234_567);
-        let numbers = [(); 5].map(|()| draws.next());
+        let numbers = [(); 5].map(|()| draws.number());
         let published = [
             6_457_827_717_110_365_317,
             3_203_168_211_198_807_973,
