@@ -1,5 +1,4 @@
-//! Error detection of one destination of a service in one VM: what its answers say, and how it is ejected for them. Today it
-//! is used for home only.
+//! Error detection of one destination of a service in one VM: what its answers say, and how it is ejected for them.
 //!
 //! The workers share one record under a key of shared data, and change it by compare-and-swap. The gauge `ejected` tells every
 //! request whether it has to read the record. It is moved by increments, one for each change of the record, so it is right
@@ -23,9 +22,12 @@ use policy::time::Instant;
 /// Error detection at work.
 pub struct Health {
     pub detection: Detection,
-    /// For log lines.
+    /// For log lines: the host of the service, and the peer where its requests go while home is ejected, or the peer that this
+    /// is about.
     host: String,
     peer: String,
+    /// Whether this is about a peer.
+    of_peer: bool,
     key: String,
     ejected: Metric,
     successes: Metric,
@@ -38,7 +40,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// The detection for this destination. `peer` is where its requests go while it is ejected.
+    /// The detection for this destination. `peer` is where home's requests go while it is ejected, or the peer itself.
     /// # Errors
     /// The name of a metric that Envoy does not keep.
     pub fn new(detection: Detection, of: Subject<'_>, peer: &str) -> Result<Health, String> {
@@ -55,6 +57,7 @@ impl Health {
             detection,
             host: of.service.host.clone(),
             peer: peer.to_owned(),
+            of_peer: of.peer.is_some(),
             ejected: gauge("ejected")?,
             successes: gauge("good_answers")?,
             ejections: counter("ejections")?,

@@ -35,6 +35,7 @@
 )]
 #![warn(missing_docs)]
 
+mod admission;
 mod arrival;
 mod health;
 mod hostcalls;

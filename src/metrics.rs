@@ -109,12 +109,29 @@ impl<'a> Subject<'a> {
     #[inline(never)]
     pub fn name(&self, name: &str) -> String {
         match self.peer {
-            None => self.service.metric(&[], name),
-            Some(peer) => {
-                let name = ["peer_", name].concat();
-                self.service.metric(&[("peer", peer)], &name)
-            }
+            None => self.own(name),
+            Some(_) => self.own(&["peer_", name].concat()),
         }
+    }
+
+    /// The labels of the destination: those of the service, and `peer` if it is a peer.
+    pub fn pairs(&self) -> Vec<(&'static str, &'a str)> {
+        let mut pairs = self.service.pairs().to_vec();
+        pairs.extend(self.peer.map(|peer| ("peer", peer)));
+        pairs
+    }
+
+    /// The full name of a metric of this destination, with the label `peer` if it is a peer.
+    pub fn own(&self, name: &str) -> String {
+        match self.peer {
+            None => self.service.metric(&[], name),
+            Some(peer) => self.service.metric(&[("peer", peer)], name),
+        }
+    }
+
+    /// Defines a gauge of this destination, by [`Subject::name`].
+    pub fn gauge(&self, name: &str) -> Option<Metric> {
+        hostcalls::metric(Kind::Gauge, &self.name(name))
     }
 
     /// The count of requests in flight there.

@@ -10,14 +10,16 @@ mod way;
 use core::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
-use crate::hostcalls::Metric;
+use crate::admission;
+use crate::health::Health;
+use crate::hostcalls::{self, Kind, Metric};
 use crate::metrics::{self, Labels, Subject};
 use config::Routing;
 use policy::destination::{DestinationId, PeerId};
-use policy::names::{self, SpillReason};
+use policy::names::{self, Declined, SpillReason};
 use policy::outcome::{Answerer, Unreached};
 use policy::recovery::shared_count::SharedCount;
-use policy::{Outcome, Routes};
+use policy::{Admission, Outcome, Routes};
 
 pub use way::Left;
 
@@ -30,6 +32,8 @@ pub struct Peer {
     pub routing: Routing,
     /// The labels of the service.
     service: Rc<Labels>,
+    /// Whether the service has no other peer.
+    sole: bool,
     /// It is empty until the service is first used.
     used: OnceCell<Box<Used>>,
 }
@@ -39,6 +43,10 @@ struct Used {
     /// The count of requests in flight at the peer. It is empty until the first request is spilled, and `None` if Envoy does
     /// not keep the gauge.
     in_flight: OnceCell<Option<Rc<SharedCount>>>,
+    /// Whether the last request of this worker found a place there.
+    expect_room: Cell<bool>,
+    /// It is empty until the first request is offered to the peer, and `None` if Envoy does not keep one of the gauges.
+    health: OnceCell<Option<Health>>,
     /// The beliefs about the routes to the peer.
     routes: RefCell<Routes>,
     /// The kind of misroute that the next tick looks at, and the kinds for which the last looks found that the gauge is wrong.
@@ -49,17 +57,24 @@ struct Used {
     misrouted: Option<Metric>,
     misroutes: Cell<Option<Metric>>,
     decisions: [Cell<Option<Metric>>; SpillReason::ALL.len()],
+    declined: [Cell<Option<Metric>>; Declined::ALL.len()],
     outcomes: [Cell<Option<Metric>>; Outcome::KINDS],
 }
 
 impl Peer {
     /// A peer of a service that no request has used yet.
-    pub fn new(id: PeerId, config: config::Peer, routing: Routing, service: &Rc<Labels>) -> Peer {
+    pub fn new(
+        id: PeerId,
+        config: config::Peer,
+        routing: Routing,
+        (service, sole): (&Rc<Labels>, bool),
+    ) -> Peer {
         Peer {
             id: id.into(),
             config,
             routing,
             service: Rc::clone(service),
+            sole,
             used: OnceCell::new(),
         }
     }
@@ -79,15 +94,20 @@ impl Peer {
         let before = before.and_then(|before| before.used.get());
         let used = Used {
             in_flight: before.map_or_else(OnceCell::new, |before| before.in_flight.clone()),
+            expect_room: Cell::new(true),
+            health: before
+                .and_then(|before| self.configured(before))
+                .map_or_else(OnceCell::new, |health| OnceCell::from(Some(health))),
             routes: RefCell::default(),
             looks: Cell::default(),
             unreached: Cell::default(),
             misrouted: match before {
                 Some(before) => before.misrouted,
-                None => self.service.gauge("misrouted"),
+                None => hostcalls::metric(Kind::Gauge, &self.misroute_subject().own("misrouted")),
             },
             misroutes: Cell::new(None),
             decisions: [const { Cell::new(None) }; SpillReason::ALL.len()],
+            declined: [const { Cell::new(None) }; Declined::ALL.len()],
             outcomes: [const { Cell::new(None) }; Outcome::KINDS],
         };
         // It is empty, so nothing is refused.
@@ -107,7 +127,62 @@ impl Peer {
     #[cold]
     #[inline(never)]
     fn first_spill(&self) -> Option<Rc<SharedCount>> {
+        if let Some(gauge) = self.subject().gauge("limit") {
+            hostcalls::record(gauge, self.limit().unwrap_or(0).into());
+        }
         self.subject().count().ok()
+    }
+
+    /// The most requests in flight at the peer. `None` if there is no limit.
+    pub fn limit(&self) -> Option<u32> {
+        self.config.candidate.limit
+    }
+
+    /// Asks for a place at the peer under this limit.
+    pub fn admit(&self, limit: u32) -> Admission {
+        let Some(used) = self.used() else {
+            return Admission::Refused;
+        };
+        admission::admit(self.in_flight(), limit, &used.expect_room, false)
+    }
+
+    /// The error detection of the peer. `None` if ejection is disabled, or Envoy does not keep its gauges.
+    pub fn health(&self) -> Option<&Health> {
+        let first_offer = || self.first_offer();
+        let detection = self.config.detection;
+        detection.and(self.used()?.health.get_or_init(first_offer).as_ref())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn first_offer(&self) -> Option<Health> {
+        let detection = self.config.detection?;
+        Health::new(detection, self.subject(), self.name()).ok()
+    }
+
+    /// The error detection of the same peer in the configuration before, as this one has it.
+    fn configured(&self, before: &Used) -> Option<Health> {
+        let health = before.health.get()?.as_ref()?;
+        Some(health.configured(self.config.detection?, self.name()))
+    }
+
+    /// Does what is due without requests.
+    pub fn tick(&self) {
+        let health = self.used().and_then(|used| used.health.get());
+        if let Some(Some(health)) = health {
+            health.tick();
+        }
+        self.look_after_misroutes();
+    }
+
+    /// Counts a request that was offered to the peer, and that it did not take.
+    #[inline(never)]
+    pub fn did_not_take(&self, why: Declined) {
+        let counter = self.used().and_then(|used| used.declined.get(why as usize));
+        if let Some(counter) = counter {
+            let labels = [("peer", self.name()), ("reason", why.word())];
+            metrics::count(counter, || self.service.metric(&labels, "peer_declined"));
+        }
     }
 
     /// The peer in the names of its metrics.
@@ -116,6 +191,13 @@ impl Peer {
             service: &self.service,
             peer: Some(self.name()),
         }
+    }
+
+    /// The peer in the names of its misroutes. They have no label `peer` if the service has no other peer.
+    fn misroute_subject(&self) -> Subject<'_> {
+        let peer = (!self.sole).then(|| self.name());
+        let service = &self.service;
+        Subject { service, peer }
     }
 
     /// The counter of requests for which the decision was this peer, for this reason.

@@ -13,11 +13,13 @@ use super::peer::{Left, Peer};
 use super::plugin::Plugin;
 use super::service::Service;
 use super::trap;
+use crate::health::owner;
 use crate::hostcalls::{self, Map};
 use crate::recovery;
 use config::{Mode, Role, Routing};
 use policy::destination::DestinationId;
 use policy::dispatch::{Dispatch, Fact, Step};
+use policy::ejection::Ended;
 use policy::names::{self, HomeReason, SpillReason};
 use policy::outcome::Answerer;
 use policy::response::{self, Assess};
@@ -121,7 +123,13 @@ impl Request {
         plugin.uses(service);
         let enforce = service.mode == Mode::Enforce;
         let detection = service.detection.as_ref();
-        let mut dispatch = Dispatch::new(service.rule, detection, origin, enforce);
+        let mut dispatch = Dispatch::new(
+            service.rule,
+            &service.candidates,
+            detection,
+            origin,
+            enforce,
+        );
         let mut fact = Fact::from(service.is_counted());
         let decision = loop {
             fact = match dispatch.next(fact) {
@@ -133,11 +141,34 @@ impl Request {
                 Step::Overflowed => overflowed(service),
                 Step::Way(to, why) => {
                     let peer = service.peer(to.into());
-                    self.way(plugin, peer, cluster.take(), why).into()
+                    self.way(plugin, peer, &mut cluster, why).into()
                 }
                 Step::Rewrite(to) => {
                     let peer = service.peer(to.into());
                     self.rewrite(plugin, peer, had_to).into()
+                }
+                Step::Draw => Fact::Drawn(plugin.draw()),
+                Step::PeerHealth(to) => match service.health_at(to.into()) {
+                    Some(health) => Fact::Verdict(health.verdict(self.id, self.whole)),
+                    None => Fact::No,
+                },
+                Step::PeerRoom(to, limit) => Fact::Admission(service.admit_at(to, limit)),
+                Step::TakeBack(to) => {
+                    service.count_out(to.into(), 1);
+                    Fact::Yes
+                }
+                Step::LetGo(to) => {
+                    if let Some(health) = service.health_at(to.into()) {
+                        health.probe_ended(owner(self.id), Ended::Nothing);
+                    }
+                    Fact::Yes
+                }
+                Step::Declined(to, why) => {
+                    self.left = None;
+                    if let Some(peer) = service.peer(to.into()) {
+                        peer.did_not_take(why);
+                    }
+                    Fact::Yes
                 }
                 Step::Count(at) => service.count_in(at).into(),
                 Step::Hold(at) => {
@@ -147,14 +178,19 @@ impl Request {
                 Step::Done(decision) => break decision,
             };
         };
-        if let (Some(health), Decision::Home(_)) = (service.health(), decision)
-            && health
-                .sampled(|sampling, _| self.assess.sent(dispatch.is_probe(), self.whole, sampling))
-        {
-            judge::assess(&mut self.assess, health, self.id);
+        self.said = Some((service.index, decision));
+        let goes = match decision {
+            Decision::Home(_) => service.health(),
+            _ if self.outcome.is_some() => service.health_at(self.sent_to()),
+            _ => None,
+        };
+        if let Some(health) = goes {
+            let probe = dispatch.probe().is_some();
+            if health.sampled(|sampling, _| self.assess.sent(probe, self.whole, sampling)) {
+                judge::assess(&mut self.assess, health, self.id);
+            }
         }
         service.decided(decision);
-        self.said = Some((service.index, decision));
         if !enforce {
             return Action::Continue;
         }
@@ -178,12 +214,13 @@ impl Request {
         &mut self,
         plugin: &Plugin,
         peer: Option<&Peer>,
-        cluster: Option<String>,
+        cluster: &mut Option<String>,
         why: SpillReason,
     ) -> bool {
-        let home =
-            cluster.unwrap_or_else(|| hostcalls::property(hostcalls::CLUSTER).unwrap_or_default());
-        self.left = peer.and_then(|peer| peer.way(home, plugin.now(), why, self.whole));
+        let home = cluster
+            .get_or_insert_with(|| hostcalls::property(hostcalls::CLUSTER).unwrap_or_default());
+        let way = |peer: &Peer| peer.way(home.clone(), plugin.now(), why, self.whole);
+        self.left = peer.and_then(way);
         self.left.is_some()
     }
 

@@ -7,6 +7,7 @@ use core::cell::{Cell, OnceCell};
 use core::iter;
 use std::rc::Rc;
 
+use super::admission::{self, in_flight_of};
 use super::notice;
 use super::strangers;
 use crate::health::Health;
@@ -17,10 +18,10 @@ use crate::recovery;
 use config::{self, Mode, Role, Routing};
 use policy::destination::{DestinationId, PeerId};
 use policy::names::{self, HomeReason, keys};
-use policy::recovery::mark;
 use policy::recovery::shared_count::{Change, SharedCount};
+use policy::select::Candidate;
 use policy::time::Millis;
-use policy::{Admission, Admit, Decision, Detection, Rule, Step};
+use policy::{Admission, Decision, Detection, Rule};
 
 /// `minErrorPercent` on gateways and waypoints, which many clients share.
 const MIN_ERROR_PERCENT: u32 = 50;
@@ -33,6 +34,8 @@ pub struct Service {
     /// Its peers, in the order of the configuration. There are none if the role is server. An `Rc` for each makes the module
     /// 2,000 bytes smaller than a slice of them, since the compiler then writes their end out only once.
     pub peers: Box<[Rc<Peer>]>,
+    /// What the choice needs to know of each of them.
+    pub candidates: Box<[Candidate]>,
     pub index: usize,
     /// The index of its home among all destinations of the configuration. Its peers follow.
     pub first: usize,
@@ -73,26 +76,33 @@ impl Service {
         role: Role,
         default_routing: Routing,
     ) -> Self {
-        let detection = config.detection.map(|mut detection| {
+        let min_percent = |mut detection: Detection| {
             // A gateway or a waypoint, by the same test.
             if default_routing == Routing::Header {
                 detection.min_percent.get_or_insert(MIN_ERROR_PERCENT);
             }
             detection
-        });
+        };
+        let detection = config.detection.map(min_percent);
         let routing = config.routing.unwrap_or(default_routing);
         let labels = Rc::new(Labels {
             plugin: Rc::clone(plugin),
             role,
             host: config.host,
         });
-        let peers = config.peer.into_iter().zip(PeerId::all());
-        let peers = peers.map(|(peer, id)| Rc::new(Peer::new(id, peer, routing, &labels)));
+        let candidates = config.peers.iter().map(|peer| peer.candidate).collect();
+        let sole = config.peers.len() == 1;
+        let peers = config.peers.into_iter().zip(PeerId::all());
+        let peers = peers.map(|(mut peer, id)| {
+            peer.detection = peer.detection.map(min_percent);
+            Rc::new(Peer::new(id, peer, routing, (&labels, sole)))
+        });
         Service {
             mode: config.mode,
             routing,
             rule: config.rule,
             peers: peers.collect(),
+            candidates,
             index,
             first,
             detection,
@@ -113,8 +123,7 @@ impl Service {
 
     /// One of its peers. `None` if the destination is home.
     pub fn peer(&self, id: DestinationId) -> Option<&Peer> {
-        let mut peers = self.peers.iter().map(Rc::as_ref);
-        peers.find(|peer| peer.id == id)
+        Some(self.peers.get(id.index().checked_sub(1)?)?)
     }
 
     /// Whether a request may ever be sent to a peer.
@@ -163,9 +172,7 @@ impl Service {
     fn counts(&self) -> Result<Counts, String> {
         let home = Subject::home(&self.labels);
         let in_flight = home.count()?;
-        let errors = self
-            .detection
-            .map(|d| Health::new(d, home, self.first_peer()));
+        let errors = self.detection.map(|d| Health::new(d, home, self.whither()));
         if let Some(gauge) = self.labels.gauge("limit") {
             hostcalls::record(gauge, self.rule.limit.unwrap_or(0).into());
         }
@@ -185,9 +192,7 @@ impl Service {
             return;
         }
         let errors = match (self.detection, &before.errors) {
-            (Some(detection), Some(before)) => {
-                Some(before.configured(detection, self.first_peer()))
-            }
+            (Some(detection), Some(before)) => Some(before.configured(detection, self.whither())),
             (None, _) => None,
             // Its gauges are defined and tested at the first request.
             (Some(_), None) => return,
@@ -202,14 +207,25 @@ impl Service {
         let _ = self.used.set(Box::new(Used::of(counts)));
     }
 
-    /// The name of the peer that requests are sent to first. It is empty if there is none.
-    fn first_peer(&self) -> &str {
-        self.peers.first().map_or("", |peer| peer.name())
+    /// Where requests go that home does not get, for the log.
+    fn whither(&self) -> &str {
+        match &*self.peers {
+            [peer] => peer.name(),
+            _ => "its peers",
+        }
     }
 
     /// The error detection of home, if it is configured and the service was used.
     pub fn health(&self) -> Option<&Health> {
         self.used.get()?.counts.as_ref()?.errors.as_ref()
+    }
+
+    /// The error detection of one of its destinations, if it is configured and the destination was used.
+    pub fn health_at(&self, to: DestinationId) -> Option<&Health> {
+        if to == DestinationId::HOME {
+            return self.health();
+        }
+        self.peer(to)?.health()
     }
 
     /// Whether Envoy counts its requests. The first request in a VM finds out.
@@ -222,9 +238,7 @@ impl Service {
         if let Some(health) = self.health() {
             health.tick();
         }
-        self.peers
-            .iter()
-            .for_each(|peer| peer.look_after_misroutes());
+        self.peers.iter().for_each(|peer| peer.tick());
     }
 
     fn in_flight(&self) -> Option<&SharedCount> {
@@ -244,33 +258,25 @@ impl Service {
         &self.labels.host
     }
 
-    /// The count of requests in flight at home.
-    pub fn count(&self) -> Option<i64> {
-        self.in_flight().and_then(in_flight_of)
+    /// Whether one of its destinations has a limit, and as many requests in flight.
+    pub fn is_full(&self, at: DestinationId) -> bool {
+        let limit = match self.peer(at) {
+            None => self.rule.limit,
+            Some(peer) => peer.limit(),
+        };
+        let count = || self.in_flight_at(at).and_then(in_flight_of);
+        limit.is_some_and(|limit| count().is_some_and(|n| n >= limit.into()))
     }
 
     /// Asks for a place at home.
     pub fn admit(&self, limit: u32) -> Admission {
-        let Some(in_flight) = self.in_flight() else {
-            return Admission::Refused;
-        };
-        let mut admit = Admit::new(limit, self.expect_room.get());
-        let mut seen = Some(0);
-        loop {
-            seen = match admit.step(seen) {
-                Step::Add(n) => hostcalls::add(in_flight.total(), n).then_some(0),
-                Step::Read => count_to_admit(in_flight),
-                Step::Done(Admission::Refused) => return Admission::Refused,
-                Step::Done(admission) => {
-                    let admitted = admission == Admission::Admitted;
-                    self.expect_room.set(admitted);
-                    if admitted {
-                        recovery::change(in_flight, Change::hold());
-                    }
-                    return admission;
-                }
-            };
-        }
+        admission::admit(self.in_flight(), limit, &self.expect_room, true)
+    }
+
+    /// Asks for a place at a peer.
+    pub fn admit_at(&self, to: PeerId, limit: u32) -> Admission {
+        self.peer(to.into())
+            .map_or(Admission::Refused, |peer| peer.admit(limit))
     }
 
     /// Counts a request that is sent without asking for a place. Returns false if Envoy refuses to count it.
@@ -336,19 +342,4 @@ impl Used {
             rejected: Cell::new(None),
         }
     }
-}
-
-/// The lower half of the gauge, as a signed number.
-fn in_flight_of(count: &SharedCount) -> Option<i64> {
-    hostcalls::read(count.total()).map(mark::low)
-}
-
-/// The count. If it is less than what this VM alone has in it, the VM may have been declared dead, which is checked first.
-fn count_to_admit(count: &SharedCount) -> Option<i64> {
-    let total = in_flight_of(count)?;
-    if !count.is_missed(total) {
-        return Some(total);
-    }
-    recovery::check_place();
-    in_flight_of(count)
 }

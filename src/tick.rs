@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::plugin::Plugin;
 use crate::hostcalls;
-use policy::destination::DestinationId;
 use policy::error_rate::TURN;
 use policy::ledger::Sweep;
 use policy::recovery::roster::STALE;
@@ -70,15 +69,9 @@ impl Plugin {
         let Ok(mut ledger) = self.ledger.try_borrow_mut() else {
             return;
         };
-        // A peer has no limit.
         let full = |index: usize| {
-            let home = self
-                .destination(index)
-                .filter(|(_, to)| *to == DestinationId::HOME);
-            home.is_some_and(|(service, _)| {
-                let limit = service.rule.limit;
-                limit.is_some_and(|limit| service.count().is_some_and(|n| n >= limit.into()))
-            })
+            let destination = self.destination(index);
+            destination.is_some_and(|(service, at)| service.is_full(at))
         };
         let mut asked = false;
         let finished = |stream| {

@@ -27,7 +27,11 @@ impl Health {
         hostcalls::add(self.ejections, 1);
         notice::begins(&self.notice(AWAY), 0, notice::SILENT);
         let ms = time.0.to_string();
-        let text = "service %0: home is ejected for %1 ms and its requests go to %2; the last of its errors: %3";
+        let text = if self.of_peer {
+            "service %0: peer %2 is ejected for %1 ms; the last of its errors: %3"
+        } else {
+            "service %0: home is ejected for %1 ms and its requests go to %2; the last of its errors: %3"
+        };
         let text: Text = (text, &[&self.host, &ms, &self.peer, why]);
         let told = notice::begins(&self.notice(EJECTED), 0, text);
         say(told, text);
@@ -35,16 +39,25 @@ impl Health {
 
     fn say_answered(&self) {
         let ms = self.detection.interval.0.to_string();
-        let text = "service %0: a probe was answered; home takes its load back within %1 ms";
-        let text: Text = (text, &[&self.host, &ms]);
+        let text = "service %0: a probe was answered; %2 takes its load back within %1 ms";
+        let text: Text = (text, &[&self.host, &ms, &self.noun()]);
         let told = notice::ends(&self.notice(EJECTED), 0, Millis(0), text);
         say(told, text);
     }
 
     fn say_back(&self) {
-        let text: Text = ("service %0: home has all its load back", &[&self.host]);
+        let text = "service %0: %1 has all its load back";
+        let text: Text = (text, &[&self.host, &self.noun()]);
         let told = notice::ends(&self.notice(AWAY), 0, Millis(0), text);
         say(told, text);
+    }
+
+    fn noun(&self) -> String {
+        if self.of_peer {
+            ["peer ", &self.peer].concat()
+        } else {
+            "home".to_owned()
+        }
     }
 
     #[inline(never)]

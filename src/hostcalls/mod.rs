@@ -262,6 +262,15 @@ pub fn now_nanos() -> u64 {
     if status == OK { nanos } else { 0 }
 }
 
+/// A number that nobody can foresee, for a generator of random numbers. The host of a native test has its clock for it.
+pub fn seed() -> u64 {
+    #[cfg(target_arch = "wasm32")]
+    if let Ok(seed) = getrandom::u64() {
+        return seed;
+    }
+    now_nanos()
+}
+
 /// Unix time in seconds. It is 0 if the host has no clock.
 pub fn now() -> u64 {
     now_nanos() / 1_000_000_000

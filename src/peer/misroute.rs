@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::Peer;
 use crate::hostcalls::{self, Metric};
-use crate::metrics::{Labels, count};
+use crate::metrics::{Labels, Subject, count};
 use crate::notice::{self, Outcome, Text};
 use config::Routing;
 use policy::names::keys;
@@ -75,8 +75,8 @@ impl Misroute {
     }
 
     #[inline(never)]
-    fn key(self, labels: &Labels) -> String {
-        notice::key(&labels.pairs(), self.word())
+    fn key(self, of: Subject<'_>) -> String {
+        notice::key(&of.pairs(), self.word())
     }
 
     /// A hash of the requests that the kind is about: those from the cluster `home`, or those of one selector among them.
@@ -201,7 +201,8 @@ impl Peer {
             return;
         };
         let (bit, shown) = (kind as u64, self.misroutes());
-        let notice = hostcalls::recall_bytes(&kind.key(&self.service)).unwrap_or_default();
+        let notice =
+            hostcalls::recall_bytes(&kind.key(self.misroute_subject())).unwrap_or_default();
         let others = shown & (ALL & !bit);
         let right = if Notice::from_bytes(&notice).stands {
             others | bit
@@ -217,14 +218,17 @@ impl Peer {
 
     #[inline(never)]
     fn begins(&self, kind: Misroute, of: u64, text: Text) {
-        self.stands(kind, notice::begins(&kind.key(&self.service), of, text));
+        self.stands(
+            kind,
+            notice::begins(&kind.key(self.misroute_subject()), of, text),
+        );
     }
 
     #[inline(never)]
     fn ends(&self, kind: Misroute, of: u64, text: Text) {
         self.stands(
             kind,
-            notice::ends(&kind.key(&self.service), of, SETTLE, text),
+            notice::ends(&kind.key(self.misroute_subject()), of, SETTLE, text),
         );
     }
 
@@ -235,15 +239,15 @@ impl Peer {
         {
             hostcalls::add(gauge, moved.saturating_mul(kind as i64));
             if moved > 0 {
-                hostcalls::remember(&peer_key(&self.service), self.host());
+                hostcalls::remember(&peer_key(self.misroute_subject()), self.host());
             }
         }
     }
 }
 
 /// The key of the host of the peer whose misroutes stand.
-fn peer_key(labels: &Labels) -> String {
-    labels.metric(&[], keys::MISROUTED_PEER)
+fn peer_key(of: Subject<'_>) -> String {
+    of.own(keys::MISROUTED_PEER)
 }
 
 /// Forgets the kinds that stand for the service of `labels`, whose gauge this is, unless they are about one of these peers.
@@ -253,11 +257,12 @@ pub fn forget(labels: &Labels, gauge: Metric, peers: &[Rc<Peer>]) {
         return;
     }
     let is_of = |host: &str| peers.iter().any(|peer| peer.host() == host);
-    if !peers.is_empty() && hostcalls::recall(&peer_key(labels)).is_none_or(|host| is_of(&host)) {
+    let of = Subject::home(labels);
+    if !peers.is_empty() && hostcalls::recall(&peer_key(of)).is_none_or(|host| is_of(&host)) {
         return;
     }
     for kind in all() {
-        let moved = notice::forget(&kind.key(labels)).moved;
+        let moved = notice::forget(&kind.key(of)).moved;
         hostcalls::add(gauge, moved.saturating_mul(kind as i64));
     }
 }

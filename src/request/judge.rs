@@ -17,7 +17,9 @@ impl Request {
     /// Goes on with the answer, where errors are detected.
     #[inline(never)]
     pub(super) fn judge_on(&mut self) {
-        let of = |(index, _)| self.plugin.as_ref()?.service(index)?.health();
+        let at = self.sent_to();
+        let plugin = self.plugin.clone();
+        let of = |(index, _)| plugin.as_ref()?.service(index)?.health_at(at);
         if let Some(health) = self.said.and_then(of) {
             assess(&mut self.assess, health, self.id);
         }
@@ -61,6 +63,7 @@ pub(super) fn assess(of: &mut Assess, health: &Health, stream: u32) {
 fn error(what: What, details: Option<&str>) -> String {
     let (kind, status) = match what {
         What::BrokenOff => return "broken off".to_owned(),
+        What::CameHome => return "home answered instead of the peer".to_owned(),
         What::Status(status) => ("status", status),
         What::Grpc(status) | What::Trailers(status) => ("gRPC, as status", status),
     };

@@ -1,8 +1,11 @@
 //! What became of a spilled request: read from its answer, and counted once, at its end. The verdicts are those of
 //! [`policy::outcome`].
 
+use super::judge::assess;
 use super::{GRPC_STATUS, Request};
+use crate::health::Health;
 use crate::hostcalls::{self, Map};
+use crate::peer::Peer;
 use crate::plugin::Plugin;
 use crate::service::Service;
 use policy::Outcome;
@@ -44,6 +47,22 @@ impl Request {
         }
         if let (Answerer::Home, Some((_, decision))) = (outcome.who, self.said) {
             hostcalls::set_property(names::LOG_FIELD, &self.line(service, decision));
+        }
+        if let Some(health) = peer.and_then(Peer::health) {
+            self.judge_peer(health, evidence, outcome.who, complete);
+        }
+    }
+
+    /// What the answer to a spilled request says of the peer.
+    fn judge_peer(&mut self, health: &Health, evidence: Evidence, who: Answerer, complete: bool) {
+        match (evidence, who) {
+            (Evidence::Back, _) if !self.assess.strayed() => {}
+            (Evidence::Back, _) => assess(&mut self.assess, health, self.id),
+            (_, Answerer::Home) => {
+                self.assess.came_home();
+                assess(&mut self.assess, health, self.id);
+            }
+            (_, Answerer::Peer) => self.judge(health, complete),
         }
     }
 

@@ -114,11 +114,11 @@ impl Change {
         }
     }
 
-    /// Adds to the share what [`crate::Admit`] has added to the total. The callback ends with it.
-    pub fn hold() -> Change {
+    /// Adds to the share what [`crate::Admit`] has added to the total. `last` says whether the callback ends with it.
+    pub fn hold(last: bool) -> Change {
         Change {
             n: 1,
-            last: true,
+            last,
             state: State::Hold,
         }
     }

@@ -50,6 +50,7 @@ impl Assess {
             complete: false,
             trailers: false,
             ending: false,
+            came_home: false,
             grpc: false,
             first: false,
             failure: BROKEN,
@@ -87,6 +88,19 @@ impl Assess {
         look != Look::Away
     }
 
+    /// The request was sent to a peer, and home answered it, since the peer could not be reached: an error of the peer's.
+    pub fn came_home(&mut self) {
+        self.read.came_home = true;
+        self.read.failure = BROKEN;
+        self.at = At::CameHome;
+    }
+
+    /// No route led the request to the peer, so its answer says nothing of the peer. False if there is nothing to do.
+    pub fn strayed(&mut self) -> bool {
+        self.at = At::Probe(Ended::Nothing);
+        self.probe
+    }
+
     /// The trailers of the answer have come. False if there is nothing to do with them.
     pub fn trailers(&mut self) -> bool {
         self.at = At::Trailers;
@@ -112,6 +126,9 @@ impl Assess {
     /// What the error was that was reported last.
     pub fn what(&self) -> What {
         match self.read {
+            Read {
+                came_home: true, ..
+            } => What::CameHome,
             Read { ending: true, .. } => What::BrokenOff,
             Read {
                 trailers: true,
@@ -156,6 +173,7 @@ impl Assess {
                 Deadline::Until(at) if Instant(seen).after(LATER) < at => self.failed(),
                 _ => self.give_up(),
             },
+            At::CameHome => self.failed(),
             At::GiveUp => self.give_up(),
             At::Probe(ended) => self.probe_ended(ended),
         }

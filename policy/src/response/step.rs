@@ -91,6 +91,8 @@ pub enum What {
     Trailers(u32),
     /// It had begun well, and was broken off.
     BrokenOff,
+    /// Home answered it, though it was sent to a peer.
+    CameHome,
 }
 
 /// Until when the client of a request waits for its answer.
@@ -122,6 +124,8 @@ pub(super) enum Watch {
 /// Where the machine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum At {
+    /// Home has answered the request, which was sent to a peer.
+    CameHome,
     /// Nothing is to be done.
     Idle,
     /// The request is sent, whose deadline may matter.
@@ -161,6 +165,8 @@ pub(super) struct Read {
     pub trailers: bool,
     /// This part is its end.
     pub ending: bool,
+    /// Home answered what was sent to a peer.
+    pub came_home: bool,
     /// The status is that of gRPC.
     pub grpc: bool,
     /// Nothing was said of the answer before this part.

@@ -243,7 +243,7 @@ impl Counts {
                 crate::Step::Done(Admission::Admitted) => {
                     one.requests[n] += 1;
                     one.value = Some(0);
-                    one.todo.push(Do::Change(n, Change::hold()));
+                    one.todo.push(Do::Change(n, Change::hold(true)));
                 }
                 crate::Step::Done(_) => {}
             },
