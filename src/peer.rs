@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use crate::admission;
 use crate::health::Health;
-use crate::hostcalls::{self, Kind, Metric};
+use crate::hostcalls::{self, Metric};
 use crate::metrics::{self, Labels, Subject};
 use config::Routing;
 use policy::destination::{DestinationId, PeerId};
@@ -91,7 +91,9 @@ impl Peer {
 
     /// The service is used. `before` is the same peer in the configuration before, whose count goes on. Its beliefs do not.
     pub fn begin(&self, before: Option<&Peer>) {
-        let before = before.and_then(|before| before.used.get());
+        let same = before.filter(|before| before.sole == self.sole);
+        let misrouted = same.and_then(|before| before.used()?.misrouted);
+        let before = before.and_then(Peer::used);
         let used = Used {
             in_flight: before.map_or_else(OnceCell::new, |before| before.in_flight.clone()),
             expect_room: Cell::new(true),
@@ -101,10 +103,7 @@ impl Peer {
             routes: RefCell::default(),
             looks: Cell::default(),
             unreached: Cell::default(),
-            misrouted: match before {
-                Some(before) => before.misrouted,
-                None => hostcalls::metric(Kind::Gauge, &self.misroute_subject().own("misrouted")),
-            },
+            misrouted: misrouted.or_else(|| self.misroute_subject().gauge("misrouted")),
             misroutes: Cell::new(None),
             decisions: [const { Cell::new(None) }; SpillReason::ALL.len()],
             declined: [const { Cell::new(None) }; Declined::ALL.len()],
@@ -193,7 +192,7 @@ impl Peer {
         }
     }
 
-    /// The peer in the names of its misroutes. They have no label `peer` if the service has no other peer.
+    /// The peer in the names of its misroutes, which are those of the service if it has no other peer.
     fn misroute_subject(&self) -> Subject<'_> {
         let peer = (!self.sole).then(|| self.name());
         let service = &self.service;

@@ -92,6 +92,7 @@ pub struct Builder {
     pub(super) peer_routes: String,
     pub(super) peer_cluster: String,
     pub(super) peer_cluster_name: Option<String>,
+    pub(super) more_peers: Vec<String>,
     pub(super) way_back: bool,
     pub(super) second_port: bool,
     pub(super) catch_all: CatchAll,
@@ -126,6 +127,7 @@ impl Default for Builder {
             peer_routes: String::new(),
             peer_cluster: String::new(),
             peer_cluster_name: None,
+            more_peers: Vec::new(),
             way_back: false,
             second_port: false,
             catch_all: CatchAll::Passthrough,
@@ -265,6 +267,12 @@ impl Builder {
     /// The name of the peer's cluster, where a world has one service. Without: the one that Istio gives it.
     pub fn peer_cluster_name(mut self, name: &str) -> Self {
         self.peer_cluster_name = Some(name.to_owned());
+        self
+    }
+
+    /// Peers beside [`super::PEER`], each with a service of its own ([`World::peers`](super::World::peers)). Without: none.
+    pub fn more_peers<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.more_peers = names.into_iter().map(Into::into).collect();
         self
     }
 

@@ -4,6 +4,7 @@
 mod builder;
 mod ecds;
 mod observe;
+mod peers;
 mod side;
 mod start;
 mod template;
@@ -64,6 +65,8 @@ pub struct World {
     pub home: Echo,
     /// The service at the peer.
     pub peer: Echo,
+    /// The service at each further peer, in the order of [`Builder::more_peers`].
+    pub more_peers: Vec<Echo>,
     /// Home's proxy, listener `outbound`.
     pub envoy: Envoy,
     /// The peer's gateway, listener `gateway`.
@@ -99,6 +102,11 @@ impl World {
     /// Where the peer's proxy accepts what the peer's own applications send; only with [`Builder::peer_filter`].
     pub fn peer_addr(&self) -> SocketAddr {
         self.gateway.listener("outbound")
+    }
+
+    /// The services at all peers, the first one's first.
+    pub fn peers(&self) -> impl Iterator<Item = &Echo> {
+        std::iter::once(&self.peer).chain(&self.more_peers)
     }
 
     /// A connection to home's proxy.

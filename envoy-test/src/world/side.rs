@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::builder::{Builder, CatchAll, PeerRoute, Upstream, unlimited};
+use super::peers::Another;
 use super::template::fill;
 use super::tls::{by_endpoint, upstream_tls};
 use crate::certs::Leaf;
@@ -21,6 +22,10 @@ pub(super) struct Side<'a> {
     pub gateway: Option<(u16, &'a Leaf)>,
     /// The other cluster, if it knows one.
     pub peer: Option<Peer<'a>>,
+    /// Further peers that it knows.
+    pub more: Vec<Peer<'a>>,
+    /// Further clusters behind this Envoy.
+    pub behind: Vec<Another<'a>>,
     /// Entries of `http_filters`, in all listeners.
     pub http_filters: String,
     pub access_log: &'a Path,
@@ -73,34 +78,39 @@ impl Side<'_> {
         if self.outbound {
             listeners += &fill(
                 include_str!("templates/outbound.yaml"),
-                &[("hcm", &self.hcm("outbound"))],
+                &[("hcm", &self.hcm("outbound", &self.virtual_hosts()))],
             );
         }
         if let Some((port, leaf)) = self.gateway {
-            let names: Vec<String> = self
-                .builder
-                .hosts
-                .iter()
-                .map(|host| quoted(&sni(host)))
-                .collect();
-            listeners += &fill(
-                include_str!("templates/gateway.yaml"),
-                &[
-                    ("port", &port.to_string()),
-                    ("server_names", &names.join(", ")),
-                    ("cert", &leaf.cert.display().to_string()),
-                    ("key", &leaf.key.display().to_string()),
-                    ("root", &leaf.root.display().to_string()),
-                    ("hcm", &self.hcm("gateway")),
-                ],
-            );
+            listeners += &self.gateway_listener("gateway", port, leaf, &self.virtual_hosts());
+            for another in &self.behind {
+                listeners += &another.listener(self, leaf);
+            }
         }
         listeners
     }
 
-    fn hcm(&self, listener: &str) -> String {
+    /// A listener for what other clusters send.
+    pub fn gateway_listener(&self, name: &str, port: u16, leaf: &Leaf, hosts: &str) -> String {
+        let names = self.builder.hosts.iter().map(|host| quoted(&sni(host)));
+        let names: Vec<String> = names.collect();
+        fill(
+            include_str!("templates/gateway.yaml"),
+            &[
+                ("name", name),
+                ("port", &port.to_string()),
+                ("server_names", &names.join(", ")),
+                ("cert", &leaf.cert.display().to_string()),
+                ("key", &leaf.key.display().to_string()),
+                ("root", &leaf.root.display().to_string()),
+                ("hcm", &self.hcm(name, hosts)),
+            ],
+        )
+    }
+
+    fn hcm(&self, listener: &str, hosts: &str) -> String {
         let client_cert = match listener {
-            "gateway" => {
+            _ if listener.starts_with("gateway") => {
                 "forward_client_cert_details: SANITIZE_SET\nset_current_client_cert_details: {subject: true, uri: true}"
             }
             _ => "forward_client_cert_details: SANITIZE",
@@ -112,7 +122,7 @@ impl Side<'_> {
                 ("client_cert", client_cert),
                 ("access_log", &self.access_log.display().to_string()),
                 ("http_filters", &self.http_filters),
-                ("virtual_hosts", &self.virtual_hosts()),
+                ("virtual_hosts", hosts),
             ],
         )
     }
@@ -132,6 +142,7 @@ impl Side<'_> {
                 }
                 _ => String::new(),
             };
+            let header_route = header_route + &self.more_header_routes(host);
             let domains: Vec<String> = aliases(host).iter().map(|alias| quoted(alias)).collect();
             let home_cluster = quoted(&self.home_cluster(host));
             let mut more_routes = builder.more_routes.replace("HOME_CLUSTER", &home_cluster);
@@ -173,6 +184,7 @@ impl Side<'_> {
                     .map(|(name, value)| (*name, value.as_str()));
                 hosts += &fill(include_str!("templates/peer_host.yaml"), &values);
             }
+            hosts += &self.more_peer_hosts(host);
         }
         let catch_all = match builder.catch_all {
             CatchAll::Passthrough => "PassthroughCluster",
@@ -198,11 +210,16 @@ impl Side<'_> {
             PeerRoute::BlackHole => "BlackHoleCluster".to_owned(),
             PeerRoute::Gateway => self.peer_cluster(host, peer.name),
         };
+        Some(self.action(&cluster, host))
+    }
+
+    /// What a route to a peer's cluster does.
+    pub fn action(&self, cluster: &str, host: &str) -> String {
         let route = format!(
             "cluster: \"{cluster}\"\nhost_rewrite_literal: {host}\n{}",
             self.builder.peer_route_yaml
         );
-        Some(fill("route:\n  {{route}}\n", &[("route", &route)]))
+        fill("route:\n  {{route}}\n", &[("route", &route)])
     }
 
     fn home_cluster(&self, host: &str) -> String {
@@ -234,37 +251,19 @@ impl Side<'_> {
             let (mut limits, mut tls, mut upstream) =
                 (self.builder.limits(), String::new(), self.builder.upstream);
             if let Some(peer) = &self.peer {
-                let peer_tls = upstream_tls(
-                    &sni(host),
-                    Some(peer.leaf),
-                    &peer.leaf.root,
-                    Some(peer.identity),
-                );
                 if self.builder.origin_of_2020 {
+                    let identity = Some(peer.identity);
+                    let root = &peer.leaf.root;
                     home_endpoints += &tls_endpoint(peer.gateway, 1);
                     limits = include_str!("templates/origin_limits.yaml").to_owned();
-                    tls = by_endpoint(&peer_tls);
+                    tls = by_endpoint(&upstream_tls(&sni(host), Some(peer.leaf), root, identity));
                     upstream = Upstream::OnePerConnection;
                 } else if self.builder.peer_route != PeerRoute::Missing {
                     let name = self.peer_cluster(host, peer.name);
-                    let (mut endpoints, mut socket) = (
-                        endpoint(peer.gateway, 0),
-                        fill("transport_socket:\n  {{tls}}\n", &[("tls", &peer_tls)]),
-                    );
-                    if self.builder.way_back {
-                        endpoints = tls_endpoint(peer.gateway, 0) + &endpoint(self.echo, 1);
-                        endpoints += &format!("  locality: {{region: {}}}\n", self.cluster);
-                        socket = by_endpoint(&peer_tls);
-                    }
-                    clusters += &cluster(
-                        &name,
-                        &format!("{}{}\n", unlimited(), self.builder.peer_cluster),
-                        self.builder.peer_upstream,
-                        &socket,
-                        &endpoints,
-                    );
+                    clusters += &self.peer_cluster_yaml(&name, peer, host);
                 }
             }
+            clusters += &self.more_peer_clusters(host);
             let names = [self.home_cluster(host)]
                 .into_iter()
                 .chain(self.builder.second_port.then(|| second_port(host)));
@@ -272,7 +271,9 @@ impl Side<'_> {
                 clusters += &cluster(&name, &limits, upstream, &tls, &home_endpoints);
             }
         }
-        clusters
+        let upstream = self.builder.upstream;
+        let behind = self.behind.iter().map(|another| another.cluster(upstream));
+        clusters + &behind.collect::<String>()
     }
 }
 
@@ -358,7 +359,13 @@ fn aliases(host: &str) -> Vec<String> {
     aliases
 }
 
-fn cluster(name: &str, limits: &str, upstream: Upstream, tls: &str, endpoints: &str) -> String {
+pub(super) fn cluster(
+    name: &str,
+    limits: &str,
+    upstream: Upstream,
+    tls: &str,
+    endpoints: &str,
+) -> String {
     let protocol = match upstream {
         Upstream::OnePerConnection => {
             "common_http_protocol_options: {max_requests_per_connection: 1}\nexplicit_http_config: {http_protocol_options: {}}"
@@ -380,7 +387,7 @@ fn cluster(name: &str, limits: &str, upstream: Upstream, tls: &str, endpoints: &
     fill(include_str!("templates/cluster.yaml"), &values)
 }
 
-fn endpoint(addr: SocketAddr, priority: u32) -> String {
+pub(super) fn endpoint(addr: SocketAddr, priority: u32) -> String {
     format!(
         "- priority: {priority}\n  lb_endpoints:\n  - endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}\n",
         addr.ip(),
@@ -389,7 +396,7 @@ fn endpoint(addr: SocketAddr, priority: u32) -> String {
 }
 
 /// One that speaks Istio's mTLS, where the cluster tells them apart ([`by_endpoint`]).
-fn tls_endpoint(addr: SocketAddr, priority: u32) -> String {
+pub(super) fn tls_endpoint(addr: SocketAddr, priority: u32) -> String {
     endpoint(addr, priority)
         + "    metadata: {filter_metadata: {envoy.transport_socket_match: {tlsMode: istio}}}\n"
 }

@@ -8,6 +8,7 @@ use tokio::net::TcpSocket;
 
 use super::builder::Builder;
 use super::ecds::Ecds;
+use super::peers::{Another, listener};
 use super::side::{Peer, Side};
 use super::template::fill;
 use super::{HOME, PEER, PLUGIN, World};
@@ -36,6 +37,14 @@ impl Builder {
             ..EchoOptions::named(PEER, "a-5d2b")
         })
         .await?;
+        let mut more_peers = Vec::new();
+        for name in &self.more_peers {
+            let options = EchoOptions {
+                delay: peer_delay,
+                ..EchoOptions::named(name, "a-5d2b")
+            };
+            more_peers.push(Echo::start(options).await?);
+        }
 
         let both = self.peer_plugin.is_some();
         let module = match &self.module {
@@ -76,6 +85,14 @@ impl Builder {
                 identity: &home_leaf.spiffe,
                 leaf: &peer_leaf,
             }),
+            more: Vec::new(),
+            behind: more_peers
+                .iter()
+                .map(|echo| Another {
+                    name: echo.name(),
+                    echo: echo.addr(),
+                })
+                .collect(),
             http_filters: entries(&peer_ecds),
             access_log: &dir.path().join("gateway-access.log"),
         };
@@ -111,6 +128,17 @@ impl Builder {
                 identity: &peer_leaf.spiffe,
                 leaf: &home_leaf,
             }),
+            more: self
+                .more_peers
+                .iter()
+                .map(|name| Peer {
+                    name,
+                    gateway: gateway.listener(&listener(name)),
+                    identity: &peer_leaf.spiffe,
+                    leaf: &home_leaf,
+                })
+                .collect(),
+            behind: Vec::new(),
             http_filters: format!(
                 "{}\n{}{}",
                 self.filters_before,
@@ -133,6 +161,7 @@ impl Builder {
         Ok(World {
             home,
             peer,
+            more_peers,
             envoy,
             gateway,
             certs,

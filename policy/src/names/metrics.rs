@@ -2,7 +2,9 @@
 //! compare it with the statistics of a real Envoy. It is compiled for native targets only, so that its text is not in the
 //! Wasm module.
 
-use super::{GAUGES_KEPT, HOME, HomeReason, PREFIX, REJECTED, RETURNED, SpillReason, WHEN_FULL};
+use super::{
+    Declined, GAUGES_KEPT, HOME, HomeReason, PREFIX, REJECTED, RETURNED, SpillReason, WHEN_FULL,
+};
 
 mod page;
 
@@ -68,6 +70,7 @@ const PLUGIN: &[&str] = &["plugin"];
 const ROLE: &[&str] = &["plugin", "role"];
 const SERVICE: &[&str] = &["plugin", "role", "service"];
 const PEER: &[&str] = &["plugin", "role", "service", "peer"];
+const DECLINED: &[&str] = &["plugin", "role", "service", "peer", "reason"];
 const DECISION: &[&str] = &["plugin", "role", "service", "destination", "reason"];
 const OUTCOME: &[&str] = &[
     "plugin",
@@ -100,6 +103,9 @@ metrics! {
     Gauge("peer_in_flight", PEER);
     /// The limit that was configured last. 0 means that the service has no limit, or that it is no longer in the configuration.
     Gauge("limit", SERVICE);
+    /// The limit of the peer that was configured last. 0 means that the peer has no limit, or that it is no longer in the
+    /// configuration. It is shown from the first request that is spilled to the peer.
+    Gauge("peer_limit", PEER);
     /// Requests, by what was decided about them and why: see [Decisions](#decisions).
     Counter("decisions", DECISION);
     /// Spilled requests that have ended, by who answered them and with what: see [Outcomes](#outcomes).
@@ -111,11 +117,23 @@ metrics! {
     /// Errors of home that the filter has read, failed probes included. With `overflow: eject`, requests that found no room
     /// at home are counted as well.
     Counter("errors", SERVICE);
+    /// Requests that were offered to the peer and that it did not take, by the reason: see
+    /// [Declined requests](#declined-requests).
+    Counter("peer_declined", DECLINED);
+    /// 1 while the peer is ejected for its errors, 2 during the ramp that follows, otherwise 0.
+    Gauge("peer_ejected", PEER);
+    /// How often the peer was ejected.
+    Counter("peer_ejections", PEER);
+    /// Errors of the peer that the filter has read, failed probes included. A spilled request that home answered instead of the
+    /// peer is such an error.
+    Counter("peer_errors", PEER);
     /// Misroutes: requests that were to be spilled, but no route led them to the peer, or the peer's cluster had no healthy
     /// host. Requests that the filter kept at home for that reason are included.
     Counter("misroutes", PEER);
     /// The causes of misroutes that persist at this moment, added up: see [Misroutes](#misroutes). 0 if there is none.
     Gauge("misrouted", SERVICE);
+    /// The same for each peer of a service that has several. Such a service has no `misrouted`.
+    Gauge("peer_misrouted", PEER);
     /// Requests that arrived with the header `x-peer-spillover-from` or `x-peer-spillover-to` and without a client certificate
     /// of a trusted domain.
     Counter("forged_headers", ROLE);
@@ -141,6 +159,8 @@ metrics! {
     /// Answers of home that the filter has read and that were not errors. With `minErrorPercent`, each of them also stands for
     /// those that were not read.
     Gauge("good_answers", SERVICE);
+    /// Answers of the peer that the filter has read and that were not errors, as `good_answers`.
+    Gauge("peer_good_answers", PEER);
     /// Always 0. The filter adds a number to it and takes it off again, to see whether Envoy keeps the filter's gauges.
     Gauge(GAUGES_KEPT, ROLE);
     /// How often the list of the VMs of this process has changed: a VM was added, or a VM took over the slot of another.
@@ -181,12 +201,13 @@ labels! {
     service: [] open;
     /// Where the request was sent, or who answered it. A name is that of the peer.
     destination: [HOME, REJECTED, RETURNED] open;
-    /// Why it was sent there: see [Decisions](#decisions).
+    /// Why it was sent there: see [Decisions](#decisions). Of `peer_declined`, why the peer did not take it: see
+    /// [Declined requests](#declined-requests).
     reason: [
         HomeReason::Room.word(), HomeReason::Guest.word(), HomeReason::Returned.word(), WHEN_FULL,
         HomeReason::Misroute.word(), HomeReason::Uncounted.word(), HomeReason::Probe.word(),
         SpillReason::Limit.word(), SpillReason::Contention.word(), SpillReason::Evacuate.word(),
-        SpillReason::Ejected.word(), SpillReason::Ramp.word()
+        SpillReason::Ejected.word(), SpillReason::Ramp.word(), Declined::Full.word()
     ];
     /// The class of the answer's status: see [Outcomes](#outcomes).
     response_code_class: ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
@@ -220,9 +241,9 @@ decisions! {
     Some(HOME), HomeReason::Guest.word();
     /// This cluster had spilled the request, and it came back.
     Some(HOME), HomeReason::Returned.word();
-    /// The request was to be spilled, but the peer is drained. With `whenFull: home` it goes home.
+    /// The request was to be spilled, but no peer took it: each is drained, ejected or full. With `whenFull: home` it goes home.
     Some(HOME), HomeReason::WhenFull.word();
-    /// The request was to be spilled, but nothing leads to the peer, or the peer's cluster has no healthy host.
+    /// The request was to be spilled, but nothing leads to any of the open peers, or their clusters have no healthy host.
     Some(HOME), HomeReason::Misroute.word();
     /// The filter could not count: Envoy refused it, or does not keep the gauges of this service (`proxyStatsMatcher`).
     Some(HOME), HomeReason::Uncounted.word();
@@ -238,7 +259,7 @@ decisions! {
     None, SpillReason::Ejected.word();
     /// Home takes its load back step by step after an ejection, and this request is not yet part of it.
     None, SpillReason::Ramp.word();
-    /// The request was to be spilled, but the peer is drained. With `whenFull: reject` the filter answers it with 503.
+    /// The request was to be spilled, but no peer took it, and `whenFull` is `reject`. The filter answers it with 503.
     Some(REJECTED), WHEN_FULL;
 }
 
@@ -277,6 +298,10 @@ pub fn fault(kind: Kind, full_name: &str) -> Option<String> {
             .find(|(name, _)| *name == label)
             .map(|(_, value)| *value)
     };
+    if let (Some(reason), "peer_declined") = (of("reason"), name) {
+        let known = Declined::ALL.map(Declined::word).contains(&reason);
+        return if known { None } else { wrong("is no reason") };
+    }
     if let Some(reason) = of("reason") {
         let to = of("destination").filter(|to| [HOME, REJECTED, RETURNED].contains(to));
         if !DECISIONS.iter().any(|d| d.to == to && d.reason == reason) {

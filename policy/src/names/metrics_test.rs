@@ -25,7 +25,9 @@ fn words(label: &str) -> BTreeSet<&'static str> {
 fn a_label_has_every_word_that_the_code_gives_it() {
     let classes: BTreeSet<&str> = Class::ALL.iter().map(|class| class.word()).collect();
     assert_eq!(words("response_code_class"), classes);
-    let reasons: BTreeSet<&str> = Decision::all().map(Decision::reason).collect();
+    let decided = Decision::all().map(Decision::reason);
+    let declined = Declined::ALL.map(Declined::word);
+    let reasons: BTreeSet<&str> = decided.chain(declined).collect();
     assert_eq!(words("reason"), reasons);
 }
 
@@ -84,10 +86,15 @@ fn a_metric_that_is_not_declared_is_a_fault() {
         let labels = [&service[..], &[("destination", to), ("reason", reason)]].concat();
         metric(&labels, "decisions")
     };
+    let declined = |reason| {
+        let labels = [&service[..], &[("peer", "gke"), ("reason", reason)]].concat();
+        metric(&labels, "peer_declined")
+    };
     for good in [
         decision("home", "room"),
         decision("gke", "limit"),
         decision("rejected", "when-full"),
+        declined("full"),
     ] {
         assert_eq!(fault(Kind::Counter, &good), None);
     }
@@ -99,6 +106,7 @@ fn a_metric_that_is_not_declared_is_a_fault() {
             metric(&[service[0], ("role", "sever"), service[2]], "errors"),
             "has another value of a label",
         ),
+        (declined("limit"), "is no reason"),
         (decision("home", "limit"), "is no decision"),
         (decision("returned", "returned"), "is no decision"),
         ("errors".to_owned(), "does not begin as all do"),

@@ -19,7 +19,7 @@ pub fn page() -> String {
     for decision in DECISIONS {
         let to = decision
             .to
-            .map_or("*the peer*".to_owned(), |to| format!("`{to}`"));
+            .map_or("*a peer*".to_owned(), |to| format!("`{to}`"));
         let (reason, about) = (decision.reason, decision.about.trim());
         page.push_str(&format!("| {to} | `{reason}` | {about} |\n"));
     }
@@ -76,6 +76,18 @@ what happened to the requests that were sent to the peer.
 ";
 
 const REST: &str = "
+## Declined requests
+
+A request that home is not to get is offered to one peer after another, in the order of `priority` and `weight`, until one takes
+it. `peer_declined` counts each peer that did not take it. A drained peer is not asked.
+
+| reason | the peer does not take the request because |
+|---|---|
+| `full` | it has as many requests in flight as its limit allows, or workers competed for its last places. |
+| `ejected` | it is ejected for its errors, or takes its load back step by step after that. |
+| `misroute` | no route leads to it, or its cluster has no healthy host. |
+| `uncounted` | it has a limit, and Envoy does not keep the gauges by which its requests are counted. |
+
 ## Outcomes
 
 `outcomes` counts each spilled request once, when it ends (`cargo test --test outcomes`).
@@ -94,7 +106,7 @@ filter would make each of these requests dearer.
 
 ## Misroutes
 
-`misrouted` is the sum of the causes that persist:
+`misrouted`, or `peer_misrouted` if the service has several peers, is the sum of the causes that persist:
 
 | value | cause |
 |---|---|
