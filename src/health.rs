@@ -10,7 +10,7 @@ mod lines;
 use core::cell::Cell;
 
 use crate::hostcalls::{self, Kind, Metric};
-use crate::metrics::{Labels, Subject, counts};
+use crate::metrics::{Subject, counts};
 use crate::recovery;
 use policy::ejection::{self, Change, Detection, Ended, Memory, Step, Task, Verdict};
 use policy::error_rate::{ErrorRate, Note};
@@ -270,11 +270,11 @@ fn carry_out(
     }
 }
 
-/// Makes home available where it was ejected and errors eject nobody any more. The gauge is `ejected`; `memory` is what the last
-/// call for it left.
-pub fn forget(labels: &Labels, gauge: Metric, memory: &mut Memory) {
+/// Makes a destination available if its errors do not eject it any more. The gauge is `ejected`, and `memory` is what the last call
+/// for it left.
+pub fn forget(of: Subject<'_>, gauge: Metric, memory: &mut Memory) {
     if let Some(mut task) = Task::forget(hostcalls::read(gauge).unwrap_or(0)) {
-        let key = key(Subject::home(labels));
+        let key = key(of);
         // It is not looked at.
         let detection = Detection::default();
         carry_out(&mut task, memory, &detection, (&key, gauge));

@@ -137,6 +137,16 @@ impl Peer {
         self.config.candidate.limit
     }
 
+    /// Whether its errors eject it.
+    pub fn is_watched(&self) -> bool {
+        self.config.detection.is_some()
+    }
+
+    /// Whether new requests are sent to it.
+    pub fn is_open(&self) -> bool {
+        self.config.candidate.open
+    }
+
     /// Asks for a place at the peer under this limit.
     pub fn admit(&self, limit: u32) -> Admission {
         let Some(used) = self.used() else {

@@ -126,6 +126,22 @@ impl Service {
         Some(self.peers.get(id.index().checked_sub(1)?)?)
     }
 
+    /// The peer of this name.
+    pub fn peer_named(&self, name: &str) -> Option<&Peer> {
+        let mut peers = self.peers.iter().map(Rc::as_ref);
+        peers.find(|peer| peer.name() == name)
+    }
+
+    /// The peer whose misroutes are those of the service, or those of this peer of several. `None` if it is drained.
+    pub fn misroutes_of(&self, name: Option<&str>) -> Option<&Peer> {
+        let peer = match (name, &*self.peers) {
+            (None, [sole]) => Some(&**sole),
+            (Some(name), [_, _, ..]) => self.peer_named(name),
+            _ => None,
+        };
+        peer.filter(|peer| peer.is_open())
+    }
+
     /// Whether a request may ever be sent to a peer.
     pub fn spills(&self) -> bool {
         let rule = &self.rule;
@@ -198,8 +214,7 @@ impl Service {
             (Some(_), None) => return,
         };
         for peer in &self.peers {
-            let mut others = service.peers.iter().map(Rc::as_ref);
-            peer.begin(others.find(|other| other.name() == peer.name()));
+            peer.begin(service.peer_named(peer.name()));
         }
         let in_flight = Rc::clone(&before.in_flight);
         let counts = Some(Counts { in_flight, errors });

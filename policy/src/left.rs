@@ -1,4 +1,5 @@
-//! What a configuration does about services that were used before it: their gauges show what is configured now.
+//! What a configuration does about services that were used before it: their gauges show what is configured now. What is said
+//! here of a service holds for each of its destinations: home, and each peer that a request was spilled to.
 //!
 //! This is a machine of single steps like [`crate::Admit`]. The filter carries out each [`Step`] and passes back its result.
 //! The explorer drives the machines of several VMs in every order of their hostcalls.

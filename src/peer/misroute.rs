@@ -4,11 +4,10 @@
 //! The gauge `misrouted` tells all workers which kinds of misroute stand. It is read only if a request is sent to a peer.
 
 use core::hint::black_box;
-use std::rc::Rc;
 
 use super::Peer;
 use crate::hostcalls::{self, Metric};
-use crate::metrics::{Labels, Subject, count};
+use crate::metrics::{Subject, count};
 use crate::notice::{self, Outcome, Text};
 use config::Routing;
 use policy::names::keys;
@@ -240,6 +239,10 @@ impl Peer {
             hostcalls::add(gauge, moved.saturating_mul(kind as i64));
             if moved > 0 {
                 hostcalls::remember(&peer_key(self.misroute_subject()), self.host());
+                // It puts the peer into the index, by which a configuration without it ends what stands here.
+                if !self.sole {
+                    self.in_flight();
+                }
             }
         }
     }
@@ -250,15 +253,15 @@ fn peer_key(of: Subject<'_>) -> String {
     of.own(keys::MISROUTED_PEER)
 }
 
-/// Forgets the kinds that stand for the service of `labels`, whose gauge this is, unless they are about one of these peers.
+/// Forgets the kinds that stand for `of`, whose gauge this is, unless they are about the peer with this host.
 #[inline(never)]
-pub fn forget(labels: &Labels, gauge: Metric, peers: &[Rc<Peer>]) {
+pub fn forget(of: Subject<'_>, gauge: Metric, peer: Option<&str>) {
     if hostcalls::read(gauge).is_none_or(|stands| stands == 0) {
         return;
     }
-    let is_of = |host: &str| peers.iter().any(|peer| peer.host() == host);
-    let of = Subject::home(labels);
-    if !peers.is_empty() && hostcalls::recall(&peer_key(of)).is_none_or(|host| is_of(&host)) {
+    if let Some(peer) = peer
+        && hostcalls::recall(&peer_key(of)).is_none_or(|host| host == peer)
+    {
         return;
     }
     for kind in all() {

@@ -1,10 +1,11 @@
-//! Carries out what a configuration owes to services that were used before it: [`policy::left`] says what, and why.
+//! Carries out what a configuration owes to the destinations that were used before it: [`policy::left`] says what, and why.
 
 use core::cell::RefCell;
 
 use crate::health;
 use crate::hostcalls::{self, Metric};
-use crate::peer::misroute;
+use crate::metrics::Subject;
+use crate::peer::{Peer, misroute};
 use crate::plugin::Plugin;
 use crate::service::Service;
 use crate::succession;
@@ -13,7 +14,7 @@ use policy::ejection::Memory;
 use policy::left::{Left, Stands, Step};
 use policy::recovery::{INDEX, index};
 
-/// A name in the index, and the gauges of that service, defined once: Envoy keeps each definition as long as the VM lives.
+/// A name in the index, and the gauges of that destination, defined once: Envoy keeps each definition as long as the VM lives.
 #[derive(Default)]
 struct Known {
     name: String,
@@ -53,8 +54,8 @@ fn carry_out(left: &mut Left, root: Option<u32>, plugin: &Plugin) {
                 Step::List => see(&mut known),
                 Step::Ask(n) => {
                     stands = known.get(n).map_or(Stands::End, |known| {
-                        let host = plugin.host_of(&known.name);
-                        host.map_or(Stands::Others, |host| how_stands(root, plugin, host))
+                        let of = plugin.destination_of(&known.name);
+                        of.map_or(Stands::Others, |of| how_stands(root, plugin, of))
                     });
                 }
                 Step::Show(n, limit) => {
@@ -87,18 +88,26 @@ fn see(all: &mut Vec<Known>) {
     }
 }
 
-/// How a service stands with what `root` runs, which is the plugin, or with nothing.
-fn how_stands(root: Option<u32>, plugin: &Plugin, host: &str) -> Stands {
+/// How a destination, by the host of its service and its name if it is a peer, stands with what `root` runs, which is the plugin,
+/// or with nothing.
+fn how_stands(root: Option<u32>, plugin: &Plugin, (host, peer): (&str, Option<&str>)) -> Stands {
     let Some(root) = root else {
         return Stands::Nowhere;
     };
-    match plugin.by_name(host) {
-        Some(service) => Stands::Here {
+    match (plugin.by_name(host), peer) {
+        (Some(service), None) => Stands::Here {
             limit: service.rule.limit.unwrap_or(0),
             watched: service.detection.is_some(),
         },
-        None if succession::may_serve_elsewhere(root, plugin, host) => Stands::Others,
-        None => Stands::Nowhere,
+        (Some(service), Some(peer)) => match service.peer_named(peer) {
+            Some(peer) => Stands::Here {
+                limit: peer.limit().unwrap_or(0),
+                watched: peer.is_watched(),
+            },
+            None => Stands::Nowhere,
+        },
+        (None, _) if succession::may_serve_elsewhere(root, plugin, host) => Stands::Others,
+        (None, _) => Stands::Nowhere,
     }
 }
 
@@ -106,12 +115,13 @@ impl Known {
     /// Shows the limit, and forgets the misroutes of another peer, and of one that is not sent anything any more. Whether the plugin
     /// `runs`.
     fn show(&mut self, plugin: &Plugin, runs: bool, limit: u32) {
-        let Some(host) = plugin.host_of(&self.name) else {
+        let Some((host, peer)) = plugin.destination_of(&self.name) else {
             return;
         };
-        let labels = plugin.labels(host);
+        let service = &plugin.labels(host);
+        let of = Subject { service, peer };
         if self.limit.is_none() {
-            self.limit = labels.gauge("limit");
+            self.limit = of.gauge("limit");
         }
         if let Some(gauge) = self.limit {
             hostcalls::record(gauge, limit.into());
@@ -119,29 +129,30 @@ impl Known {
         if plugin.role != Role::Client {
             return;
         }
+        if self.misrouted.is_none() {
+            self.misrouted = of.gauge("misrouted");
+        }
         let service = plugin.by_name(host).filter(|_| runs);
         let spills = |s: &&Service| s.mode == Mode::Enforce && s.spills();
-        let spills = service.filter(spills);
-        let peers = spills.map_or(&[][..], |service| &service.peers);
-        if self.misrouted.is_none() {
-            self.misrouted = labels.gauge("misrouted");
-        }
+        let service = service.filter(spills);
         if let Some(gauge) = self.misrouted {
-            misroute::forget(&labels, gauge, peers);
+            let peer = service.and_then(|service| service.misroutes_of(peer));
+            misroute::forget(of, gauge, peer.map(Peer::host));
         }
     }
 
-    /// Makes the service available.
+    /// Makes the destination available.
     fn forget(&mut self, plugin: &Plugin) {
-        let Some(host) = plugin.host_of(&self.name) else {
+        let Some((host, peer)) = plugin.destination_of(&self.name) else {
             return;
         };
-        let labels = plugin.labels(host);
+        let service = &plugin.labels(host);
+        let of = Subject { service, peer };
         if self.ejected.is_none() {
-            self.ejected = labels.gauge("ejected");
+            self.ejected = of.gauge("ejected");
         }
         if let Some(gauge) = self.ejected {
-            health::forget(&labels, gauge, &mut self.memory);
+            health::forget(of, gauge, &mut self.memory);
         }
     }
 }

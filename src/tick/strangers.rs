@@ -32,7 +32,7 @@ impl Plugin {
         // The services that any VM of the proxy has had a request for.
         let listed = hostcalls::recall_bytes(INDEX).unwrap_or_default();
         for name in index::names(&listed) {
-            let host = self.host_of(name);
+            let host = self.destination_of(name).map(|(host, _)| host);
             if let Some(service) = host.and_then(|host| self.by_name(host)) {
                 service.requested.set(true);
             }

@@ -21,9 +21,9 @@ fn failing(errors: u32) -> Vec<Value> {
         .collect()
 }
 
-/// The same, ejected for a moment after one error, with a ramp of this length.
+/// The same, but [`PEER`] is ejected for a moment after one error, with a ramp of this length, and the others never.
 fn soon(interval: &str) -> Vec<Value> {
-    let mut peers = failing(1);
+    let mut peers = failing(0);
     peers[0]["trafficPolicy"]["outlierDetection"] = json!({
         "consecutive5xxErrors": 1, "interval": interval, "baseEjectionTime": "200ms"
     });
