@@ -43,9 +43,9 @@ pub fn bad_ones() -> Vec<Bad> {
     vec![
         Bad::new(
             "unknown field",
-            with(|c| c["services"][0]["peers"][0]["weight"] = json!(1)),
+            with(|c| c["services"][0]["peers"][0]["subset"] = json!("remote")),
             [
-                "services[0].peers[0].weight: unknown field",
+                "services[0].peers[0].subset: unknown field",
                 "remove it, or use one of: name, host, mode",
             ],
         ),

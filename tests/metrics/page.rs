@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use envoy_test::World;
-use envoy_test::world::{PeerRoute, Update};
+use envoy_test::world::{HOST, PEER, PeerRoute, Update, peer_host};
 use policy::names::metrics::{INTERNAL, Kind, LABELS, METRICS, fault};
 use regex::Regex;
 use serde_json::{Value, json};
@@ -68,9 +68,18 @@ async fn envoy_shows_every_metric_that_is_declared_and_no_other() -> Result<()> 
     let detecting = with(|c| {
         c["services"][0]["trafficPolicy"]["outlierDetection"] = json!({});
     });
-    for route in [PeerRoute::Gateway, PeerRoute::Missing] {
+    let mut two_peers = detecting.clone();
+    let mut peers = ["nowhere", PEER]
+        .map(|name| json!({"name": name, "host": peer_host(HOST, name), "trafficPolicy": {"outlierDetection": {}}}));
+    peers[1]["priority"] = json!(1);
+    two_peers["services"][0]["peers"] = json!(peers);
+    for (route, config) in [
+        (PeerRoute::Gateway, &detecting),
+        (PeerRoute::Missing, &detecting),
+        (PeerRoute::Gateway, &two_peers),
+    ] {
         let world = World::builder()
-            .filter(detecting.clone())
+            .filter(config.clone())
             .peer_route(route)
             .workers(2);
         let world = world.start().await?;
