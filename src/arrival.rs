@@ -55,22 +55,12 @@ pub struct Last(RefCell<(String, usize)>);
 /// The service of a request, and whether the name of its cluster alone says that it leads to the home of that service.
 pub fn find<'a>(plugin: &'a Plugin, cluster: &str) -> (Option<&'a Service>, bool) {
     if let Ok(last) = plugin.last.0.try_borrow()
-        && same(last.0.as_bytes(), cluster.as_bytes())
+        && target::same(&last.0, cluster)
         && !cluster.is_empty()
     {
         return (plugin.service(last.1), true);
     }
     find_anew(plugin, cluster)
-}
-
-/// As `==`, which takes a step for each byte.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    let ((a, a_end), (b, b_end)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    a.len() == b.len()
-        && a.iter()
-            .zip(b)
-            .all(|(a, b)| u64::from_le_bytes(*a) == u64::from_le_bytes(*b))
-        && a_end == b_end
 }
 
 #[inline(never)]

@@ -14,11 +14,13 @@ use crate::admission;
 use crate::health::Health;
 use crate::hostcalls::{self, Metric};
 use crate::metrics::{self, Labels, Subject};
+use crate::notice;
 use config::Routing;
 use policy::destination::{DestinationId, PeerId};
-use policy::names::{self, Declined, SpillReason};
+use policy::names::{self, Declined, SpillReason, keys};
 use policy::outcome::{Answerer, Unreached};
 use policy::recovery::shared_count::SharedCount;
+use policy::time::Millis;
 use policy::{Admission, Outcome, Routes};
 
 pub use way::Left;
@@ -95,7 +97,9 @@ impl Peer {
         let misrouted = same.and_then(|before| before.used()?.misrouted);
         let before = before.and_then(Peer::used);
         let used = Used {
-            in_flight: before.map_or_else(OnceCell::new, |before| before.in_flight.clone()),
+            in_flight: before
+                .and_then(|before| before.in_flight.get()?.clone())
+                .map_or_else(OnceCell::new, |count| OnceCell::from(Some(count))),
             expect_room: Cell::new(true),
             health: before
                 .and_then(|before| self.configured(before))
@@ -129,7 +133,21 @@ impl Peer {
         if let Some(gauge) = self.subject().gauge("limit") {
             hostcalls::record(gauge, self.limit().unwrap_or(0).into());
         }
-        self.subject().count().ok()
+        let count = self.subject().count();
+        let key = notice::key(&self.subject().pairs(), keys::UNCOUNTED);
+        let (host, name) = (&*self.service.host, self.name());
+        match &count {
+            Err(gauge) => {
+                let text = "service %0: its requests at peer %1 are not counted: %2";
+                let dropped = metrics::dropped(gauge).to_string();
+                notice::begins(&key, 0, (text, &[host, name, &dropped]))
+            }
+            Ok(_) => {
+                let text = "service %0: its requests at peer %1 are counted again";
+                notice::ends(&key, 0, Millis(0), (text, &[host, name]))
+            }
+        };
+        count.ok()
     }
 
     /// The most requests in flight at the peer. `None` if there is no limit.

@@ -227,9 +227,10 @@ impl Plugin {
     /// Has a service visited in the ticks.
     #[inline(never)]
     pub(super) fn visits(&self, service: &Service) {
-        if !service.visited.replace(true)
+        if !service.visited.get()
             && let Ok(mut used) = self.used.try_borrow_mut()
         {
+            service.visited.set(true);
             used.push(service.index);
             if used.len() >= self.services.len() {
                 self.strangers.close();

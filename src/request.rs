@@ -172,7 +172,7 @@ impl Request {
                 }
                 Step::Count(at) => service.count_in(at).into(),
                 Step::Hold(at) => {
-                    self.ticket = plugin.hold(service, at, self.id);
+                    self.hold(plugin, service, at);
                     Fact::Yes
                 }
                 Step::Done(decision) => break decision,
@@ -197,16 +197,28 @@ impl Request {
         if decision != Decision::Home(HomeReason::Room) {
             hostcalls::set_property(names::LOG_FIELD, &self.line(service, decision));
         }
-        if decision == Decision::Reject
-            && hostcalls::reply(503, "peer_spillover_full", "no room, here or at a peer\n")
-        {
-            return Action::Pause;
+        if decision == Decision::Reject {
+            if hostcalls::reply(503, "peer_spillover_full", "no room, here or at a peer\n") {
+                return Action::Pause;
+            }
+            // It goes home all the same, and is in flight there.
+            if service.count_in(DestinationId::HOME) {
+                self.hold(plugin, service, DestinationId::HOME);
+            }
         }
         Action::Continue
     }
 }
 
 impl Request {
+    /// Holds the request, which the count of this destination includes.
+    fn hold(&mut self, plugin: &Plugin, service: &Service, at: DestinationId) {
+        self.ticket = plugin.hold(service, at, self.id);
+        if self.ticket.is_none() {
+            service.count_out(at, 1);
+        }
+    }
+
     /// Whether anything leads to this peer, for a request that leaves for this reason.
     #[cold]
     #[inline(never)]
@@ -385,13 +397,13 @@ fn rewrite(plugin: &Plugin, peer: &Peer) -> bool {
     if !hostcalls::set_header(Map::Request, names::MARKER, &plugin.cluster) {
         return false;
     }
-    let rewritten = hostcalls::set_header(Map::Request, name, value);
+    if !hostcalls::set_header(Map::Request, name, value) {
+        hostcalls::remove_header(Map::Request, names::MARKER);
+        return false;
+    }
     // A client's own, where nobody had to look for it before: it is no business of the peer's.
     if peer.routing == Routing::Authority && hostcalls::header(Map::Request, names::TO).is_some() {
         hostcalls::remove_header(Map::Request, names::TO);
     }
-    if !rewritten {
-        hostcalls::remove_header(Map::Request, names::MARKER);
-    }
-    rewritten
+    true
 }

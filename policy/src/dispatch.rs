@@ -238,13 +238,13 @@ impl<'a> Dispatch<'a> {
 
     fn by_health(&mut self, verdict: Verdict) -> Step {
         match verdict {
-            Verdict::Away { ramp: false } => self.surplus(SpillReason::Ejected),
+            Verdict::Away { ramp: false } | Verdict::Overdue => self.surplus(SpillReason::Ejected),
             Verdict::Away { ramp: true } => self.surplus(SpillReason::Ramp),
             Verdict::Probe => {
                 self.probe = Some(DestinationId::HOME);
                 self.uninvited(HomeReason::Probe)
             }
-            Verdict::Home | Verdict::Back | Verdict::Overdue => self.by_origin(),
+            Verdict::Home | Verdict::Back => self.by_origin(),
         }
     }
 
@@ -317,7 +317,7 @@ impl<'a> Dispatch<'a> {
             (AtPeer::Way, Fact::Yes) if candidate.is_some_and(|peer| peer.detects) => {
                 self.ask(AtPeer::Health, peer, why, Step::PeerHealth(peer))
             }
-            (AtPeer::Health, Fact::Verdict(Verdict::Away { .. })) => {
+            (AtPeer::Health, Fact::Verdict(Verdict::Away { .. } | Verdict::Overdue)) => {
                 self.declined(peer, why, Declined::Ejected)
             }
             (AtPeer::Health, Fact::Verdict(Verdict::Probe)) => {

@@ -49,7 +49,7 @@ fn nothing_leaves_while_the_count_says_that_there_is_room() {
         let reason = match (path.admission(), path.verdict()) {
             (Some(Admission::Full), _) => Some(SpillReason::Limit),
             (Some(Admission::Contended), _) => Some(SpillReason::Contention),
-            (None, Some(Away { ramp: false })) => Some(SpillReason::Ejected),
+            (None, Some(Away { ramp: false } | Overdue)) => Some(SpillReason::Ejected),
             (None, Some(Away { ramp: true })) => Some(SpillReason::Ramp),
             (None, None) if path.rule.evacuate => Some(SpillReason::Evacuate),
             _ => None,
@@ -169,9 +169,9 @@ fn a_peer_declines_a_request_for_a_reason_and_takes_it_otherwise() {
                 _ => None,
             };
             let is_so = match why {
-                Declined::Ejected => {
-                    said(health, |fact| matches!(fact, Fact::Verdict(Away { .. })))
-                }
+                Declined::Ejected => said(health, |fact| {
+                    matches!(fact, Fact::Verdict(Away { .. } | Overdue))
+                }),
                 Declined::Full => said(room, |fact| {
                     matches!(
                         fact,
@@ -241,7 +241,7 @@ fn an_ejected_home_gets_its_probe_and_nothing_else() {
         if path.verdict() == Some(Probe) {
             assert!(at_home(&path, HomeReason::Probe), "{path:?}");
         }
-        if matches!(path.verdict(), Some(Away { .. })) {
+        if matches!(path.verdict(), Some(Away { .. } | Overdue)) {
             assert!(!path.asks(|step| matches!(step, Step::Room(_))), "{path:?}");
         }
     }
@@ -308,7 +308,7 @@ fn only_a_rule_that_says_so_rejects_and_only_what_home_is_not_to_get() {
             path.admission(),
             Some(Admission::Full | Admission::Contended)
         );
-        let away = matches!(path.verdict(), Some(Away { .. }));
+        let away = matches!(path.verdict(), Some(Away { .. } | Overdue));
         assert!(full || away || path.rule.evacuate, "{path:?}");
         assert!(path.counted().is_empty(), "{path:?}");
     }

@@ -63,6 +63,19 @@ pub fn is_nowhere(cluster: &str) -> bool {
     cluster.is_empty() || NOWHERE.contains(&cluster)
 }
 
+/// Whether two names are equal. The `==` of the standard library compares byte by byte in WebAssembly, and each request compares
+/// its cluster's name with the last one.
+#[inline]
+pub fn same(a: &str, b: &str) -> bool {
+    let (a, a_end) = a.as_bytes().as_chunks::<8>();
+    let (b, b_end) = b.as_bytes().as_chunks::<8>();
+    a.len() == b.len()
+        && a.iter()
+            .zip(b)
+            .all(|(a, b)| u64::from_le_bytes(*a) == u64::from_le_bytes(*b))
+        && a_end == b_end
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +128,22 @@ mod tests {
         assert_eq!(host_of("a.istio"), "a.istio");
         assert_eq!(host_of("[::1]:80"), "[::1]");
         assert_eq!(host_of("[::1]"), "[::1]");
+    }
+
+    #[test]
+    fn two_names_are_the_same_only_if_all_their_bytes_are() {
+        let name = "outbound|80||a.istio.svc.cluster.local";
+        for end in 0..=name.len() {
+            let one = &name[..end];
+            assert!(same(one, &one.to_owned()), "{one}");
+            for (at, byte) in one.bytes().enumerate() {
+                let mut other = one.as_bytes().to_vec();
+                other[at] = byte ^ 1;
+                let other = String::from_utf8(other).expect("still ASCII");
+                assert!(!same(one, &other), "{one} {other}");
+            }
+            assert_eq!(same(one, name), end == name.len());
+            assert_eq!(same(name, one), end == name.len());
+        }
     }
 }

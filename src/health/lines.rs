@@ -72,7 +72,7 @@ fn say(told: Outcome, text: Text) {
     }
 }
 
-/// Health eject nobody any more.
+/// Ends the notices about the ejection of a destination without a line, since ejection is disabled.
 pub(super) fn forget(key: &str) {
     for kind in [EJECTED, AWAY] {
         notice::forget(&[key, kind].concat());

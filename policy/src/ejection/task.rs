@@ -5,8 +5,8 @@
 //!
 //! **Invariant: the record changes first, and then the gauge by the difference.** So the gauge is right in the end, in whatever
 //! order the VMs change it.
-//! **Invariant: what was decided from a remembered record is decided again from the record that is changed.** A record is
-//! remembered as long as the gauge has the same value. It only says whether there is anything to change.
+//! **Invariant: no record is changed because of a remembered one.** A record is remembered as long as the gauge has the same
+//! value. If it says that there is something to change, the record is read, and what to do is decided again.
 
 use super::{Change, Detection, Ended, Phase, Record, Verdict};
 use crate::recovery::roster::Vm;
@@ -195,7 +195,9 @@ impl Task {
                     Some((gauge, record)) if gauge == self.gauge => {
                         self.record = record;
                         match self.course(memory, detection) {
-                            Verdict::Probe => self.go(At::Remembered, Step::Read),
+                            Verdict::Probe | Verdict::Back | Verdict::Overdue => {
+                                self.go(At::Remembered, Step::Read)
+                            }
                             verdict => self.follow(verdict),
                         }
                     }

@@ -57,9 +57,24 @@ fn a_record_is_remembered_for_as_long_as_the_gauge_is_what_it_was() {
     assert_eq!(verdict, Verdict::Home, "the ramp is over");
 }
 
-/// A remembered record is old: whoever could be the probe by it looks before it writes.
+/// In the meantime the destination was ejected again, and its ramp has begun again.
 #[test]
-fn a_request_is_the_probe_by_a_record_that_it_has_just_read() {
+fn a_ramp_is_not_over_because_of_a_remembered_record() {
+    let ramp = |since| Record {
+        phase: Phase::Ramp(Instant(since)),
+        ..EJECTED
+    };
+    let mut memory = Memory::default();
+    request(&mut memory, 2, &ramp(10), 11);
+    for _ in 0..20 {
+        let verdict = request(&mut memory, 2, &ramp(2_000), 2_000).1;
+        assert_eq!(verdict, Verdict::Away { ramp: true });
+    }
+}
+
+/// Another VM may have claimed the probe since the record was read.
+#[test]
+fn a_request_becomes_the_probe_only_after_it_has_read_the_record() {
     let mut memory = Memory::default();
     request(&mut memory, 1, &EJECTED, 5);
     let probed = Record {
