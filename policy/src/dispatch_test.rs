@@ -6,7 +6,7 @@ mod paths;
 mod steps;
 
 use super::*;
-use crate::ejection::Verdict::{Away, Probe};
+use crate::ejection::Verdict::{Away, Overdue, Probe};
 use paths::{Path, paths};
 
 const PEER: PeerId = PeerId::FIRST;
