@@ -92,12 +92,50 @@ fn service(rng: &mut Rng, server: bool, host: &str, peer: &str) -> Value {
         }
     }
     service["trafficPolicy"] = Value::Object(policy);
-    let mut peer = json!({"name": CLUSTERS[1], "host": peer});
+    let others = [CLUSTERS[1], "eks", "on-prem"];
+    // Often in another order, as after a change.
+    let (first, count) = (rng.below(others.len()), 1 + rng.below(others.len()));
+    let names: Vec<&str> = match rng.chance(500) {
+        true => vec![others[0]],
+        false => others.into_iter().cycle().skip(first).take(count).collect(),
+    };
+    let peers = names.into_iter().map(|name| {
+        let host = match name == others[0] {
+            true => peer.to_owned(),
+            false => format!("{name}.{peer}"),
+        };
+        self::peer(rng, json!({"name": name, "host": host}))
+    });
+    service["peers"] = peers.collect();
+    service
+}
+
+/// A peer with some of what it may say.
+fn peer(rng: &mut Rng, mut peer: Value) -> Value {
     if rng.chance(150) {
         peer["mode"] = json!("drain");
     }
-    service["peers"] = json!([peer]);
-    service
+    if rng.chance(300) {
+        peer["priority"] = json!(rng.pick(&[0, 1, 128]));
+    }
+    if rng.chance(300) {
+        peer["weight"] = json!(rng.pick(&[1, 2, 1000]));
+    }
+    let mut policy = Map::new();
+    if rng.chance(400) {
+        let limit = rng.pick(&[1, 1, 2, i32::MAX]);
+        policy.insert(
+            "connectionPool".to_owned(),
+            json!({"http": {"http2MaxRequests": limit}}),
+        );
+    }
+    if rng.chance(400) {
+        policy.insert("outlierDetection".to_owned(), detection(rng));
+    }
+    if !policy.is_empty() {
+        peer["trafficPolicy"] = Value::Object(policy);
+    }
+    peer
 }
 
 fn detection(rng: &mut Rng) -> Value {

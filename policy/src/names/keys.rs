@@ -11,6 +11,8 @@ pub enum Form {
     Whole,
     /// The labels, then the text.
     Labelled,
+    /// The labels, then the text; for a peer, its label too, and `peer_` before the text.
+    OfDestination,
     /// The labels, if there are any, then the text and [`NOTICE`].
     Notice,
     /// The labels, [`ERRORS`] or the same of a peer, then the text.
@@ -62,7 +64,8 @@ keys! {
     /// The index of all counts that any VM of the process has opened. Any VM that opens a count writes it.
     INDEX = "peer_spillover_accounts": Whole, 1, exchanged;
     /// The record of the errors of a destination. Any VM that sees an error, sends a probe or ends an ejection writes it.
-    ERRORS = "errors": Labelled, 1, exchanged;
+    /// Its numbers of VMs are those of the roster. In an upgrade, a VM of the other roster may end a probe too early.
+    ERRORS = "errors": OfDestination, 1, exchanged;
     /// The notice that the destination of a record is ejected. The VM that changes the record writes it.
     EJECTED = ".ejected.notice.1": OfErrors, 1, exchanged;
     /// The notice that the destination of a record does not have all its load. The VM that changes the record writes it.
@@ -118,6 +121,10 @@ impl Key {
         match self.form {
             Form::Whole => key == self.text,
             Form::Labelled => rest.strip_suffix(self.text).is_some_and(labelled),
+            Form::OfDestination => {
+                let rest = rest.strip_suffix(self.text);
+                rest.is_some_and(|rest| labelled(rest.strip_suffix("peer_").unwrap_or(rest)))
+            }
             Form::Notice => {
                 let rest = rest.strip_suffix(NOTICE);
                 let rest = rest.and_then(|rest| rest.strip_suffix(self.text));
@@ -153,7 +160,7 @@ mod tests {
         let name = |end: &str| metric(&[("plugin", "p"), ("service", "a.local")], end);
         match key.form {
             Form::Whole => key.text.to_owned(),
-            Form::Labelled => name(key.text),
+            Form::Labelled | Form::OfDestination => name(key.text),
             Form::Notice => name(key.text) + NOTICE,
             Form::OfErrors => name(ERRORS) + key.text,
             Form::OfWay => name("a.peer") + " outbound|80||a.local " + key.text,
