@@ -62,7 +62,7 @@ pub fn bad_ones() -> Vec<Bad> {
             }),
             [
                 "services[0].trafficPolicy.connectionPool.http.http2MaxRequests: ",
-                "to send everything to the peer, use mode: evacuate",
+                "to send everything to a peer, use mode: evacuate",
             ],
         ),
         Bad::new(
