@@ -22,7 +22,7 @@ pub fn when_idle(world: &World) -> Option<String> {
     // What is lied about in shared data is believed, and shows in this gauge.
     let spared = [Family::Shared, Family::Metric, Family::Property];
     let honest = spared.iter().all(|family| world.faults.spares(*family));
-    let ejected = gauges(world).find(|gauge| gauge.name.ends_with(";ejected") && gauge.value > 2);
+    let ejected = gauges(world).find(|gauge| is_ejected(&gauge.name) && gauge.value > 2);
     if world.outsider {
         return wrong.or_else(|| unhealed(world));
     }
@@ -30,6 +30,11 @@ pub fn when_idle(world: &World) -> Option<String> {
         let gauge = ejected.filter(|_| honest)?;
         Some(format!("{} is {}", gauge.name, gauge.value as i64))
     })
+}
+
+/// Whether this is the gauge of an ejection, of home or of a peer.
+fn is_ejected(name: &str) -> bool {
+    name.ends_with(";ejected") || name.ends_with(";peer_ejected")
 }
 
 /// A spilled request has one outcome, so there are no more of them than decisions to spill, of which some were only observed.
@@ -58,8 +63,6 @@ fn unhealed(world: &World) -> Option<String> {
     let [(plugin, config, _)] = &world.deployments[..] else {
         return None;
     };
-    let ticks = |root: &Root| root.standing == Standing::Good && root.ticks;
-    let alive = |vm: &&Vm| vm.roots.iter().any(ticks);
     let told = [
         Family::Clock,
         Family::Property,
@@ -77,41 +80,60 @@ fn unhealed(world: &World) -> Option<String> {
         let mode = service.get("mode").unwrap_or(&config["mode"]);
         mode == "off"
     });
+    let plugin = policy::names::label_value(plugin);
     for service in services {
-        let detecting = !service["trafficPolicy"]["outlierDetection"].is_null();
-        if detecting && off {
+        let detecting = |of: &Value| !of["trafficPolicy"]["outlierDetection"].is_null();
+        if detecting(service) && off {
             continue;
         }
-        let plugin = policy::names::label_value(plugin);
         let labels = [
             ("plugin", plugin.as_str()),
             ("role", "client"),
             ("service", service["host"].as_str()?),
         ];
-        let name = |name: &str| policy::names::metric(&labels, name);
-        let all = &world.metrics.all;
-        let ejected = name("ejected");
-        let Some(at) = all.iter().position(|m| m.name == ejected && !m.dropped) else {
-            continue;
-        };
-        // The one that used the service may have died: the others look after it from their own first request on.
-        let mut vms = world.vms.iter().filter(alive);
-        if !vms.any(|vm| vm.metrics.contains(&at)) {
-            continue;
-        }
-        let gauge = &all[at];
-        let bytes = world.shared.get(name("errors").as_bytes());
-        let record = Record::from_bytes(&bytes.map(|(bytes, _)| bytes).unwrap_or_default());
-        let says = if detecting { record.phase.shown() } else { 0 };
-        let shows = gauge.value.cast_signed();
-        if says != shows {
-            return Some(format!(
-                "{} is {shows}, and its record says {says}",
-                gauge.name
-            ));
+        let home = unhealed_at(world, &labels, "", detecting(service));
+        let peers = service["peers"].as_array().into_iter().flatten();
+        let mut peers = peers.filter_map(|peer| {
+            let label = [("peer", peer["name"].as_str()?)];
+            let labels = [&labels[..], &label].concat();
+            let watched = detecting(peer);
+            (!watched || !off).then(|| unhealed_at(world, &labels, "peer_", watched))?
+        });
+        let fault = home.or_else(|| peers.next());
+        if fault.is_some() {
+            return fault;
         }
     }
     None
+}
+
+/// As [`unhealed`], of the destination with these labels and this beginning of its names.
+fn unhealed_at(
+    world: &World,
+    labels: &[(&str, &str)],
+    beginning: &str,
+    detecting: bool,
+) -> Option<String> {
+    let ticks = |root: &Root| root.standing == Standing::Good && root.ticks;
+    let alive = |vm: &&Vm| vm.roots.iter().any(ticks);
+    let name = |name: &str| policy::names::metric(labels, &[beginning, name].concat());
+    let all = &world.metrics.all;
+    let ejected = name("ejected");
+    let at = all.iter().position(|m| m.name == ejected && !m.dropped)?;
+    // The one that used the service may have died: the others look after it from their own first request on.
+    let mut vms = world.vms.iter().filter(alive);
+    if !vms.any(|vm| vm.metrics.contains(&at)) {
+        return None;
+    }
+    let gauge = &all[at];
+    let bytes = world.shared.get(name("errors").as_bytes());
+    let record = Record::from_bytes(&bytes.map(|(bytes, _)| bytes).unwrap_or_default());
+    let says = if detecting { record.phase.shown() } else { 0 };
+    let shows = gauge.value.cast_signed();
+    (says != shows).then(|| {
+        let name = &gauge.name;
+        format!("{name} is {shows}, and its record says {says}")
+    })
 }
 
 /// When all root contexts are gone: every metric is one that is declared, and nothing is said to run.
