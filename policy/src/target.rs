@@ -135,7 +135,7 @@ mod tests {
         let name = "outbound|80||a.istio.svc.cluster.local";
         for end in 0..=name.len() {
             let one = &name[..end];
-            assert!(same(one, &one.to_owned()), "{one}");
+            assert!(same(one, &String::from(one)), "{one}");
             for (at, byte) in one.bytes().enumerate() {
                 let mut other = one.as_bytes().to_vec();
                 other[at] = byte ^ 1;
