@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::side::{Peer, Side, cluster, endpoint, peer_host, sni, tls_endpoint};
+use super::side::{Peer, Side, cluster, endpoint, peer_host, sni};
 use super::template::fill;
-use super::tls::{by_endpoint, upstream_tls};
+use super::tls::{by_endpoint, tls_endpoint, upstream_tls};
 use super::{Upstream, builder::unlimited};
 use crate::certs::Leaf;
 

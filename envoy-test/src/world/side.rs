@@ -6,7 +6,7 @@ use std::path::Path;
 use super::builder::{Builder, CatchAll, PeerRoute, Upstream, unlimited};
 use super::peers::Another;
 use super::template::fill;
-use super::tls::{by_endpoint, upstream_tls};
+use super::tls::{by_endpoint, tls_endpoint, upstream_tls};
 use crate::certs::Leaf;
 
 /// One cluster's Envoy, with what it is told of the rest of the world.
@@ -393,12 +393,6 @@ pub(super) fn endpoint(addr: SocketAddr, priority: u32) -> String {
         addr.ip(),
         addr.port()
     )
-}
-
-/// One that speaks Istio's mTLS, where the cluster tells them apart ([`by_endpoint`]).
-pub(super) fn tls_endpoint(addr: SocketAddr, priority: u32) -> String {
-    endpoint(addr, priority)
-        + "    metadata: {filter_metadata: {envoy.transport_socket_match: {tlsMode: istio}}}\n"
 }
 
 fn quoted(text: &str) -> String {

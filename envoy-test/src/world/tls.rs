@@ -1,7 +1,9 @@
 //! Parts of a cluster's configuration that are about TLS.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
+use super::side::endpoint;
 use super::template::fill;
 use crate::certs::Leaf;
 
@@ -39,4 +41,10 @@ pub(super) fn upstream_tls(
             ("identity", &identity),
         ],
     )
+}
+
+/// An endpoint that speaks Istio's mTLS, where the cluster tells them apart ([`by_endpoint`]).
+pub(super) fn tls_endpoint(addr: SocketAddr, priority: u32) -> String {
+    endpoint(addr, priority)
+        + "    metadata: {filter_metadata: {envoy.transport_socket_match: {tlsMode: istio}}}\n"
 }
