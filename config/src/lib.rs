@@ -48,7 +48,7 @@ use fields::{Fields, Text, Value};
 use hosts::Read;
 use node::Node;
 use policy::select::Candidate;
-use policy::{Detection, Rule, route, sorted};
+use policy::{Detection, Rule, notice, sorted};
 use reader::Report;
 use traffic_policy::{TrafficPolicy, Whose};
 use types::{Overflow, PeerMode, ServiceMode, WhenFull};
@@ -322,7 +322,7 @@ fn read_peer(node: &Node<'_>, path: &Path<'_>, report: &mut Report<'_>) -> Optio
         candidate: Candidate {
             priority: fields.get(peer::priority)?,
             weight: fields.get(peer::weight)?,
-            hash: route::hash_of(name),
+            hash: notice::hash(name.as_bytes()),
             open: fields.get(peer::mode) == Some(PeerMode::Enforce),
             limit,
             detects: detection.is_some(),

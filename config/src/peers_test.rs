@@ -23,7 +23,7 @@ fn an_absent_field_of_a_peer_has_its_default() {
     let expected = Candidate {
         priority: 0,
         weight: 1,
-        hash: policy::route::hash_of("gke"),
+        hash: policy::notice::hash(b"gke"),
         open: true,
         limit: None,
         detects: false,
@@ -60,7 +60,7 @@ fn as_many_peers_as_there_may_be_keep_their_order_and_what_each_says() {
         assert_eq!((&peer.name, priority, weight), (name, n % 3, n));
         assert_eq!(
             hash,
-            policy::route::hash_of(name),
+            policy::notice::hash(name.as_bytes()),
             "it depends on the name alone"
         );
         assert_eq!(limit, Some(n));

@@ -360,11 +360,6 @@ pub fn selector(values: impl Iterator<Item = String>) -> u64 {
     values.fold(FNV, segment) | 1
 }
 
-/// A hash of `text`.
-pub fn hash_of(text: &str) -> u64 {
-    hash(FNV, text)
-}
-
 /// The initial state of [`hash`]: the offset basis of FNV-1a with 64 bits.
 const FNV: u64 = 0xcbf2_9ce4_8422_2325;
 
