@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::super::In;
 use super::*;
 
 #[test]

@@ -1,4 +1,3 @@
-use super::super::In;
 use super::*;
 use crate::sampling::CALM;
 
