@@ -1,12 +1,12 @@
-//! What home's answer to one request says of home, read as far as that takes.
+//! What the answer to one request says of the destination that the request was sent to. Only what is needed for that is read.
 //!
-//! A machine of single steps, as [`crate::Admit`]: each [`Step`] is one hostcall or one report, and the filter carries it out and
-//! hands back what it read. An answer has up to three parts, its beginning ([`Assess::begins`]), its trailers
-//! ([`Assess::trailers`]) and its end ([`Assess::ends`]); what one leaves open the next may settle.
+//! A machine of single steps, as [`crate::Admit`]: each [`Step`] is one hostcall or one report. The filter carries it out and
+//! hands back what it read. An answer has up to three parts: its beginning ([`Assess::begins`]), its trailers
+//! ([`Assess::trailers`]) and its end ([`Assess::ends`]). If one part does not settle what the answer says, the next one may.
 //!
-//! **Invariant: what a probe's answer says is said once**, and every probe's answer says something in the end, but for one that
-//! is left to time ([`Assess::give_up`]).
-//! **Invariant: what is not looked at costs nothing**: an answer that the sampling passes over is not read at all.
+//! **Invariant: the end of a probe is reported once.** It is reported for every probe, except for one whose end is left to the
+//! timeout of the probe ([`Assess::give_up`]).
+//! **Invariant: an answer that the sampling skips is not read at all**, so it costs nothing.
 
 use core::mem;
 
@@ -21,15 +21,16 @@ use crate::time::{Instant, Millis};
 
 /// The status of HTTP that gRPC's DEADLINE_EXCEEDED stands for.
 const DEADLINE_EXCEEDED: u32 = 504;
-/// A route's timeout that ends this time before a client's deadline is taken for it: clocks are read in whole milliseconds.
+/// If a timeout of the route ends a request this time before the client's deadline, it still counts as the client's, because
+/// clocks are read in whole milliseconds.
 const LATER: Millis = Millis(5);
 
-/// One answer of home's.
+/// The answer to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assess {
-    /// It is the probe's, and nothing was said of its end.
+    /// The request is the probe, and its end was not reported yet.
     probe: bool,
-    /// Its request is known to be complete.
+    /// The request is known to be complete.
     whole: bool,
     deadline: Deadline,
     watch: Watch,
@@ -38,7 +39,7 @@ pub struct Assess {
 }
 
 impl Assess {
-    /// Of a request that home does not get, or is yet to get.
+    /// For a request that was not sent, or whose answer is not read.
     pub const NOTHING: Assess = Assess {
         probe: false,
         whole: false,
@@ -60,8 +61,8 @@ impl Assess {
         at: At::Idle,
     };
 
-    /// The request goes home; `whole`: it is known to be complete. False if its deadline does not matter: it is no probe, and not
-    /// all answers are read.
+    /// The request is sent to the destination. `whole` says whether it is known to be complete. Returns false if the deadline
+    /// of the request does not matter, because it is not the probe and not all answers are read.
     pub fn sent(&mut self, probe: bool, whole: bool, sampling: &Sampling) -> bool {
         self.probe = probe;
         self.whole = whole;
@@ -69,12 +70,12 @@ impl Assess {
         probe || !sampling.calm()
     }
 
-    /// Whether something may yet come of it: it is a probe, or the rest of its answer is looked at.
+    /// Whether later parts of the answer matter: the request is the probe, or the rest of its answer is read.
     pub fn is_open(&self) -> bool {
         self.probe || self.watch != Watch::Nothing
     }
 
-    /// The answer begins; `complete`: and is complete. False if there is nothing to do with it.
+    /// The answer begins. `complete` says whether it has no further part. Returns false if nothing is to be done with it.
     pub fn begins(&mut self, sampling: &mut Sampling, every: u32, complete: bool) -> bool {
         let look = if self.probe {
             Look::ToTheEnd
@@ -88,20 +89,20 @@ impl Assess {
         look != Look::Away
     }
 
-    /// The request was sent to a peer, and home answered it, since the peer could not be reached: an error of the peer's.
+    /// The request was sent to a peer that could not be reached, and home answered it. That is an error of the peer.
     pub fn came_home(&mut self) {
         self.read.came_home = true;
         self.read.failure = BROKEN;
         self.at = At::CameHome;
     }
 
-    /// No route led the request to the peer, so its answer says nothing of the peer. False if there is nothing to do.
+    /// No route led the request to the peer, so its answer says nothing of the peer. Returns false if nothing is to be done.
     pub fn strayed(&mut self) -> bool {
         self.at = At::Probe(Ended::Nothing);
         self.probe
     }
 
-    /// The trailers of the answer have come. False if there is nothing to do with them.
+    /// The trailers of the answer have come. Returns false if nothing is to be done with them.
     pub fn trailers(&mut self) -> bool {
         self.at = At::Trailers;
         self.read.trailers = true;
@@ -109,7 +110,7 @@ impl Assess {
         mem::replace(&mut self.watch, Watch::Nothing) != Watch::Nothing
     }
 
-    /// The request has ended. False if there is nothing to do.
+    /// The request has ended. Returns false if nothing is to be done.
     pub fn ends(&mut self) -> bool {
         let watch = mem::replace(&mut self.watch, Watch::Nothing);
         self.read.ending = true;
@@ -123,7 +124,7 @@ impl Assess {
         self.probe || looked_at
     }
 
-    /// What the error was that was reported last.
+    /// A description of the error that was reported last.
     pub fn what(&self) -> What {
         match self.read {
             Read {
@@ -142,8 +143,8 @@ impl Assess {
         }
     }
 
-    /// The next step. `text` is what was read where the last step was [`Step::Header`] or [`Step::Details`], `None` if it is
-    /// absent; `seen` where it was [`Step::Flags`] or [`Step::Clock`]. They are not looked at otherwise.
+    /// The next step. `text` is what [`Step::Header`] or [`Step::Details`] read, `None` if that is absent. `seen` is what
+    /// [`Step::Flags`] or [`Step::Clock`] read. After other steps both are ignored.
     #[inline(never)]
     pub fn next(&mut self, text: Option<&str>, seen: u64, detection: &Detection) -> Step {
         match self.at {
@@ -304,28 +305,28 @@ impl Assess {
         self.succeeded(Ended::Well)
     }
 
-    /// The request has ended whose answer had begun, and began well if it is not gRPC.
+    /// The end of a request whose answer had begun. If the answer is not gRPC, it had begun well.
     fn by_end(&mut self, flags: u64) -> Step {
         self.read.flags = flags;
         self.read.grpc = false;
         if broke_off(flags) {
             self.error(BROKEN)
         } else if self.read.first {
-            // It began well, and nothing contradicted that: its client ended it.
+            // It began well, and nothing contradicted that, so the client ended it.
             self.succeeded(Ended::Begun)
         } else {
             self.probe_ended(Ended::Nothing)
         }
     }
 
-    /// An error of home's; unless it is that a deadline was not met which the client chose, or may have chosen: then it says
-    /// nothing of home. Of a request before which all was well for long nobody knows, and those that come after it are looked
-    /// at.
+    /// The answer is an error of the destination, unless it says that a deadline was not met which the client chose, or may
+    /// have chosen. Then it says nothing of the destination. If the headers of the request were not read, because all answers
+    /// had been good for long, it is not known who chose the deadline; then the next answers are all read.
     #[inline(never)]
     fn error(&mut self, failure: Failure) -> Step {
         self.read.failure = failure;
         let timed_out = timed_out(self.read.flags);
-        // Home itself says so, having been told of the deadline.
+        // The destination itself says so, because it was told of the deadline.
         let told = self.read.grpc && !timed_out && self.read.status == DEADLINE_EXCEEDED;
         match self.deadline {
             _ if !timed_out && !told => self.failed(),
@@ -344,9 +345,9 @@ impl Assess {
         self.go(At::Probe(Ended::Failed), Step::Failed(self.read.failure))
     }
 
-    /// A probe that home did not answer in the time that its client, or a limit of the stream, gave it. If its request may not
-    /// be complete, that says nothing, but the next client need not try the same at once: it is let go when it is time. At the
-    /// end of the request there is nothing to wait for.
+    /// The probe was not answered within the time that its client, or a limit of the stream, allowed. If the request may not be
+    /// complete, that says nothing, and the probe is ended by its timeout, so that the next client does not try the same at
+    /// once. At the end of the request there is nothing to wait for.
     #[inline(never)]
     fn give_up(&mut self) -> Step {
         if !self.whole && !self.read.ending {

@@ -1,4 +1,4 @@
-//! What reading an answer takes: the steps that the filter carries out, and where the machine is between them.
+//! The steps by which the filter reads an answer, and the states of the machine between them.
 
 use super::Failure;
 use crate::ejection::Ended;
@@ -7,7 +7,7 @@ use crate::time::{Instant, Millis};
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Show that this VM is inside a callback: what comes may be lost with it.
+    /// Show that this VM is inside a callback, so that the other VMs notice if it dies there.
     Enter,
     /// Read this header.
     Header(Header),
@@ -15,57 +15,57 @@ pub enum Step {
     Flags,
     /// Read how Envoy describes where the answer came from.
     Details,
-    /// Read the clock that only goes forward, in milliseconds.
+    /// Read the monotonic clock, in milliseconds.
     Clock,
-    /// Report a good answer of home's.
+    /// Report a good answer of the destination.
     Succeeded,
-    /// Report an error of home's. [`super::Assess::what`] it was is for the log.
+    /// Report an error of the destination. [`super::Assess::what`] describes it for the log.
     Failed(Failure),
-    /// Report an answer that may be an error of home's: the next are all to be read.
+    /// Report an answer that may be an error of the destination. From then on all answers are read.
     Doubted,
-    /// Report that the answer to the probe began well, and goes on.
+    /// Report that the answer to the probe began well and goes on.
     ProbeBegun,
     /// Report how the probe ended.
     ProbeEnded(Ended),
-    /// Nothing, until the next part of the answer.
+    /// Do nothing until the next part of the answer.
     Done,
 }
 
-/// A header that tells something.
+/// A header that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
-    /// Of the request: the deadline of a client of gRPC.
+    /// Of the request: the deadline that a gRPC client set.
     GrpcTimeout,
-    /// Of the request: it comes from inside the mesh. Envoy keeps the next two from all others.
+    /// Of the request: it comes from inside the mesh. Envoy removes the next two headers from all other requests.
     Internal,
     /// Of the request: how long its client waits, in milliseconds.
     Timeout,
-    /// Of the request: how long its client waits for each try, in milliseconds. The shorter of the two, or Envoy does not heed
-    /// it.
+    /// Of the request: how long its client waits for each try, in milliseconds. Envoy ignores it unless it is shorter than the
+    /// other.
     TryTimeout,
     /// Of the answer: its status.
     Status,
-    /// Of the answer: its status of gRPC, if it has no more than headers.
+    /// Of the answer: its gRPC status, if the answer consists of headers only.
     GrpcStatus,
-    /// Of the answer: what its body is.
+    /// Of the answer: its content type.
     ContentType,
-    /// Of the answer's trailers: its status of gRPC.
+    /// Of the answer's trailers: its gRPC status.
     TrailerStatus,
 }
 
-/// Where a header stands.
+/// Where a header is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum In {
-    /// Among the headers of the request.
+    /// In the headers of the request.
     Request,
-    /// Among the headers of the answer.
+    /// In the headers of the answer.
     Answer,
-    /// Among the trailers of the answer.
+    /// In the trailers of the answer.
     Trailers,
 }
 
 impl Header {
-    /// Where it stands, and its name.
+    /// Where the header is found, and its name.
     pub fn place(self) -> (In, &'static str) {
         match self {
             Header::GrpcTimeout => (In::Request, "grpc-timeout"),
@@ -83,96 +83,96 @@ impl Header {
 /// What an error was, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// This status of HTTP, with details.
+    /// This HTTP status. The details say more.
     Status(u32),
-    /// A status of gRPC that stands for this one of HTTP, with details.
+    /// A gRPC status that stands for this HTTP status. The details say more.
     Grpc(u32),
-    /// As that, in the trailers, with no details.
+    /// A gRPC status in the trailers that stands for this HTTP status. There are no details.
     Trailers(u32),
-    /// It had begun well, and was broken off.
+    /// The answer had begun well, and was broken off.
     BrokenOff,
-    /// Home answered it, though it was sent to a peer.
+    /// Home answered the request, which had been sent to a peer.
     CameHome,
 }
 
-/// Until when the client of a request waits for its answer.
+/// The time until which the client of a request waits for its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deadline {
-    /// Nobody has looked. Envoy lets a filter see a request's headers while it is under way to home, and not later.
+    /// The headers of the request were not read. A filter can read them only until the answer begins.
     Unknown,
-    /// The client did not say.
+    /// The client did not set one.
     Unset,
-    /// For this time from the moment at which the clock is read next.
+    /// This time after the clock is read next.
     For(Millis),
     /// Until this moment.
     Until(Instant),
 }
 
-/// What is still to be seen of the answer.
+/// Which parts of the answer are still to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Watch {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// It began well. Its trailers may say otherwise.
+    /// The trailers. The answer began well, but they may say otherwise.
     Trailers,
-    /// It began well. Its trailers or its end may say otherwise.
+    /// The trailers and the end. The answer began well, but they may say otherwise.
     End,
-    /// It is gRPC: only its trailers tell.
+    /// The trailers of a gRPC answer, which alone say how it ended.
     Grpc,
 }
 
-/// Where the machine is.
+/// The last step of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum At {
-    /// Home has answered the request, which was sent to a peer.
+    /// Home has answered the request, which had been sent to a peer.
     CameHome,
-    /// Nothing is to be done.
+    /// None, or the last one of a part.
     Idle,
-    /// The request is sent, whose deadline may matter.
+    /// The request was sent, and its deadline may matter.
     Sent,
     /// This header was read.
     Header(Header),
-    /// The clock was read, to which the time that the client gave is added.
+    /// The clock was read. The time that the client gave is added to it.
     SetDeadline,
     /// The answer begins.
     Begin,
     ReadStatus,
     ReadFlags,
     Flags,
-    /// The details were read of an answer whose status is suspect.
+    /// The details of an answer whose status is suspect were read.
     Details,
-    /// The details were read of one whose status is not.
+    /// The details of an answer whose status is not suspect were read.
     Origin,
     Trailers,
     End,
     EndFlags,
-    /// The clock was read: an error of home's, unless the client's deadline is over.
+    /// The clock was read. It is an error of the destination unless the client's deadline is over.
     Late,
     GiveUp,
-    /// What there is to say of the probe, if it is one.
+    /// What is left is to say how the probe ended, if the request is the probe.
     Probe(Ended),
 }
 
 /// What was read in this part of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Read {
-    /// All answers are read now, or this is the probe's.
+    /// All answers are read at the moment, or the request is the probe.
     pub all: bool,
     pub to_the_end: bool,
-    /// The answer has no more than this part.
+    /// The answer has no further part.
     pub complete: bool,
-    /// This part is its trailers.
+    /// This part is the trailers of the answer.
     pub trailers: bool,
-    /// This part is its end.
+    /// This part is the end of the answer.
     pub ending: bool,
-    /// Home answered what was sent to a peer.
+    /// Home answered a request that had been sent to a peer.
     pub came_home: bool,
-    /// The status is that of gRPC.
+    /// The status is a gRPC status.
     pub grpc: bool,
-    /// Nothing was said of the answer before this part.
+    /// No earlier part of the answer said anything.
     pub first: bool,
     pub failure: Failure,
-    /// Of HTTP, or the one that gRPC's stands for.
+    /// The HTTP status, or the one that the gRPC status stands for.
     pub status: u32,
     pub flags: u64,
 }
