@@ -69,7 +69,7 @@ impl Health {
         })
     }
 
-    /// The same, as a new configuration has it.
+    /// The same detection with the fields of a new configuration.
     pub fn configured(&self, detection: Detection, peer: &str) -> Health {
         Health {
             detection,
@@ -78,13 +78,13 @@ impl Health {
             key: self.key.clone(),
             sampling: Cell::default(),
             memory: Cell::default(),
-            // Otherwise a configuration that changes often would never let anything be ejected.
+            // Otherwise no run of errors would be complete while the configuration changes often.
             error_rate: Cell::new(self.error_rate.get()),
             ..*self
         }
     }
 
-    /// What to do with the request of this stream. `whole`: it is known to be complete.
+    /// What to do with the request of this stream. `whole` says whether the request is known to be complete.
     pub fn verdict(&self, stream: u32, whole: bool) -> Verdict {
         match hostcalls::read(self.ejected) {
             None | Some(0) => Verdict::Home,
@@ -94,14 +94,14 @@ impl Health {
 
     #[inline(never)]
     fn check(&self, gauge: u64, stream: u32, whole: bool) -> Verdict {
-        // Who it would be as a probe.
+        // The owner of the probe, if the request becomes it.
         match Task::check(gauge, owner(stream), whole) {
             Some(task) => self.run(task, ""),
             None => Verdict::Home,
         }
     }
 
-    /// What `with` does with the sampling of home's answers, of which every n-th is read in a calm.
+    /// Calls `with` with the sampling of answers, and with the n of its rule that every n-th answer is read while all is well.
     pub fn sampled<T>(&self, with: impl FnOnce(&mut Sampling, u32) -> T) -> T {
         let mut sampling = self.sampling.get();
         let result = with(&mut sampling, self.detection.every());
@@ -109,14 +109,14 @@ impl Health {
         result
     }
 
-    /// Whether only some answers are looked at.
+    /// Whether only some of the answers are read.
     fn calm(&self) -> bool {
         self.sampling.get().calm()
     }
 
-    /// A good answer of home's.
+    /// Reports a good answer.
     pub fn succeeded(&self) {
-        // Where their number matters, one that is read in a calm stands for those that are not.
+        // If the number of good answers matters, one that is read stands for those that are skipped.
         let weight = if self.percent() > 0 && self.calm() {
             self.detection.every()
         } else {
@@ -126,17 +126,17 @@ impl Health {
         hostcalls::add(self.successes, weight.into());
     }
 
-    /// An answer that may be an error of home's: from now on all are read.
+    /// Reports an answer that may be an error. From now on all answers are read.
     pub fn doubted(&self) {
         self.saw(false);
     }
 
-    /// A request found no room, which is an error of home's however few there are.
+    /// Reports that a request found no place. That is an error, whatever share of the requests it is.
     pub fn overflowed(&self, failure: Failure) {
         self.erred(failure, "no room", true);
     }
 
-    /// An error of home's: `what` it was, in a few words.
+    /// Reports an error. `what` describes it in a few words.
     pub fn failed(&self, failure: Failure, what: &str) {
         self.erred(failure, what, false);
     }
@@ -144,7 +144,7 @@ impl Health {
     fn erred(&self, failure: Failure, what: &str, enough: bool) {
         self.saw(false);
         hostcalls::add(self.errors, 1);
-        // The lower half, as of a count: in the upper one VMs test whether Envoy keeps the gauge.
+        // The lower half is the number, as in a count. In the upper half VMs test whether Envoy keeps the gauge.
         let successes = hostcalls::read(self.successes).map_or(0, |n| u64::from(n as u32));
         let now = hostcalls::monotonic();
         let detection = &self.detection;
@@ -162,13 +162,13 @@ impl Health {
         self.change(change, now, what);
     }
 
-    /// Errors eject only where they are so many percent of the answers.
+    /// The percentage of errors below which errors do not eject.
     fn percent(&self) -> u32 {
         self.detection.min_percent.unwrap_or(0)
     }
 
     fn note(&self, now: Instant) -> Note {
-        // Where nothing is to be compared, nothing is read.
+        // If there is no percentage to compare, nothing is read.
         let of = |metric| match self.percent() {
             0 => 0,
             _ => hostcalls::read(metric).unwrap_or(0),
@@ -180,13 +180,13 @@ impl Health {
         }
     }
 
-    /// The probe of `owner` ended, as in [`Record::probe_ended`].
+    /// Reports how the probe of `owner` ended, as [`Record::probe_ended`] says.
     pub fn probe_ended(&self, owner: u64, how: Ended) {
         let now = hostcalls::monotonic();
         self.change(Change::Ended(owner, how), now, "");
     }
 
-    /// Ends a ramp that is over, whether or not a request comes, and a probe whose VM is dead or that is not answered.
+    /// Ends a ramp that is over, even if no request comes, and a probe whose VM is dead or that was not answered in time.
     pub fn tick(&self) {
         let gauge = hostcalls::read(self.ejected).unwrap_or(0);
         if self.percent() > 0 {
@@ -195,7 +195,7 @@ impl Health {
         self.run(Task::tick(gauge, recovery::id()), "");
     }
 
-    /// The answer to the probe of `owner` began well, as in [`Record::probe_begun`].
+    /// Reports that the answer to the probe of `owner` began well, as [`Record::probe_begun`] says.
     pub fn probe_begun(&self, owner: u64) {
         self.change(Change::Begun(owner), Instant::default(), "");
     }
@@ -221,7 +221,7 @@ impl Health {
         self.run(Task::change(change, now), why);
     }
 
-    /// Carries out a task; `why` is what the last error was.
+    /// Carries out a task. `why` describes the last error.
     #[inline(never)]
     fn run(&self, mut task: Task, why: &str) -> Verdict {
         let mut memory = self.memory.get();
@@ -275,7 +275,7 @@ fn carry_out(
 pub fn forget(of: Subject<'_>, gauge: Metric, memory: &mut Memory) {
     if let Some(mut task) = Task::forget(hostcalls::read(gauge).unwrap_or(0)) {
         let key = key(of);
-        // It is not looked at.
+        // The detection is not used by this task.
         let detection = Detection::default();
         carry_out(&mut task, memory, &detection, (&key, gauge));
         lines::forget(&key);
@@ -287,7 +287,7 @@ fn key(of: Subject<'_>) -> String {
     of.name(keys::ERRORS)
 }
 
-/// Who a stream of this VM is as a probe, among all of the proxy.
+/// The number by which a stream of this VM is known as the owner of a probe in the whole proxy.
 pub fn owner(stream: u32) -> u64 {
     ejection::owner(recovery::id(), stream)
 }

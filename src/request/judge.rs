@@ -1,4 +1,4 @@
-//! Reads home's answer to a request, as [`policy::response::Assess`] asks, and tells the error detection what it says.
+//! Reads an answer, as [`policy::response::Assess`] asks, and reports to the error detection what it says of the destination.
 
 use super::Request;
 use crate::health::{Health, owner};
@@ -14,7 +14,7 @@ impl Request {
         }
     }
 
-    /// Goes on with the answer, where errors are detected.
+    /// Goes on with the answer, if errors are detected.
     #[inline(never)]
     pub(super) fn judge_on(&mut self) {
         let at = self.sent_to();
@@ -26,7 +26,7 @@ impl Request {
     }
 }
 
-/// Carries out what `of` asks, up to the next part of the answer to `stream`.
+/// Carries out the steps of `of`, up to the next part of the answer to `stream`.
 #[inline(never)]
 pub(super) fn assess(of: &mut Assess, health: &Health, stream: u32) {
     let (mut text, mut seen) = (None, 0);
@@ -57,7 +57,7 @@ pub(super) fn assess(of: &mut Assess, health: &Health, stream: u32) {
     }
 }
 
-/// What an error was, for the log.
+/// The description of an error for the log.
 #[cold]
 #[inline(never)]
 fn error(what: What, details: Option<&str>) -> String {

@@ -1,4 +1,4 @@
-//! What is known in the whole process of what runs: gauges and shared data by which the VMs of a plugin tell each other.
+//! What the VMs of a process tell each other about which configurations run, by gauges and shared data.
 
 use core::hint::black_box;
 
@@ -8,21 +8,22 @@ use crate::plugin::Plugin;
 use config::Role;
 use policy::names::{keys, metric};
 
-/// Seconds after the last heartbeat in which a configuration counts as running. Longer than any pause of a healthy
-/// main thread; as a clock difference in either direction, since a hot restart adds the gauges of two processes.
+/// A configuration counts as running for so many seconds after its last heartbeat. That is longer than any pause of a healthy
+/// main thread. It is compared with the difference of the clocks in either direction, because a hot restart adds the gauges of
+/// two processes.
 const ALIVE: u64 = 5;
 
-/// Whether any VM says that it runs `plugin` in this role.
+/// Whether any VM announces that it runs `plugin` in this role.
 pub fn is_said(plugin: &str, role: Role) -> bool {
     let gauge = hostcalls::metric(Kind::Gauge, &configured(plugin, role));
     gauge.and_then(hostcalls::read).is_some_and(|vms| vms != 0)
 }
 
-/// Whether one runs in any VM of this proxy: it said so, took nothing back, and was alive a moment ago. Both are asked
-/// for: a VM that is gone may never have taken back what it said, and its heart stops.
+/// Whether a configuration runs in any VM of this proxy: it is announced, and its last heartbeat is recent. Both are needed,
+/// because a VM that died has never retracted what it announced.
 pub fn anywhere(plugin: &str, role: Option<Role>) -> bool {
-    // What was refused need not tell its role, and to ask for the gauges of a role makes them: they would say for ever
-    // that one has stopped which never ran. So the role is that of the last one that ran, and where none did nothing runs.
+    // A refused configuration need not say its role. To read the gauges of a role defines them, and then they would show for
+    // ever that a configuration has stopped which never ran. So the role is that of the last configuration that ran.
     let last = hostcalls::recall(&role_key(plugin));
     let last = last.and_then(|last| Role::ALL.into_iter().find(|role| role.word() == last));
     let Some(role) = last.filter(|last| role.is_none_or(|role| role == *last)) else {
@@ -37,7 +38,7 @@ pub fn anywhere(plugin: &str, role: Option<Role>) -> bool {
         && read(&heartbeat(plugin, role)).abs_diff(hostcalls::now()) <= ALIVE
 }
 
-/// The shared key of the role that a plugin last ran in.
+/// The key in shared data of the role in which a plugin last ran.
 pub(super) fn role_key(plugin: &str) -> String {
     metric(&[("plugin", plugin)], keys::ROLE)
 }
@@ -54,13 +55,13 @@ pub(super) fn heartbeat(plugin: &str, role: Role) -> String {
     metric(&[("plugin", plugin), ("role", role.word())], "heartbeat")
 }
 
-/// What the module is. `cargo filter` replaces this, which it knows (`xtask/src/filter.rs`), by a digest of the module:
-/// Envoy gives other bytes another VM, whatever version they say they are.
+/// The digest of the module. `cargo filter` replaces this text, which it knows (`xtask/src/filter.rs`). Envoy gives a module
+/// with other bytes another VM, whatever version it says.
 #[used]
 static BUILD: [u8; 64] = *b"peer-spillover: cargo filter puts the digest of the module here.";
 
 pub fn build() -> String {
-    // What the compiler knows of the bytes is not what they are in the end.
+    // The compiler must not use the value that it sees here, because it is not the final one.
     String::from_utf8_lossy(black_box(&BUILD)).into_owned()
 }
 
@@ -68,16 +69,17 @@ pub(super) fn build_key(plugin: &str) -> String {
     metric(&[("plugin", plugin)], keys::BUILD)
 }
 
-/// Whether what last ran of `plugin` was this module: then the VMs in which it runs go on with it by themselves.
+/// Whether the last configuration of `plugin` that began to run did so in this module. Then the VMs in which it runs go on with
+/// it by themselves.
 pub fn same_module(plugin: &str) -> bool {
     hostcalls::recall(&build_key(plugin)).is_some_and(|last| last == build())
 }
 
-/// Services that the line about a configuration names.
+/// The most services that the log line about a configuration names.
 const NAMED: usize = 3;
 
-/// A VM begins to run a configuration. Where no other did, or one was refused before, the log has a line, at a level that
-/// Istio shows if one was refused.
+/// A VM begins to run a configuration. The log gets a line if no other VM runs it yet, or if a configuration was refused
+/// before. In the second case the line has a level that Istio shows by default.
 #[cold]
 #[inline(never)]
 pub(super) fn begins(plugin: &Plugin) {
@@ -133,12 +135,13 @@ pub(super) fn ends(plugin: &Plugin) {
     exchange(&in_force_key(plugin), &plugin.digest.to_le_bytes(), b"");
 }
 
-/// One was refused: whichever comes into force next ends that.
+/// A configuration was refused. The next one that comes into force ends that.
 pub(super) fn refused(plugin: &str) {
     hostcalls::remember(&refused_key(plugin), "1");
 }
 
-/// Changes what is written from one to another. False where it is not so, or another VM was faster.
+/// Changes a value in shared data from one to another. Returns false if the value is not the first one, or another VM was
+/// faster.
 fn exchange(key: &str, from: &[u8], to: &[u8]) -> bool {
     hostcalls::exchange_bytes(key, &mut |is| (is == from).then(|| to.to_vec()))
 }

@@ -1,4 +1,4 @@
-//! What this VM knows of one of its root contexts, and says of it.
+//! What this VM knows of one of its root contexts, and what it announces of it.
 
 use core::cell::Cell;
 use std::rc::Rc;
@@ -12,11 +12,11 @@ use crate::succession::sign::Sign;
 use config::Role;
 use policy::recovery::shared_count::SharedCount;
 
-/// What a root context runs.
+/// The configuration that a root context runs, and the metrics that show it.
 #[derive(Clone)]
 pub(super) struct Work {
     pub(super) role: Role,
-    /// `info`, then `configured`.
+    /// The gauge `info`, then the gauge `configured`.
     pub(super) gauges: [Option<Sign>; 2],
     pub(super) heartbeat: Option<Metric>,
     pub(super) workers: Option<Metric>,
@@ -24,25 +24,26 @@ pub(super) struct Work {
 }
 
 pub(super) struct Instance {
-    /// 0 where it has ended, and what it ran is kept for one that was refused.
+    /// 0 if it has ended, and its configuration is kept for a root context whose own was refused.
     pub(super) root: u32,
     pub(super) plugin: String,
     pub(super) sides: Sides,
-    /// Nothing where the configuration was refused and there was nothing to go on with.
+    /// `None` if its configuration was refused and there was no other to go on with.
     pub(super) work: Option<Work>,
     pub(super) refused: bool,
-    /// That it was refused, where it was and Envoy keeps the count, and in which role.
+    /// The count of refusals, and the role that the refused configuration said. `None` if it was not refused, or Envoy keeps
+    /// no such count.
     pub(super) refusal: Option<(Rc<SharedCount>, Option<Role>)>,
-    /// The count includes it.
+    /// Whether the count of refusals includes it.
     pub(super) shows_refusal: bool,
     pub(super) standing: Rc<Cell<Standing>>,
-    /// Its gauges include it.
+    /// Whether its gauges include it.
     pub(super) announced: bool,
-    /// Ticks since it last showed that it is alive.
+    /// The number of ticks since it last showed that it is alive.
     pub(super) silent: u8,
-    /// They did at some time.
+    /// Whether its gauges have included it at some time.
     pub(super) was_announced: bool,
-    /// It does not tick.
+    /// Whether its ticks are stopped.
     pub(super) rests: bool,
 }
 
@@ -69,36 +70,36 @@ impl Instance {
         }
     }
 
-    /// Whether it is of this plugin, and may be of a listener of this side.
+    /// Whether it belongs to this plugin, and may belong to a listener of this side.
     pub(super) fn is_of(&self, plugin: &str, side: Sides) -> bool {
         self.plugin == plugin && (self.sides == 0 || side == 0 || self.sides & side != 0)
     }
 
-    /// Whether it was refused, and does not go on yet with what ran on this side.
+    /// Whether its configuration was refused, and it does not go on yet with one that ran on this side.
     pub(super) fn may_want(&self, plugin: &str, side: Sides) -> bool {
         let goes_on = self.is_of(plugin, side) && self.standing.get() != Standing::Before;
         self.plugin == plugin && self.refused && !goes_on
     }
 
-    /// What it runs of this plugin, in this role where one is asked for.
+    /// The configuration that it runs for this plugin, and in this role if one is given.
     pub(super) fn at_work(&self, plugin: &str, role: Option<Role>) -> Option<&Rc<Plugin>> {
         let work = self.work.as_ref().filter(|_| self.plugin == plugin)?;
         let its = role.is_none_or(|role| role == work.role);
         its.then_some(&work.at_work)
     }
 
-    /// Whether it runs something of that.
+    /// Whether it runs a configuration of this plugin and role.
     pub(super) fn runs(&self, plugin: &str, role: Option<Role>) -> bool {
         self.at_work(plugin, role).is_some()
     }
 
-    /// Says that it runs, once, and that it is alive.
+    /// Announces that it runs, if it has not done so, and shows that it is alive.
     pub(super) fn announce(&mut self) {
         let Some(work) = &self.work else { return };
         if !self.was_announced {
             self.was_announced = true;
-            // Not again when it comes back: that may be in a VM of a module that was replaced, whose streams end one by one.
-            // Where all went back to that module, the main thread was configured anew.
+            // This is not written again when it comes back, because that may happen in a VM of a module that was replaced,
+            // whose streams end one by one. If the whole proxy went back to that module, its main thread was configured anew.
             hostcalls::remember(&role_key(&self.plugin), work.role.word());
             hostcalls::remember(&build_key(&self.plugin), &build());
         }
@@ -114,13 +115,13 @@ impl Instance {
             hostcalls::record(gauge, hostcalls::now());
         }
         if let (Some(workers), [_, Some(configured)]) = (work.workers, &work.gauges) {
-            // One of the VMs is the main thread's.
+            // One of the VMs belongs to the main thread.
             let vms = hostcalls::read(configured.total()).unwrap_or(0);
             hostcalls::record(workers, vms.saturating_sub(1));
         }
     }
 
-    /// Takes back that it runs. What comes in its place has the configuration of the digest `next`, if anything does.
+    /// Retracts what it announced. `next` is the digest of the configuration that comes in its place, or 0.
     pub(super) fn retract(&mut self, next: u64) {
         if let Some(work) = self.work.as_ref().filter(|_| self.announced) {
             work.gauges.iter().flatten().for_each(Sign::hide);
@@ -131,7 +132,7 @@ impl Instance {
         self.announced = false;
     }
 
-    /// Says that its configuration was refused, and that none has come in its place, or takes that back. True where that
+    /// Shows that its configuration was refused and that none has come in its place, or stops showing it. Returns whether that
     /// changes anything.
     #[inline(never)]
     pub(super) fn show_refusal(&mut self, shows: bool) -> bool {

@@ -1,5 +1,5 @@
-//! The root contexts of this VM: which one of a plugin is the current one, which of them tick, and what one goes on with whose
-//! configuration was refused.
+//! The root contexts of this VM: which one of a plugin is the current one, which of them tick, and with which configuration a
+//! root context goes on whose own was refused.
 
 mod announcement;
 mod instance;
@@ -20,38 +20,40 @@ use instance::{Instance, Work};
 use policy::names::metric;
 use policy::notice;
 
-/// The id of no root context.
+/// The id that stands for no root context.
 const NO_ROOT: u32 = 0;
 
-/// Ticks between two heartbeats: a second, of the five in which one counts.
+/// Ticks between two heartbeats. That is a second; a heartbeat is valid for five.
 const BEAT_AFTER: u8 = 5;
 
-/// How a root context stands among those of its plugin in this VM.
+/// The place of a root context among those of its plugin in this VM.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It is the one that requests come to: it says that it runs, and what is refused goes on with it.
+    /// It gets the requests. It announces that it runs, and a root context whose configuration is refused goes on with its
+    /// configuration.
     Current,
-    /// Another came after it, which has the same services: that one does all the work for them.
+    /// A newer root context has the same services, and does all the work for them.
     Shared,
-    /// Another came after it, or nothing runs: only its own streams are left to it, if any.
+    /// A newer root context took its place, or it has no configuration. It has only its own streams, if any.
     Before,
 }
 
-/// The directions of the listeners that a root context serves, as far as they are known: a bit for each. Envoy tells them
-/// to requests alone, and gives listeners whose configuration is the same one root context.
+/// The directions of the listeners that a root context serves, as far as they are known, with a bit for each. Envoy tells the
+/// direction only to requests. Listeners with the same configuration share a root context.
 pub type Sides = u8;
 
 thread_local! {
-    /// Counts the changes of what runs: a root context becomes the current one, is known to serve another side, or ends.
+    /// Counts the changes: a root context becomes the current one, turns out to serve another side, or ends.
     static CHANGES: Cell<u32> = const { Cell::new(0) };
-    /// What runs in this VM: one instance for each root context that lives, the current one of a plugin after its others.
-    /// All are kept, since Envoy goes back to an old one without a word where its configuration comes back and a stream
-    /// has kept it alive, or a listener that drains. So many live at once: one of each configuration of the last ten minutes,
-    /// by Envoy's default, where configurations come with the listener.
+    /// One instance for each root context that lives in this VM. The current one of a plugin comes after the others of that
+    /// plugin. All are kept, because Envoy goes back to an old root context, without any callback, if its configuration comes
+    /// back while a stream or a draining listener keeps it alive. So there is one for each configuration of the last ten
+    /// minutes (Envoy's default drain time) if configurations come with the listener.
     static RUNNING: RefCell<Vec<Instance>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Makes the root context `root` the current one of `plugin`, with a good configuration. It says so from its next tick on.
+/// Makes the root context `root`, which has a good configuration, the current one of `plugin`. It announces that from its next
+/// tick on.
 pub fn start(root: u32, standing: &Rc<Cell<Standing>>, at_work: &Rc<Plugin>) {
     let (plugin, role) = (&*at_work.name, at_work.role);
     let info = [
@@ -84,8 +86,8 @@ pub fn start(root: u32, standing: &Rc<Cell<Standing>>, at_work: &Rc<Plugin>) {
     change(|instances| lead(instances, instance));
 }
 
-/// Remembers the root context `root`, whose configuration was refused. Whether anything may run in this VM that it could go
-/// on with.
+/// Remembers the root context `root`, whose configuration was refused. Returns whether this VM may have a configuration with
+/// which it could go on.
 pub fn refused(root: u32, standing: &Rc<Cell<Standing>>, plugin: &str, role: Option<Role>) -> bool {
     let mut found = false;
     let count = sign::count(&metric(&[("plugin", plugin)], "config_refused"));
@@ -95,15 +97,16 @@ pub fn refused(root: u32, standing: &Rc<Cell<Standing>>, plugin: &str, role: Opt
         let mut instance = Instance::new(root, plugin, None, standing);
         instance.refused = true;
         instance.refusal = count.map(|count| (count, role));
-        // Behind what runs, which stays the current one until a request comes to this.
+        // It is put first, so the current one stays current until a request comes to this one.
         instances.insert(0, instance);
     });
     found
 }
 
-/// Makes the root context `root`, whose configuration was refused, the current one, with what runs of its plugin in this VM,
-/// in the same role (where the refused configuration says one) and on the side of its request. The sides that this has;
-/// nothing where nothing runs: then it may go on with what comes later.
+/// Makes the root context `root`, whose configuration was refused, the current one, with the configuration that another one of
+/// its plugin in this VM has. That one must have the same role, if the refused configuration says one, and the side of the
+/// request. Returns the sides of that one. Returns `None` if there is no such configuration; then `root` may go on with one
+/// that comes later.
 pub fn take_over(root: u32, role: Option<Role>, side: Sides) -> Option<(Sides, Rc<Plugin>)> {
     let mut found = None;
     change(|instances| {
@@ -111,7 +114,8 @@ pub fn take_over(root: u32, role: Option<Role>, side: Sides) -> Option<(Sides, R
         let Some(plugin) = of.map(|instance| instance.plugin.clone()) else {
             return;
         };
-        // What ended without a request in this VM was replaced by this; what lives without one may be another listener's.
+        // One that ended without a request in this VM was replaced by this one. One that lives and has had no request may
+        // belong to another listener.
         let ours = |other: &&Instance| {
             other.sides & side != 0 || (other.sides == 0 && other.root == NO_ROOT)
         };
@@ -133,7 +137,7 @@ pub fn take_over(root: u32, role: Option<Role>, side: Sides) -> Option<(Sides, R
         let mut instance = Instance::new(root, &plugin, work, &before.standing);
         (instance.sides, instance.refused) = (sides, true);
         instance.refusal = before.refusal.clone();
-        // What it went on with before, for another side, it says no more, but not before it says this.
+        // It retracts what it announced before for another side, but only after it has announced this.
         if before.announced {
             instance.announce();
         }
@@ -142,7 +146,7 @@ pub fn take_over(root: u32, role: Option<Role>, side: Sides) -> Option<(Sides, R
     found
 }
 
-/// Remembers the sides of the listeners of `root`.
+/// Remembers the sides of the listeners that `root` serves.
 pub fn on_sides(root: u32, sides: Sides) {
     changed();
     change(|instances| {
@@ -153,7 +157,7 @@ pub fn on_sides(root: u32, sides: Sides) {
     });
 }
 
-/// The root context `root`, whose configuration was refused, lives: from now on that shows.
+/// The root context `root`, whose configuration was refused, lives. From now on the metrics show the refusal.
 pub fn refusal_stands(root: u32) {
     change(|instances| {
         if let Some(instance) = instances.iter_mut().find(|instance| instance.root == root)
@@ -164,7 +168,7 @@ pub fn refusal_stands(root: u32) {
     });
 }
 
-/// Makes `root` the current one again: a request came to it, and it ticks.
+/// Makes `root` the current one again, because a request came to it. It ticks.
 pub fn again(root: u32) {
     change(|instances| {
         if let Some(mut instance) = take(instances, root) {
@@ -174,8 +178,9 @@ pub fn again(root: u32) {
     });
 }
 
-/// Shows that `root` is alive, if it is a current one, once in [`BEAT_AFTER`] ticks. Called at each tick; the first says that it
-/// runs at all, since the VM in which Envoy only tries a configuration has none, and is never told that it ends.
+/// Shows once in [`BEAT_AFTER`] ticks that `root` is alive, if it is a current one. This is called at each tick. The first call
+/// announces that it runs; this is not done earlier, because a VM in which Envoy only tries a configuration has no ticks, and
+/// is not told when it ends.
 pub fn beat(root: u32) {
     change(|instances| {
         let mut current = instances
@@ -192,8 +197,8 @@ pub fn beat(root: u32) {
     });
 }
 
-/// Whether `root`, which is not the current one, may stop its ticks. Not where no other root context ticks, since a VM that does
-/// not tick is dead to the others.
+/// Returns whether `root`, which is not the current one, may stop its ticks. It may not if no other root context ticks, because
+/// the other VMs declare a VM dead that does not tick.
 pub fn rest(root: u32) -> bool {
     let mut found = false;
     change(|instances| {
@@ -206,7 +211,7 @@ pub fn rest(root: u32) -> bool {
     found
 }
 
-/// The root context that ticks whatever the others do: the current one of a plugin, or the newest.
+/// The root context that must go on ticking: the current one of a plugin, or else the newest.
 fn ticking(instances: &[Instance]) -> Option<u32> {
     let (mut one, mut is_current) = (None, false);
     for instance in instances.iter().filter(|instance| instance.root != NO_ROOT) {
@@ -218,7 +223,7 @@ fn ticking(instances: &[Instance]) -> Option<u32> {
     one
 }
 
-/// The instance of `root`, taken out.
+/// Takes the instance of `root` out.
 #[inline(never)]
 fn take(instances: &mut Vec<Instance>, root: u32) -> Option<Instance> {
     instances
@@ -226,7 +231,7 @@ fn take(instances: &mut Vec<Instance>, root: u32) -> Option<Instance> {
         .next()
 }
 
-/// Says no more that `root` runs anything. If it was the current one, that is the newest other of its plugin now.
+/// Retracts what `root` announced. If it was the current one, the newest other one of its plugin becomes the current one.
 pub fn stop(root: u32) {
     change(|instances| {
         end(instances, root);
@@ -251,7 +256,7 @@ fn end(instances: &mut Vec<Instance>, root: u32) {
     let (plugin, side) = (gone.plugin.clone(), gone.sides);
     let mut others = instances.iter().filter(|other| other.plugin == plugin);
     if gone.shows_refusal && others.clone().all(|other| !other.refused) {
-        // What it was refused in the place of was in force all the time.
+        // The configuration that was in force before the refusal has been in force all the time.
         let work = others.rfind(|other| other.announced);
         if let Some(work) = work.and_then(|other| other.work.as_ref()) {
             announcement::begins(&work.at_work);
@@ -261,9 +266,10 @@ fn end(instances: &mut Vec<Instance>, root: u32) {
     if !instances.iter().any(lives) {
         instances.retain(|instance| instance.plugin != plugin);
     } else if gone.standing.get() != Standing::Current {
-        // Another does its work.
+        // Another one does its work.
     } else if instances.iter().any(|other| other.may_want(&plugin, side)) {
-        // If Envoy goes to that one, the good one before is what ends here: it takes it over with its next request.
+        // If Envoy goes back to that one, the last good configuration is the one that ends here. That one goes on with it at
+        // its next request.
         gone.root = NO_ROOT;
         instances.push(gone);
     } else if let Some(other) = instances
@@ -281,8 +287,8 @@ fn end(instances: &mut Vec<Instance>, root: u32) {
 fn lead(instances: &mut Vec<Instance>, mut instance: Instance) {
     let (plugin, side) = (instance.plugin.clone(), instance.sides);
     let others = |other: &&mut Instance| other.is_of(&plugin, side);
-    // What takes the place of one that says so is in a VM that stays, and says so at once, before the other takes it
-    // back: there must be no moment in which nothing seems to run.
+    // If one of the others is announced, this VM is not one in which Envoy only tries a configuration. So `instance` is
+    // announced at once, before the others are retracted: at no moment may it look as if nothing ran.
     if instances
         .iter_mut()
         .filter(others)
@@ -303,7 +309,7 @@ fn lead(instances: &mut Vec<Instance>, mut instance: Instance) {
     if instance.refused {
         instance.show_refusal(true);
     }
-    // One that was refused may still need what ran on another side.
+    // A root context whose configuration was refused may still need the configuration of an ended one of another side.
     let past = |other: &Instance| other.root == NO_ROOT && !instance.refused;
     instances.retain(|other| {
         !other.is_of(&plugin, side) || !(other.root == instance.root || past(other))
@@ -312,12 +318,12 @@ fn lead(instances: &mut Vec<Instance>, mut instance: Instance) {
     rank(instances, &plugin, side);
 }
 
-/// What tells a configuration, with this module, from others.
+/// A digest of a configuration and this module.
 pub fn digest(configuration: &[u8]) -> u64 {
     notice::hash(configuration) ^ notice::hash(build().as_bytes())
 }
 
-/// How often what runs in this VM has changed; at least 1 where anything does.
+/// The number of changes in this VM so far. It is at least 1 if anything runs.
 pub fn changes() -> u32 {
     CHANGES.try_with(Cell::get).unwrap_or(0)
 }
@@ -326,9 +332,9 @@ fn changed() {
     let _ = CHANGES.try_with(|changes| changes.set(changes.get().wrapping_add(1)));
 }
 
-/// Whether a root context of this VM other than `root`, which runs `at_work`, may serve requests of the service `host` for
-/// the same plugin and role: it has that service, and is not known to be replaced. It is known of one that is not the
-/// current one and that has served the same side as `root`.
+/// Whether a root context of this VM other than `root`, which runs `at_work`, may serve requests of the service `host` for the
+/// same plugin and role. It may if it has that service and is not known to be replaced. It is known to be replaced if it is not
+/// the current one and has served the same side as `root`.
 pub fn may_serve_elsewhere(root: u32, at_work: &Plugin, host: &str) -> bool {
     let mut found = false;
     change(|instances| {
@@ -346,8 +352,8 @@ pub fn may_serve_elsewhere(root: u32, at_work: &Plugin, host: &str) -> bool {
     found
 }
 
-/// Calls `with` with all that runs in this VM of a plugin in this role, the newest first: it has another role in another
-/// listener.
+/// Calls `with` with each configuration that runs in this VM for a plugin in this role, the newest first. The plugin may have
+/// another role in another listener.
 #[inline(never)]
 pub fn each(plugin: &str, role: Role, with: &mut dyn FnMut(&Plugin)) {
     change(|instances| {
@@ -359,7 +365,7 @@ pub fn each(plugin: &str, role: Role, with: &mut dyn FnMut(&Plugin)) {
     });
 }
 
-/// Tells each instance of `plugin` on this side how it stands.
+/// Tells each instance of `plugin` on this side its standing.
 fn rank(instances: &[Instance], plugin: &str, side: Sides) {
     changed();
     let mut of = instances
@@ -381,7 +387,8 @@ fn rank(instances: &[Instance], plugin: &str, side: Sides) {
     }
 }
 
-/// The instances are never borrowed twice at once; if they were, a change would be missed, and no request harmed.
+/// Changes the list of instances. It is never borrowed twice at once. If it were, the change would be lost, but no request
+/// would be harmed.
 fn change(with: impl FnOnce(&mut Vec<Instance>)) {
     let _ = RUNNING.try_with(|running| {
         running
