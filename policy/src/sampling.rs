@@ -65,34 +65,34 @@ mod tests {
     use super::*;
 
     fn calmed() -> Sampling {
-        let mut attention = Sampling::default();
+        let mut sampling = Sampling::default();
         for _ in 0..CALM {
-            assert_eq!(attention.next(5), Look::ToTheEnd);
-            attention.saw(true);
+            assert_eq!(sampling.next(5), Look::ToTheEnd);
+            sampling.saw(true);
         }
-        attention
+        sampling
     }
 
     #[test]
     fn a_run_of_errors_is_never_missed() {
         for every in 1..=SELDOM {
             for offset in 0..every {
-                let mut attention = calmed();
+                let mut sampling = calmed();
                 for _ in 0..offset {
-                    attention.next(every);
+                    sampling.next(every);
                 }
-                let unseen = (0..).take_while(|_| attention.next(every) == Look::Away);
+                let unseen = (0..).take_while(|_| sampling.next(every) == Look::Away);
                 assert!(unseen.count() < every as usize);
-                attention.saw(false);
-                assert_eq!(attention.next(every), Look::ToTheEnd, "all from then on");
+                sampling.saw(false);
+                assert_eq!(sampling.next(every), Look::ToTheEnd, "all from then on");
             }
         }
     }
 
     #[test]
     fn in_a_calm_one_in_so_many_is_read_and_some_of_them_to_the_end() {
-        let mut attention = calmed();
-        let looks: Vec<Look> = (0..100).map(|_| attention.next(5)).collect();
+        let mut sampling = calmed();
+        let looks: Vec<Look> = (0..100).map(|_| sampling.next(5)).collect();
         let of = |look| looks.iter().filter(|l| **l == look).count();
         assert_eq!([of(Look::Status), of(Look::ToTheEnd)], [15, 5]);
     }

@@ -118,7 +118,7 @@ fn a_probe_of_a_dead_vm_is_let_go() {
                     Request(35, whole, Ended::Well),
                     Request(36, whole, Ended::Well),
                 ],
-                &[Bury(1), Tick(40), Request(45, whole, Ended::Well)],
+                &[DeclareDead(1), Tick(40), Request(45, whole, Ended::Well)],
                 &[Request(50, whole, Ended::Nothing)],
             ],
         ));

@@ -23,7 +23,7 @@ pub(super) enum Op {
     /// Another module of the proxy sets the gauge.
     Meddle(i64),
     /// This VM is found dead: it is not called any more, and ticks know.
-    Bury(u64),
+    DeclareDead(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -237,7 +237,7 @@ impl World for Errors {
                 self.gauge = gauge;
                 self.meddled = true;
             }
-            Op::Bury(owner) => {
+            Op::DeclareDead(owner) => {
                 match self.todo[owner as usize - 1].front() {
                     None => {}
                     Some(Next::End(..)) => self.probes -= 1,
@@ -293,8 +293,8 @@ impl World for Errors {
             return;
         }
         assert_eq!(self.gauge, self.record.1.phase.shown(), "{self:?}");
-        let orphan = self.dead != 0 && self.is_probe(owner(self.dead as u32, 1));
-        assert!(!orphan, "{self:?}");
+        let left_by_the_dead = self.dead != 0 && self.is_probe(owner(self.dead as u32, 1));
+        assert!(!left_by_the_dead, "{self:?}");
     }
 }
 
