@@ -282,14 +282,14 @@ async fn the_main_threads_vm_may_die_too() -> Result<()> {
 /// they had to be, they are counted again as soon as it goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_workers_requests_are_counted() -> Result<()> {
-    for (millis, buried) in [("1500", false), ("4000", true)] {
+    for (millis, declared_dead) in [("1500", false), ("4000", true)] {
         let world = world(2, "FAIL_OPEN").await?;
         let held = Held::new(&world, 12).await?;
         let mut client = Client::http1(world.addr()).await?;
         let stalled =
             tokio::spawn(async move { client.get(HOST, &[("x-stall-ms", millis)]).await });
         assert_eq!(stalled.await??.status, 200);
-        if buried {
+        if declared_dead {
             until_some("it is counted again", async || {
                 (said(&world, COUNTED_AGAIN) == 1).then_some(())
             })
@@ -301,7 +301,7 @@ async fn a_stalled_workers_requests_are_counted() -> Result<()> {
             .await?;
         }
         world.wait_count(12).await?;
-        assert_eq!(said(&world, DEAD), usize::from(buried));
+        assert_eq!(said(&world, DEAD), usize::from(declared_dead));
         assert_eq!(held.release(&world).await?, 12);
         world.wait_count(0).await?;
     }
