@@ -3,6 +3,7 @@
 //!
 //! It is drawn once, as SVG and as PNG.
 
+mod band;
 mod canvas;
 mod in_flight;
 
@@ -14,10 +15,9 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+pub use band::{Band, MOST_PEERS, bands};
 use canvas::Canvas;
 pub use in_flight::InFlight;
-
-use crate::result::Counts;
 
 /// Without what is in flight.
 const SIZE: (u32, u32) = (1200, 470);
@@ -27,10 +27,6 @@ const NO_TIME: u32 = 8;
 /// What a viewer uses where it has no such font follows in the list.
 const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 
-// Of Okabe and Ito's palette: apart from each other for the colour-blind, and in grey.
-const HOME: RGBColor = RGBColor(0, 114, 178);
-const PEER: RGBColor = RGBColor(240, 173, 40);
-const FAILED: RGBColor = RGBColor(20, 20, 20);
 const INK: RGBColor = RGBColor(30, 30, 30);
 const AXIS: RGBColor = RGBColor(110, 110, 110);
 const GRID: RGBColor = RGBColor(225, 225, 225);
@@ -40,10 +36,8 @@ type Chart<'a, 'b, Y> = ChartContext<'a, Canvas<'b>, Cartesian2d<RangedCoordf64,
 
 /// What is drawn.
 pub struct Figure<'a> {
-    /// Names of the home and of the peer cluster, for the legend
-    pub clusters: (&'a str, &'a str),
-    /// What the legend says of requests that neither of them answered well
-    pub failed: &'a str,
+    /// What each bar is made of, from the bottom up
+    pub bands: &'a [Band],
     /// What the legend says of the dashed lines between phases
     pub change: &'a str,
     /// In the order of time
@@ -72,8 +66,8 @@ pub struct Panel<'a> {
     pub title: &'a str,
     /// What it came to
     pub outcome: &'a str,
-    /// Requests in the time of each bar
-    pub bars: &'a [Counts],
+    /// Requests in the time of each bar, by band
+    pub bars: &'a [Vec<u64>],
     /// What became of home, behind the bars
     pub spans: &'a [Span],
     /// What home had in flight, where there is a limit; in all panels or in none
@@ -167,7 +161,8 @@ fn limited(figure: &Figure) -> bool {
 
 /// The same for all panels: the highest bar of any, and a little air, or some for the labels of spans.
 fn top_of_axis(panels: &[Panel]) -> f64 {
-    let highest = panels.iter().flat_map(|p| p.bars).map(Counts::sum).max();
+    let highest = panels.iter().flat_map(|p| p.bars);
+    let highest = highest.map(|bar| bar.iter().sum::<u64>()).max();
     let spans = panels.iter().any(|p| !p.spans.is_empty());
     let air = if spans { 1.16 } else { 1.06 };
     (highest.unwrap_or(0).max(1) as f64 * air).ceil()
@@ -219,11 +214,10 @@ fn draw_panel(figure: &Figure, panel: &Panel, top: f64, area: &Area) -> Result<(
         .x_desc(if timed { "time (s)" } else { "" })
         .y_desc(figure.per_bar)
         .draw()?;
-    let bars = panel
-        .bars
-        .iter()
-        .enumerate()
-        .flat_map(|(nth, counts)| bars(nth as f64 * figure.bar, figure.bar, counts));
+    let bars =
+        panel.bars.iter().enumerate().flat_map(|(nth, counts)| {
+            bars(nth as f64 * figure.bar, figure.bar, figure.bands, counts)
+        });
     chart.draw_series(bars.map(|(corners, color)| Rectangle::new(corners, color.filled())))?;
     draw_changes(figure.phases, top, &mut chart)?;
 
@@ -305,20 +299,16 @@ fn draw_phases(phases: &[Phase], x: Range<i32>, head: &Area) -> Result<()> {
 
 type Bar = ([(f64, f64); 2], RGBColor);
 
-/// The requests of a stretch of time on top of each other: home, peer, failed. A count of 0 has no bar.
-fn bars(from: f64, width: f64, counts: &Counts) -> impl Iterator<Item = Bar> + use<> {
+/// The requests of a stretch of time on top of each other, by band. A count of 0 has no bar.
+fn bars(from: f64, width: f64, bands: &[Band], counts: &[u64]) -> impl Iterator<Item = Bar> {
     let (left, right) = (from + 0.07 * width, from + 0.93 * width);
-    let stack = [
-        (counts.home, HOME),
-        (counts.peer, PEER),
-        (counts.failed, FAILED),
-    ];
-    stack
-        .into_iter()
-        .scan(0.0, move |base, (count, color)| {
+    bands
+        .iter()
+        .zip(counts)
+        .scan(0.0, move |base, (band, &count)| {
             let bottom = *base;
             *base += count as f64;
-            Some((count > 0, ([(left, bottom), (right, *base)], color)))
+            Some((count > 0, ([(left, bottom), (right, *base)], band.color)))
         })
         .filter_map(|(any, bar)| any.then_some(bar))
 }
@@ -331,12 +321,10 @@ enum Mark {
 }
 
 fn draw_legend(figure: &Figure, area: &Area) -> Result<()> {
-    let (home, peer) = figure.clusters;
-    let mut entries = vec![
-        (Mark::Box(HOME), format!("answered by {home} (home)")),
-        (Mark::Box(PEER), format!("answered by {peer} (peer)")),
-        (Mark::Box(FAILED), figure.failed.to_owned()),
-    ];
+    let bands = figure.bands.iter();
+    let mut entries: Vec<_> = bands
+        .map(|band| (Mark::Box(band.color), band.label.clone()))
+        .collect();
     let mut gap = 44;
     if figure.panels.iter().any(|panel| !panel.spans.is_empty()) {
         gap = 28;

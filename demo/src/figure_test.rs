@@ -1,9 +1,14 @@
 use std::collections::BTreeSet;
 
+use super::band::{FAILED, HOME, PEERS};
 use super::*;
 
-fn counts(home: u64, peer: u64, failed: u64) -> Counts {
-    Counts { home, peer, failed }
+fn counts(home: u64, peer: u64, failed: u64) -> Vec<u64> {
+    vec![home, peer, failed]
+}
+
+fn of_one_peer(failed: &str) -> Vec<Band> {
+    bands("iotcloudserve", &["gke"], failed)
 }
 
 fn example(clients: &[u32]) -> Drawn {
@@ -37,8 +42,7 @@ fn of_connections(clients: &[u32], what: &str) -> Drawn {
         })
         .collect();
     draw(&Figure {
-        clusters: ("iotcloudserve", "gke"),
-        failed: "failed",
+        bands: &of_one_peer("failed"),
         change: "load changes",
         phases: &phases,
         bar: 1.0,
@@ -50,7 +54,7 @@ fn of_connections(clients: &[u32], what: &str) -> Drawn {
 
 #[test]
 fn bars_stand_on_each_other_and_nothing_is_no_bar() {
-    let bars: Vec<_> = bars(4.0, 1.0, &counts(10, 0, 5)).collect();
+    let bars: Vec<_> = bars(4.0, 1.0, &of_one_peer("failed"), &counts(10, 0, 5)).collect();
     assert_eq!(bars.len(), 2);
     assert_eq!((bars[0].0[0].1, bars[0].0[1].1), (0.0, 10.0));
     assert_eq!(
@@ -179,7 +183,11 @@ fn the_png_has_text_without_the_machines_fonts() {
 fn the_png_has_the_colour_of_each_bar_where_the_svg_has_the_bar() {
     let Drawn { svg, png } = example(&[1, 3, 1]);
     let pixels = tiny_skia::Pixmap::decode_png(&png).unwrap();
-    for (text, color) in [("#0072B2", HOME), ("#F0AD28", PEER), ("#141414", FAILED)] {
+    for (text, color) in [
+        ("#0072B2", HOME),
+        ("#F0AD28", PEERS[0]),
+        ("#141414", FAILED),
+    ] {
         for (left, _, bottom) in rectangles(&svg, text) {
             // Inside of it, above what it stands on.
             let place = |at: i32| (at as f32 * canvas::SCALE) as u32;
@@ -192,7 +200,7 @@ fn the_png_has_the_colour_of_each_bar_where_the_svg_has_the_bar() {
 
 #[test]
 fn a_shaded_stretch_has_a_label_where_there_is_room() {
-    let bars = [counts(10, 0, 0); 6];
+    let bars = vec![counts(10, 0, 0); 6];
     let span = |from, until, label: &str, shade| Span {
         from,
         until,
@@ -216,8 +224,7 @@ fn a_shaded_stretch_has_a_label_where_there_is_room() {
         in_flight: None,
     };
     let svg = draw(&Figure {
-        clusters: ("iotcloudserve", "gke"),
-        failed: "answered 500 by home",
+        bands: &of_one_peer("answered 500 by home"),
         change: "home changes",
         phases: &phases,
         bar: 1.0,
@@ -235,4 +242,16 @@ fn a_shaded_stretch_has_a_label_where_there_is_room() {
         let fill = format!("fill=\"{shade}\"");
         assert_eq!(svg.matches(&fill).count(), 2, "{shade}");
     }
+}
+
+#[test]
+fn each_peer_has_a_colour_of_its_own() {
+    let names = ["gke", "eks", "aks", "oke", "doks"];
+    let bands = bands("iotcloudserve", &names, "failed");
+    let colors: BTreeSet<_> = bands.iter().map(|band| band.color.rgb()).collect();
+    assert_eq!(colors.len(), 2 + MOST_PEERS);
+    let bars: Vec<_> = bars(0.0, 1.0, &bands, &[4, 2, 0, 3, 0, 0, 1]).collect();
+    let tops: Vec<f64> = bars.iter().map(|(corners, _)| corners[1].1).collect();
+    assert_eq!(tops, [4.0, 6.0, 9.0, 10.0]);
+    assert_eq!(bars[2].1, bands[3].color);
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::errors::{self, Errors};
 use crate::options::Options;
+use crate::peers::{self, Peers};
 use crate::run::{Experiment, plugin_config};
 
 /// Long enough that requests which a shell starts one after another are at the service together.
@@ -49,6 +50,20 @@ Five errors of home, and then its requests go to the peer until a probe is answe
 {counted}",
         url = done.world.url(),
         counted = counted(&done.world, &errors::plugin_config(options)),
+    )
+}
+
+/// For several peers.
+pub fn peers_lines(options: &Options, done: &Peers) -> String {
+    let burst = options.limit + 12;
+    format!(
+        "
+It is still running, until Ctrl-C. {burst} requests at once against a limit of {limit}; the \"name\" in each answer is the cluster that gave it:
+  for i in $(seq {burst}); do echo \"$(curl -s -w ' %{{http_code}}' -H 'Host: {HOST}' -H 'x-delay-ms: {DELAY_MS}' {url})\" & done; wait
+{counted}",
+        limit = options.limit,
+        url = done.world.url(),
+        counted = counted(&done.world, &peers::plugin_config(options)),
     )
 }
 

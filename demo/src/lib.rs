@@ -8,6 +8,7 @@ pub mod figure;
 pub mod in_flight;
 pub mod keep;
 pub mod options;
+pub mod peers;
 pub mod report;
 pub mod result;
 pub mod run;

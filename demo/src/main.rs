@@ -1,4 +1,5 @@
-//! `cargo demo`: the origin's experiment on a real Envoy, with the filter and without; or home's errors.
+//! `cargo demo`: the origin's experiment on a real Envoy, with the filter and without; or home's errors; or
+//! several peers.
 
 use std::process::ExitCode;
 
@@ -6,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use demo::errors::errors;
 use demo::options::Options;
+use demo::peers::peers;
 use demo::run::experiment;
 use demo::{keep, report};
 
@@ -14,9 +16,10 @@ async fn main() -> ExitCode {
     let options = Options::parse()
         .check()
         .unwrap_or_else(|error| error.exit());
-    let done = match options.errors {
-        true => of_errors(&options).await,
-        false => of_overflow(&options).await,
+    let done = match options.peers {
+        _ if options.errors => of_errors(&options).await,
+        1 => of_overflow(&options).await,
+        _ => of_peers(&options).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,6 +59,17 @@ async fn of_errors(options: &Options) -> Result<()> {
     println!("Written to target/demo: errors.json, errors.svg, errors.png");
     if options.keep {
         until_ctrl_c(&keep::errors_lines(options, &done)).await?;
+    }
+    ended(done.report.broken)
+}
+
+async fn of_peers(options: &Options) -> Result<()> {
+    let done = peers(options).await?;
+    println!("{}", done.report.summary());
+    report::write_peers(&done.report, &xtask::target_dir().join("demo"))?;
+    println!("Written to target/demo: peers.json, peers.svg, peers.png");
+    if options.keep {
+        until_ctrl_c(&keep::peers_lines(options, &done)).await?;
     }
     ended(done.report.broken)
 }

@@ -17,6 +17,9 @@ use clap::{CommandFactory, Parser, ValueEnum};
 ///
 /// With --errors, it runs one steady load instead, on a home that is well, answers 500, and is well again: home is
 /// ejected, probed, and takes its load back. Writes target/demo/errors.json, .svg and .png.
+///
+/// With --peers 3, home has three peers: two of priority 0 that share the surplus by their weights, and one of priority 1 for
+/// what these have no room for. One peer is killed and comes back. Writes target/demo/peers.json, .svg and .png.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "cargo demo", bin_name = "cargo demo", version)]
 pub struct Options {
@@ -32,8 +35,12 @@ pub struct Options {
     #[arg(long, conflicts_with_all = ["overflow", "limit"])]
     pub errors: bool,
 
-    /// How long home is ejected the first time (baseEjectionTime), like 10s or 1m30s; the origin's was 1m, and makes a
-    /// long demo [default: 10s with --overflow eject, 2s with --errors]
+    /// How many peers home has
+    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with_all = ["errors", "overflow", "clients"], value_parser = clap::value_parser!(u32).range(1..=5))]
+    pub peers: u32,
+
+    /// How long home is ejected the first time, or a peer with --peers (baseEjectionTime), like 10s or 1m30s; the origin's was 1m, and makes a
+    /// long demo [default: 10s with --overflow eject, 2s with --errors, 1s with --peers]
     #[arg(long, value_name = "TIME")]
     pub ejection: Option<Ejection>,
 
@@ -82,7 +89,11 @@ impl Options {
 
     /// How long home is ejected the first time.
     pub fn ejection(&self) -> Ejection {
-        let default = if self.errors { 2 } else { 10 };
+        let default = match self.peers {
+            _ if self.errors => 2,
+            1 => 10,
+            _ => 1,
+        };
         self.ejection.unwrap_or(Ejection { seconds: default })
     }
 
@@ -106,8 +117,8 @@ impl Options {
     /// One of clap's own, to be shown as such.
     pub fn check(self) -> Result<Self, clap::Error> {
         let wrong = |kind, text: String| Err(Options::command().error(kind, text));
-        if self.ejection.is_some() && !self.errors && !self.ejects() {
-            let text = "--ejection says how long home is ejected, and nothing ejects it; add --overflow eject or --errors";
+        if self.ejection.is_some() && !self.errors && !self.ejects() && self.peers == 1 {
+            let text = "--ejection says how long home is ejected, and nothing ejects it; add --overflow eject, --errors or --peers";
             return wrong(ErrorKind::MissingRequiredArgument, text.to_owned());
         }
         if self.errors && self.clients().len() != 1 {
@@ -279,7 +290,15 @@ mod tests {
                 &["--errors", "--clients", "1,3"],
                 "give --clients one number",
             ),
-            (&["--ejection", "5s"], "add --overflow eject or --errors"),
+            (
+                &["--ejection", "5s"],
+                "add --overflow eject, --errors or --peers",
+            ),
+            (
+                &["--peers", "3", "--errors"],
+                "cannot be used with '--errors",
+            ),
+            (&["--peers", "6"], "6 is not in 1..=5"),
             (&["--errors", "--ejection", "0s"], "like 10s, 1m or 1m30s"),
             (&["--overflow", "all"], "[possible values: surplus, eject]"),
         ] {

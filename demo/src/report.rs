@@ -10,6 +10,7 @@ use crate::course::Course;
 use crate::eject::{Eject, EjectReport};
 use crate::errors::ErrorsReport;
 use crate::figure::{self, Drawn, Figure, InFlight, Panel, Phase, Shade, Span};
+use crate::peers::PeersReport;
 use crate::result::{Counts, Report, Run};
 
 /// Characters of the longest bar of a second.
@@ -110,6 +111,14 @@ pub fn write_errors(report: &ErrorsReport, dir: &Path) -> Result<()> {
     files(dir, ("errors", json), ("errors", report.draw()?))
 }
 
+/// Writes `peers.json`, `peers.svg` and `peers.png`, as [`write`] does.
+/// # Errors
+/// A file cannot be written.
+pub fn write_peers(report: &PeersReport, dir: &Path) -> Result<()> {
+    let json = serde_json::to_string_pretty(report)?;
+    files(dir, ("peers", json), ("peers", report.draw()?))
+}
+
 fn files(dir: &Path, (result, json): (&str, String), (name, drawn): (&str, Drawn)) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     for (name, content) in [
@@ -188,8 +197,7 @@ fn draw(report: &Report, eject: Option<&Eject>) -> Result<Drawn> {
         report.without_filter.limit
     );
     figure::draw(&Figure {
-        clusters: (&report.home, &report.peer),
-        failed: "failed",
+        bands: &figure::bands(&report.home, &[&report.peer], "failed"),
         change: "load changes",
         phases: &phases,
         bar: 1.0,
@@ -198,19 +206,25 @@ fn draw(report: &Report, eject: Option<&Eject>) -> Result<Drawn> {
             Panel {
                 title: &with_filter,
                 outcome: &with,
-                bars: &report.filter.per_second,
+                bars: &stacks(&report.filter.per_second),
                 spans: &eject.map(|eject| spans(&eject.course)).unwrap_or_default(),
                 in_flight: Some(in_flight(&report.filter)),
             },
             Panel {
                 title: &without_filter,
                 outcome: &without,
-                bars: &report.without_filter.per_second,
+                bars: &stacks(&report.without_filter.per_second),
                 spans: &[],
                 in_flight: Some(in_flight(&report.without_filter)),
             },
         ],
     })
+}
+
+/// The counts as the figure has them.
+pub(crate) fn stacks(counts: &[Counts]) -> Vec<Vec<u64>> {
+    let stack = |counts: &Counts| vec![counts.home, counts.peer, counts.failed];
+    counts.iter().map(stack).collect()
 }
 
 fn in_flight(run: &Run) -> InFlight<'_> {

@@ -269,7 +269,8 @@ mod tests {
                 failed: 1
             }
         );
-        assert_eq!(run.totals.counts.sum(), 6);
+        let Counts { home, peer, failed } = run.totals.counts;
+        assert_eq!(home + peer + failed, 6);
         assert_eq!(run.totals.failed_by_status, BTreeMap::from([(503, 1)]));
     }
 

@@ -91,11 +91,6 @@ impl Counts {
         }
     }
 
-    /// All requests.
-    pub fn sum(&self) -> u64 {
-        self.home + self.peer + self.failed
-    }
-
     /// By the stretch of time in which they were sent: `n` stretches of this length from the start.
     pub fn over_time(samples: &[Sample], n: usize, stretch: Duration) -> Vec<Self> {
         let mut counts = vec![Counts::default(); n];

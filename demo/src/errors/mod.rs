@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use crate::course::Course;
 use crate::figure::{self, Drawn, Figure, Panel, Phase};
 use crate::options::Options;
-use crate::report::{Table, connections, spans};
+use crate::report::{Table, connections, spans, stacks};
 use crate::result::{Window, failed_by_status};
 use crate::run::{begin, service, shown, start};
 use crate::sample::{Counts, Sample};
@@ -258,8 +258,7 @@ impl ErrorsReport {
             self.peer
         );
         figure::draw(&Figure {
-            clusters: (&self.home, &self.peer),
-            failed: "answered 500 by home",
+            bands: &figure::bands(&self.home, &[&self.peer], "answered 500 by home"),
             change: "home changes",
             phases: &phases,
             bar: BAR.as_secs_f64(),
@@ -272,7 +271,7 @@ impl ErrorsReport {
                         .unwrap_or_default()
                 ),
                 outcome: &outcome,
-                bars: &self.per_half_second,
+                bars: &stacks(&self.per_half_second),
                 spans: &spans(&self.course),
                 in_flight: None,
             }],

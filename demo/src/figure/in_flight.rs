@@ -8,7 +8,8 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{AXIS, Area, FONT, Figure, HOME, INK, TIME, draw_changes, ends};
+use super::band::HOME;
+use super::{AXIS, Area, FONT, Figure, INK, TIME, draw_changes, ends};
 
 /// Of Okabe and Ito's palette, as the others.
 pub(super) const LIMIT: RGBColor = RGBColor(213, 94, 0);
