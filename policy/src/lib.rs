@@ -45,6 +45,7 @@ pub mod route;
 pub mod sampling;
 pub mod select;
 pub mod sorted;
+pub mod spill;
 pub mod target;
 pub mod time;
 
@@ -57,6 +58,7 @@ pub use origin::Origin;
 pub use outcome::Outcome;
 pub use recovery::roster::Roster;
 pub use route::Routes;
+pub use spill::Spill;
 
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod explore;

@@ -244,6 +244,7 @@ pub mod deaths {
 }
 
 /// The hash of bytes by FNV-1a with 64 bits. Two texts with the same hash are treated as the same text.
+#[inline(never)]
 pub fn hash(bytes: &[u8]) -> u64 {
     let step = |state: u64, byte: &u8| (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
