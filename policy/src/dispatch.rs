@@ -1,7 +1,7 @@
 //! One request's way: where it goes, and what is to be done so that it goes there.
 //!
-//! A request that home is not to get is offered to the peers in the order of [`crate::select`], until one takes it. A peer takes
-//! it if its route is known, if its errors have not ejected it, and if it has a place under its limit.
+//! A request that home is not to get, and that may be spilled, is offered to the peers in the order of [`crate::select`], until one
+//! takes it. A peer takes it if its route is known, if its errors have not ejected it, and if it has a place under its limit.
 //!
 //! A machine of single steps, as [`crate::Admit`]: the filter carries out a [`Step`], hands back the [`Fact`] that came of it and
 //! asks for the next. The last step is the [`Decision`].
@@ -10,7 +10,8 @@
 //! that there is room, but for `evacuate`, for an ejection, and for a lost race, which has a word of its own. A request that goes
 //! home is counted, within the limit or beyond it, or said to be uncounted. A request is held at most once, at the destination
 //! where it goes, and what was counted or claimed at a peer that does not get it in the end is given back. A request that some
-//! open peer takes is neither sent home nor refused. A server sends nothing anywhere: whatever arrives is home.
+//! open peer takes is neither sent home nor refused. A request that may not be spilled goes home, and is neither offered to a peer
+//! nor refused. A server sends nothing anywhere: whatever arrives is home.
 
 use core::mem;
 
@@ -53,7 +54,9 @@ pub enum Step {
     Room(u32),
     /// Tell the error detection that home had no place for a request.
     Overflowed,
-    /// Give a random number, by which the order of the peers is drawn.
+    /// Find out whether the request is one of those that may be spilled. Asked only if it would leave.
+    MaySpill,
+    /// Give the session of the request, by which the order of the peers is known, or a random number, by which it is drawn.
     Draw,
     /// Find out whether anything leads to this peer; the reason is what the request would leave for.
     Way(PeerId, SpillReason),
@@ -89,8 +92,10 @@ pub enum Fact {
     Verdict(Verdict),
     /// What [`Step::Room`] or [`Step::PeerRoom`] said.
     Admission(Admission),
-    /// The number of [`Step::Draw`].
+    /// The random number of [`Step::Draw`].
     Drawn(u64),
+    /// The session of [`Step::Draw`].
+    Session(u64),
 }
 
 impl From<bool> for Fact {
@@ -106,6 +111,7 @@ enum At {
     Health,
     Room,
     Overflowed(SpillReason),
+    MaySpill(SpillReason),
     Draw(SpillReason),
     /// A step about a peer.
     Peer(AtPeer, PeerId, SpillReason),
@@ -142,7 +148,8 @@ pub struct Dispatch<'a> {
     probe: Option<DestinationId>,
     select: Select,
     draws: Draws,
-    /// The order of the peers was drawn.
+    session: Option<u64>,
+    /// The order of the peers was drawn, or is that of the session.
     drawn: bool,
     /// The count of the peer that is asked includes the request.
     counted: bool,
@@ -174,6 +181,7 @@ impl<'a> Dispatch<'a> {
             probe: None,
             select: Select::default(),
             draws: Draws::new(0),
+            session: None,
             drawn: false,
             counted: false,
             full: false,
@@ -193,9 +201,14 @@ impl<'a> Dispatch<'a> {
             (At::Room, Fact::Admission(admission)) => self.by_admission(admission),
             (At::Begin | At::Room, _) => self.end(Decision::Home(HomeReason::Uncounted)),
             (At::Overflowed(why), _) => self.surplus(why),
+            (At::MaySpill(_), Fact::No) => self.uninvited(HomeReason::Unmatched),
+            (At::MaySpill(why), _) if self.rule.peer_open => self.offer(why),
+            (At::MaySpill(_), _) => self.refused(),
             (At::Draw(why), fact) => {
-                if let Fact::Drawn(seed) = fact {
-                    self.draws = Draws::new(seed);
+                match fact {
+                    Fact::Drawn(seed) => self.draws = Draws::new(seed),
+                    Fact::Session(session) => self.session = Some(session),
+                    _ => {}
                 }
                 self.drawn = true;
                 self.offer(why)
@@ -276,13 +289,9 @@ impl<'a> Dispatch<'a> {
         }
     }
 
-    /// Home is not to get it.
+    /// Home is not to get it, if it may be spilled.
     fn surplus(&mut self, why: SpillReason) -> Step {
-        if self.rule.peer_open {
-            self.offer(why)
-        } else {
-            self.refused()
-        }
+        self.go(At::MaySpill(why), Step::MaySpill)
     }
 
     /// Offers it to the next peer.
@@ -291,7 +300,11 @@ impl<'a> Dispatch<'a> {
         if !self.drawn && self.select.is_a_choice(self.peers) {
             return self.go(At::Draw(why), Step::Draw);
         }
-        let Some(to) = self.select.next(self.peers, By::Chance(&mut self.draws)) else {
+        let by = match self.session {
+            Some(session) => By::Session(session),
+            None => By::Chance(&mut self.draws),
+        };
+        let Some(to) = self.select.next(self.peers, by) else {
             return if self.full {
                 self.refused()
             } else {

@@ -31,6 +31,8 @@ const fn peer(priority: u32, open: bool, limit: Option<u32>, detects: bool) -> C
 }
 
 const PLAIN: Candidate = peer(0, true, None, false);
+/// Its name has another hash, so it is the first one of some sessions.
+const OTHER: Candidate = Candidate { hash: 1, ..PLAIN };
 const LIMITED: Candidate = peer(0, true, Some(2), false);
 const WATCHED: Candidate = peer(0, true, Some(2), true);
 
@@ -42,7 +44,7 @@ pub const PEERS: [&[Candidate]; 8] = [
     &[PLAIN],
     &[LIMITED],
     &[WATCHED],
-    &[PLAIN, PLAIN],
+    &[PLAIN, OTHER],
     &[
         peer(0, false, None, true),
         peer(1, true, Some(1), true),
@@ -91,8 +93,13 @@ fn facts(step: Step) -> Vec<Fact> {
             ];
             all.map(Fact::Admission).to_vec()
         }
-        // The draws 0 and 1 give both orders of two peers.
-        Step::Draw => vec![Fact::Drawn(0), Fact::Drawn(1)],
+        // The draws 0 and 1, and the sessions, give both orders of two peers.
+        Step::Draw => vec![
+            Fact::Drawn(0),
+            Fact::Drawn(1),
+            Fact::Session(0),
+            Fact::Session(1),
+        ],
         Step::Overflowed
         | Step::Hold(_)
         | Step::TakeBack(_)
@@ -223,6 +230,17 @@ impl Path {
             }
         }
         counted
+    }
+
+    /// Whether it is one of those that may be spilled, if that was asked.
+    pub fn may_spill(&self) -> Option<bool> {
+        let mut asked = self.steps.iter().filter_map(|step| match step {
+            (Step::MaySpill, fact) => Some(*fact != Fact::No),
+            _ => None,
+        });
+        let first = asked.next();
+        assert_eq!(asked.next(), None, "it is asked once: {self:?}");
+        first
     }
 
     pub fn may_leave(&self) -> bool {

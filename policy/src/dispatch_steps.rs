@@ -60,6 +60,7 @@ fn the_surplus_takes_these_steps() {
             (Step::Health, Fact::Verdict(Home)),
             (Step::Room(3), Fact::Admission(Admission::Full)),
             (Step::Overflowed, Fact::Yes),
+            (Step::MaySpill, Fact::Yes),
             (Step::Way(PEER, SpillReason::Limit), Fact::Yes),
             (Step::Rewrite(PEER), Fact::Yes),
             (Step::Count(PEER.into()), Fact::Yes),
@@ -86,6 +87,7 @@ fn the_surplus_of_a_full_peer_takes_these_steps() {
         None,
         &[
             (Step::Room(3), Fact::Admission(Admission::Full)),
+            (Step::MaySpill, Fact::Yes),
             (Step::Way(PEER, SpillReason::Limit), Fact::Yes),
             (Step::PeerHealth(PEER), Fact::Verdict(Home)),
             (Step::PeerRoom(PEER, 2), Fact::Admission(Admission::Full)),
@@ -99,5 +101,69 @@ fn the_surplus_of_a_full_peer_takes_these_steps() {
             to: second,
             why: SpillReason::Limit,
         },
+    );
+}
+
+#[test]
+fn the_surplus_that_may_not_be_spilled_takes_these_steps() {
+    goes(
+        &[PLAIN],
+        Some(true),
+        &[
+            (Step::Health, Fact::Verdict(Home)),
+            (Step::Room(3), Fact::Admission(Admission::Full)),
+            (Step::Overflowed, Fact::Yes),
+            (Step::MaySpill, Fact::No),
+            (Step::Count(DestinationId::HOME), Fact::Yes),
+            (Step::Hold(DestinationId::HOME), Fact::Yes),
+        ],
+        home(HomeReason::Unmatched),
+    );
+}
+
+/// The peer of the session, and if it is full the next one in the order of the session.
+#[test]
+fn the_surplus_of_a_session_takes_these_steps() {
+    let peers = [1, 2, 3].map(|name| Candidate {
+        hash: crate::draw::mix(name),
+        limit: Some(2),
+        ..PLAIN
+    });
+    let mut firsts = Vec::new();
+    for session in 0..20 {
+        let mut select = Select::default();
+        let order = [(); 2].map(|()| select.next(&peers, By::Session(session)));
+        let [first, second] = order.map(|peer| peer.expect("there are three"));
+        goes(
+            &peers,
+            None,
+            &[
+                (Step::Room(3), Fact::Admission(Admission::Full)),
+                (Step::MaySpill, Fact::Yes),
+                (Step::Draw, Fact::Session(session)),
+                (Step::Way(first, SpillReason::Limit), Fact::Yes),
+                (Step::PeerRoom(first, 2), Fact::Admission(Admission::Full)),
+                (Step::Declined(first, Declined::Full), Fact::Yes),
+                (Step::Way(second, SpillReason::Limit), Fact::Yes),
+                (
+                    Step::PeerRoom(second, 2),
+                    Fact::Admission(Admission::Admitted),
+                ),
+                (Step::Rewrite(second), Fact::Yes),
+                (Step::Hold(second.into()), Fact::Yes),
+            ],
+            Decision::Spill {
+                to: second,
+                why: SpillReason::Limit,
+            },
+        );
+        firsts.push(first);
+    }
+    firsts.sort_unstable();
+    firsts.dedup();
+    assert_eq!(
+        firsts.len(),
+        3,
+        "each of them is the first of some sessions"
     );
 }

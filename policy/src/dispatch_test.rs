@@ -101,6 +101,39 @@ fn a_request_is_held_last() {
     }
 }
 
+/// A request that stays in any case costs nothing more.
+#[test]
+fn whether_a_request_may_be_spilled_is_asked_only_of_one_that_would_leave() {
+    for path in paths() {
+        let full = matches!(
+            path.admission(),
+            Some(Admission::Full | Admission::Contended)
+        );
+        let away = matches!(path.verdict(), Some(Away { .. } | Overdue));
+        let evacuated = path.rule.evacuate && path.origin == Origin::Own && path.is_counted;
+        let asked = path.may_spill().is_some();
+        assert_eq!(asked, full || away || evacuated, "{path:?}");
+    }
+}
+
+/// It goes home, whatever `whenFull` says, and even if home is ejected. It is no probe of home then.
+#[test]
+fn a_request_that_may_not_be_spilled_goes_home_and_waits_for_nobody() {
+    let mut stayed = 0;
+    for path in paths() {
+        if path.may_spill() == Some(false) {
+            stayed += 1;
+            assert!(at_home(&path, HomeReason::Unmatched), "{path:?}");
+            assert!(!path.may_leave() && path.declined().is_empty(), "{path:?}");
+            assert!(!path.asks(|step| step == Step::Draw), "{path:?}");
+            assert_eq!(path.probe, None, "{path:?}");
+        } else {
+            assert_ne!(path.decision, home(HomeReason::Unmatched), "{path:?}");
+        }
+    }
+    assert!(stayed > 0);
+}
+
 /// Neither refused nor sent home, if only one of several takes it.
 #[test]
 fn a_request_that_some_open_peer_takes_goes_there() {
@@ -310,6 +343,7 @@ fn only_a_rule_that_says_so_rejects_and_only_what_home_is_not_to_get() {
         );
         let away = matches!(path.verdict(), Some(Away { .. } | Overdue));
         assert!(full || away || path.rule.evacuate, "{path:?}");
+        assert_eq!(path.may_spill(), Some(true), "{path:?}");
         assert!(path.counted().is_empty(), "{path:?}");
     }
 }

@@ -54,6 +54,8 @@ pub enum HomeReason {
     Uncounted,
     /// Even beyond the limit: this request tests whether an ejected home works again.
     Probe,
+    /// Even beyond the limit, or while home is ejected: no entry of `spill.match` matches the request.
+    Unmatched,
 }
 
 /// Why a request goes to a peer, as it is in metrics, in access logs and in the debug header.
@@ -106,7 +108,7 @@ impl Declined {
 
 impl HomeReason {
     /// All of them, in the order of their index.
-    pub const ALL: [HomeReason; 7] = [
+    pub const ALL: [HomeReason; 8] = [
         HomeReason::Room,
         HomeReason::Guest,
         HomeReason::Returned,
@@ -114,6 +116,7 @@ impl HomeReason {
         HomeReason::Misroute,
         HomeReason::Uncounted,
         HomeReason::Probe,
+        HomeReason::Unmatched,
     ];
 
     /// The word that users see.
@@ -126,6 +129,7 @@ impl HomeReason {
             HomeReason::Misroute => "misroute",
             HomeReason::Uncounted => "uncounted",
             HomeReason::Probe => "probe",
+            HomeReason::Unmatched => "unmatched",
         }
     }
 }

@@ -28,6 +28,8 @@ struct Request {
     verdict: Verdict,
     /// The verdict of a peer's error detection.
     peer: Verdict,
+    /// Whether it is one of those that may be spilled.
+    may_spill: bool,
     /// Whether anything leads to the peers.
     way: bool,
     /// Whether the request can be rewritten.
@@ -40,6 +42,7 @@ const OWN: Request = Request {
     origin: Origin::Own,
     verdict: Verdict::Home,
     peer: Verdict::Home,
+    may_spill: true,
     way: true,
     rewrite: true,
     refused: None,
@@ -177,6 +180,7 @@ impl Begun {
                     continue;
                 }
                 Step::PeerHealth(_) => Fact::Verdict(self.request.peer),
+                Step::MaySpill => self.request.may_spill.into(),
                 Step::Draw => Fact::Drawn(0),
                 Step::Way(..) => self.request.way.into(),
                 Step::Rewrite(_) => self.request.rewrite.into(),
@@ -294,8 +298,13 @@ fn is_sound(begun: &Begun, decision: Decision) {
     );
     match decision {
         Decision::Home(HomeReason::Uncounted) => assert!(begun.held.is_empty(), "{begun:?}"),
-        Decision::Home(_) => assert_eq!(begun.held, [DestinationId::HOME], "{begun:?}"),
+        Decision::Home(why) => {
+            assert_eq!(begun.held, [DestinationId::HOME], "{begun:?}");
+            let may_not = why == HomeReason::Unmatched;
+            assert!(!may_not || !begun.request.may_spill, "{begun:?}");
+        }
         Decision::Spill { to, why } => {
+            assert!(begun.request.may_spill, "{begun:?}");
             let diverted = [SpillReason::Ejected, SpillReason::Ramp].contains(&why);
             assert_eq!(begun.request.origin, Origin::Own);
             assert_eq!(
@@ -304,6 +313,11 @@ fn is_sound(begun: &Begun, decision: Decision) {
             );
             assert!(begun.held.iter().all(|at| *at == to.into()), "{begun:?}");
         }
-        Decision::Reject => assert!(begun.held.is_empty(), "{begun:?}"),
+        Decision::Reject => {
+            assert!(
+                begun.held.is_empty() && begun.request.may_spill,
+                "{begun:?}"
+            );
+        }
     }
 }

@@ -206,6 +206,7 @@ labels! {
     reason: [
         HomeReason::Room.word(), HomeReason::Guest.word(), HomeReason::Returned.word(), WHEN_FULL,
         HomeReason::Misroute.word(), HomeReason::Uncounted.word(), HomeReason::Probe.word(),
+        HomeReason::Unmatched.word(),
         SpillReason::Limit.word(), SpillReason::Contention.word(), SpillReason::Evacuate.word(),
         SpillReason::Ejected.word(), SpillReason::Ramp.word(), Declined::Full.word()
     ];
@@ -249,6 +250,8 @@ decisions! {
     Some(HOME), HomeReason::Uncounted.word();
     /// Home is ejected, and this one request tests whether it works again. It is sent even if the limit is reached.
     Some(HOME), HomeReason::Probe.word();
+    /// The request was to be spilled, but no entry of `spill.match` matches it. It goes home, whatever `whenFull` says.
+    Some(HOME), HomeReason::Unmatched.word();
     /// The limit was reached. With `overflow: eject`, the request that ejects home has this reason too.
     None, SpillReason::Limit.word();
     /// Several workers tried to take the last place at the same moment, sixteen times. There may have been room.

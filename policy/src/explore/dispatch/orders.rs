@@ -110,6 +110,36 @@ fn a_request_that_finds_no_way_comes_home_and_is_counted() {
     );
 }
 
+#[test]
+fn a_request_that_may_not_be_spilled_is_counted_at_home_beyond_the_limit() {
+    let stays = Request {
+        may_spill: false,
+        ..OWN
+    };
+    let ejected = Request {
+        verdict: Verdict::Away { ramp: false },
+        ..stays
+    };
+    for (evacuate, reject_when_full) in [(false, true), (true, false), (true, true)] {
+        let rule = Rule {
+            evacuate,
+            reject_when_full,
+            ..LIMITED
+        };
+        check(
+            (rule, TWO),
+            &[&[Ask(stays), End, Ask(OWN)], &[Ask(OWN), Ask(stays)]],
+        );
+        check(
+            (rule, ONE),
+            &[
+                &[Ask(stays), Ask(ejected), End],
+                &[Ask(OWN), End, Ask(stays)],
+            ],
+        );
+    }
+}
+
 /// Whichever operation it is.
 #[test]
 fn an_operation_that_envoy_refuses_leaves_no_count_behind() {
