@@ -35,6 +35,7 @@ pub mod line;
 mod nearest;
 pub mod node;
 pub mod reader;
+mod spill;
 // It is not part of the filter. It indexes only JSON objects by name, which adds a missing field and does not panic.
 #[cfg(not(target_arch = "wasm32"))]
 #[allow(clippy::indexing_slicing)]
@@ -216,6 +217,7 @@ fn read_service(
             mode: fields.written(service::receiving).unwrap_or(inherited),
             routing: None,
             rule: Rule::SERVER,
+            spill: None,
             detection: None,
             peers: Vec::new(),
         });
@@ -250,6 +252,7 @@ fn read_service(
             format_args!("{problem}"),
         );
     }
+    let spill = spill::read(&fields, path, report);
     let Some(Node::List(nodes)) = fields.written(service::peers) else {
         return None;
     };
@@ -265,6 +268,7 @@ fn read_service(
             peer_open: peers.iter().any(|peer| peer.candidate.open),
             reject_when_full: fields.get(service::whenFull) == Some(WhenFull::Reject),
         },
+        spill,
         detection: detection.map(|detection| Detection {
             overflow: eject,
             min_percent,
@@ -346,6 +350,10 @@ mod peers;
 #[cfg(test)]
 #[path = "rules_test.rs"]
 mod rules;
+
+#[cfg(test)]
+#[path = "spill_test.rs"]
+mod spills;
 
 #[cfg(test)]
 #[path = "told_test.rs"]

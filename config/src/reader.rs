@@ -298,7 +298,7 @@ impl<'a> Report<'a> {
     }
 }
 
-fn is_name(text: &str, most: usize) -> bool {
+pub(super) fn is_name(text: &str, most: usize) -> bool {
     let fits = |c: u8| c.is_ascii_alphanumeric() || b"-._".contains(&c);
     !text.is_empty() && text.len() <= most && text.bytes().all(fits)
 }

@@ -33,7 +33,7 @@ const fn rule(name: &'static str, says: &'static str, fault: &'static str) -> Ru
 }
 
 /// All rules by which the filter refuses configurations that the schema accepts.
-pub const RULES: [Rule; 12] = [
+pub const RULES: [Rule; 15] = [
     rule(
         "host twice",
         "Two services must not have the same `host`. Upper and lower case make no difference.",
@@ -68,6 +68,21 @@ pub const RULES: [Rule; 12] = [
         "minErrorPercent",
         "`minErrorPercent` needs an `outlierDetection` in which some errors eject.",
         "wants errors that eject",
+    ),
+    rule(
+        "exact and prefix",
+        "A text of `spill.match` is compared by `exact` or by `prefix`, not by both.",
+        "match has exact and prefix of",
+    ),
+    rule(
+        "header's name",
+        "The names in `headers` and `withoutHeaders` have 1 to 63 letters, digits, `-`, `.` or `_`.",
+        "no header's name",
+    ),
+    rule(
+        "header or cookie",
+        "`spill.consistentHash` has the field `httpHeaderName`, or `httpCookie` with its `name` alone, and no other.",
+        "consistentHash wants",
     ),
     rule(
         "least duration",

@@ -340,8 +340,8 @@ fn the_schema_and_the_reader_agree_on_every_mistake_at_every_place() {
 fn each_rule_outside_of_the_schema_refuses_what_the_schema_accepts() {
     let service =
         |host: &str, peer: &str| json!({"host": host, "peers": [{"name": "gke", "host": peer}]});
-    let whole =
-        |services: Value| json!({"version": 1, "cluster": "home-cluster", "services": services});
+    let whole = |list: Value| json!({"version": 1, "cluster": "home-cluster", "services": list});
+    let of_two = |host, peer| whole(json!([service("a.x", "a.y"), service(host, peer)]));
     let with = |field: &str, value: Value| {
         let mut service = service("a.x", "a.y");
         service[field] = value;
@@ -353,25 +353,22 @@ fn each_rule_outside_of_the_schema_refuses_what_the_schema_accepts() {
             json!({"outlierDetection": {"interval": interval}}),
         )
     };
+    let matching = |entry: Value| with("spill", json!({"match": [entry]}));
+    let two = json!({"uri": {"exact": "/", "prefix": "/"}});
+    let session = with("spill", json!({"consistentHash": {}}));
     let mut own = service("a.x", "a.y");
     own["peers"][0]["name"] = json!("home-cluster");
     let cases = [
-        (
-            "host twice",
-            whole(json!([service("a.x", "a.y"), service("A.x", "b.y")])),
-        ),
-        (
-            "star alone",
-            whole(json!([service("a.x", "a.y"), service("*", "b.y")])),
-        ),
-        (
-            "host of two",
-            whole(json!([service("a.x", "a.y"), service("b.x", "a.y")])),
-        ),
+        ("host twice", of_two("A.x", "b.y")),
+        ("star alone", of_two("*", "b.y")),
+        ("host of two", of_two("b.x", "a.y")),
         ("host of the peer", whole(json!([service("a.x", "a.x")]))),
         ("name of the peer", whole(json!([own]))),
         ("overflow", with("overflow", json!("eject"))),
         ("minErrorPercent", with("minErrorPercent", json!(1))),
+        ("exact and prefix", matching(two)),
+        ("header's name", matching(json!({"headers": {":a": {}}}))),
+        ("header or cookie", session),
         ("least duration", interval("0s")),
         ("whole milliseconds", interval("1.5ms")),
         ("longest duration", interval("9999999h")),

@@ -1,8 +1,10 @@
 //! The types of a configuration that was read.
 
+use std::rc::Rc;
+
 use super::declaration::words;
 use policy::select::Candidate;
-use policy::{Detection, Rule};
+use policy::{Detection, Rule, Spill};
 
 /// The configuration of one plugin in one proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +125,8 @@ pub struct Service {
     pub routing: Option<Routing>,
     /// The parts of the configuration that decisions depend on.
     pub rule: Rule,
+    /// Which requests may be spilled, and what tells their sessions. An `Rc` makes the module smaller, as that of a peer does.
+    pub spill: Option<Rc<Spill>>,
     /// Which errors eject home. `None` if ejection is disabled.
     pub detection: Option<Detection>,
     /// The peers that may receive spilled requests, 1 to [`policy::select::MOST_PEERS`]. In the role server there are none.

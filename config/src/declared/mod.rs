@@ -3,3 +3,4 @@
 pub mod checked;
 pub mod plugin;
 pub mod policy;
+pub mod spill;

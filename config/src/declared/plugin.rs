@@ -1,6 +1,7 @@
 //! The plugin, its services and their peers.
 
 use super::policy::policy;
+use super::spill::spill;
 use crate::declaration::{Field, Key, Kind, List, Object, Words, object};
 use crate::fields::{Any, Text};
 use crate::types::{Mode, Overflow, PeerMode, Role, Routing, ServiceMode, WhenFull};
@@ -81,6 +82,8 @@ object! {
         /// 503.
         whenFull: WhenFull = Field::words::<WhenFull>()
             .default(WhenFull::Home as u16).only(&[Role::Client]);
+        /// Which requests may be spilled, and which of them go to the same peer. The default is all requests, and no sessions.
+        spill: Any = Field::new(Kind::Object(&spill::OBJECT)).only(&[Role::Client]);
         /// The limit, and the errors that eject home. It has the fields of a DestinationRule, whose `trafficPolicy` can be
         /// pasted here.
         trafficPolicy: Any = Field::new(Kind::Object(&policy::OBJECT)).only(&[Role::Client]);
