@@ -2,6 +2,7 @@
 
 mod judge;
 mod spilled;
+mod surplus;
 
 use std::rc::Rc;
 
@@ -147,7 +148,8 @@ impl Request {
                     let peer = service.peer(to.into());
                     self.rewrite(plugin, peer, had_to).into()
                 }
-                Step::Draw => Fact::Drawn(plugin.draw()),
+                Step::MaySpill => surplus::may_spill(service.spill.as_deref()),
+                Step::Draw => surplus::draw(service.spill.as_deref(), plugin),
                 Step::PeerHealth(to) => match service.health_at(to.into()) {
                     Some(health) => Fact::Verdict(health.verdict(self.id, self.whole)),
                     None => Fact::No,

@@ -21,7 +21,7 @@ use policy::names::{self, HomeReason, keys};
 use policy::recovery::shared_count::{Change, SharedCount};
 use policy::select::Candidate;
 use policy::time::Millis;
-use policy::{Admission, Decision, Detection, Rule};
+use policy::{Admission, Decision, Detection, Rule, Spill};
 
 /// `minErrorPercent` on gateways and waypoints, which many clients share.
 const MIN_ERROR_PERCENT: u32 = 50;
@@ -31,6 +31,7 @@ pub struct Service {
     pub mode: Mode,
     pub routing: Routing,
     pub rule: Rule,
+    pub spill: Option<Rc<Spill>>,
     /// Its peers, in the order of the configuration. There are none if the role is server. An `Rc` for each makes the module
     /// 2,000 bytes smaller than a slice of them, since the compiler then writes their end out only once.
     pub peers: Box<[Rc<Peer>]>,
@@ -101,6 +102,7 @@ impl Service {
             mode: config.mode,
             routing,
             rule: config.rule,
+            spill: config.spill,
             peers: peers.collect(),
             candidates,
             index,

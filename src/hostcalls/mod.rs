@@ -105,6 +105,15 @@ pub fn header(map: Map, name: &str) -> Option<String> {
     .map(text)
 }
 
+/// The value of a header of the request. If it has several, they are joined by commas, as Envoy joins them for its routes. `None`
+/// if it is absent. [`header`] has only the first one, as text.
+#[inline(never)]
+pub fn request_header(name: &str) -> Option<Vec<u8>> {
+    let path = ["request\0headers\0", name].concat();
+    // SAFETY: pointer and length are of one live string; the others are `bytes`'s own.
+    bytes(|value, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), value, size) })
+}
+
 /// Sets a header, and replaces any of the same name. Returns false if the host refused.
 pub fn set_header(map: Map, name: &str, value: &str) -> bool {
     // SAFETY: pointers and lengths are of live strings.
