@@ -26,66 +26,80 @@ pub(super) fn read(
         Some(Node::List(nodes)) => &nodes[..],
         _ => &[],
     };
-    let mut conditions = Vec::new();
-    // Those on the method of all entries come first, then those on the path, so that each of the two is read once.
-    for (name, key) in [
-        (METHOD, entry::method),
-        (PATH, entry::uri),
-        ("", entry::headers),
-        ("", entry::withoutHeaders),
-    ] {
-        let not = key.nth == entry::withoutHeaders.nth;
-        for (entry, node) in (0..).zip(nodes) {
-            match Fields::of(Some(node), &entry::OBJECT).written(key) {
+    let mut read = Conditions {
+        all: Vec::new(),
+        entry: 0,
+        not: false,
+    };
+    for node in nodes {
+        let fields = Fields::of(Some(node), &entry::OBJECT);
+        for (name, key) in [
+            (METHOD, entry::method),
+            (PATH, entry::uri),
+            ("", entry::headers),
+            ("", entry::withoutHeaders),
+        ] {
+            read.not = key.nth == entry::withoutHeaders.nth;
+            match fields.written(key) {
                 Some(Node::Map(headers)) if name.is_empty() => {
                     for (name, node) in headers {
                         if !is_name(name, 63) {
-                            report.fault(path, format_args!("match has {name:.60}, no header's name: letters, digits, '-', '.', '_'"));
+                            report.fault(
+                                path,
+                                format_args!("match has {name:.60}, no header's name"),
+                            );
                         }
-                        add(&mut conditions, (entry, not), (name, node), (path, report));
+                        read.add(name, node, path, report);
                     }
                 }
-                Some(node) => add(&mut conditions, (entry, not), (name, node), (path, report)),
+                Some(node) => read.add(name, node, path, report),
                 None => {}
             }
         }
+        read.entry = read.entry.wrapping_add(1);
     }
     let session = fields.written(spill::consistentHash);
     Some(Rc::new(Spill {
-        entries: nodes.len() as u32,
-        conditions,
+        entries: read.entry,
+        conditions: read.all,
         session: session.and_then(|node| session_of(node, path, report)),
     }))
 }
 
-/// Adds a condition on the value of this name.
-#[inline(never)]
-fn add(
-    conditions: &mut Vec<Condition>,
-    (entry, not): (u32, bool),
-    (name, node): (&str, &Node<'_>),
-    (path, report): (&Path<'_>, &mut Report<'_>),
-) {
-    let fields = Fields::of(Some(node), &text_match::OBJECT);
-    let exact = fields.written(text_match::exact);
-    let prefix = fields.written(text_match::prefix);
-    if exact.is_some() && prefix.is_some() {
-        report.fault(
-            path,
-            format_args!("match has exact and prefix of {name}; remove one"),
-        );
+/// The conditions that were read.
+struct Conditions {
+    all: Vec<Condition>,
+    /// The index of the entry that is read.
+    entry: u32,
+    /// Whether its headers must not match.
+    not: bool,
+}
+
+impl Conditions {
+    /// Adds a condition on the value of this name.
+    #[inline(never)]
+    fn add(&mut self, name: &str, node: &Node<'_>, path: &Path<'_>, report: &mut Report<'_>) {
+        let fields = Fields::of(Some(node), &text_match::OBJECT);
+        let exact = fields.written(text_match::exact);
+        let prefix = fields.written(text_match::prefix);
+        if exact.is_some() && prefix.is_some() {
+            report.fault(
+                path,
+                format_args!("match has exact and prefix of {name}; remove one"),
+            );
+        }
+        self.all.push(Condition {
+            entry: self.entry,
+            name: name.to_owned(),
+            test: match (exact, prefix) {
+                (None, None) => Test::Present,
+                (_, None) => Test::Exact,
+                _ => Test::Prefix,
+            },
+            text: exact.or(prefix).unwrap_or_default().to_owned(),
+            not: self.not,
+        });
     }
-    conditions.push(Condition {
-        entry,
-        name: name.to_owned(),
-        test: match (exact, prefix) {
-            (None, None) => Test::Present,
-            (_, None) => Test::Exact,
-            _ => Test::Prefix,
-        },
-        text: exact.or(prefix).unwrap_or_default().to_owned(),
-        not,
-    });
 }
 
 fn session_of(node: &Node<'_>, path: &Path<'_>, report: &mut Report<'_>) -> Option<Session> {
@@ -98,7 +112,7 @@ fn session_of(node: &Node<'_>, path: &Path<'_>, report: &mut Report<'_>) -> Opti
     let name = name.and_then(Text::read).filter(|name| is_name(name, 63));
     let alone = |node: &Node<'_>| matches!(node, Node::Map(fields) if fields.len() == 1);
     if name.is_none() || !alone(node) || !cookie.is_none_or(alone) {
-        report.fault(path, format_args!("consistentHash wants httpHeaderName, or httpCookie with a name, and nothing else: the filter sets no cookie and has no ring"));
+        report.fault(path, format_args!("consistentHash wants httpHeaderName or httpCookie.name alone: the filter sets no cookie and has no ring"));
     }
     Some(Session {
         name: name?.to_owned(),

@@ -63,20 +63,18 @@ fn an_entry_has_a_condition_for_each_field_and_header() {
         {"uri": {"exact": "/"}},
         {},
     ]}));
-    let second = |condition| Condition {
-        entry: 1,
-        ..condition
-    };
-    // What has one name is in a row.
     let expected = [
         condition(":method", Test::Exact, "GET"),
         condition(":path", Test::Prefix, "/api"),
-        second(condition(":path", Test::Exact, "/")),
         condition("X-Class", Test::Exact, "Batch"),
         condition("x-any", Test::Present, ""),
         Condition {
             not: true,
             ..condition("x-tx", Test::Prefix, "t")
+        },
+        Condition {
+            entry: 1,
+            ..condition(":path", Test::Exact, "/")
         },
     ];
     assert_eq!(spill.conditions, expected);
@@ -88,7 +86,7 @@ fn each_mistake_of_a_match_has_a_line() {
     let matching = |entry: Value| fault(json!({"match": [entry]}));
     assert_eq!(
         fault(json!({"match": []})),
-        "match: is empty; add an entry, or remove match"
+        "match: is empty; add one, or remove match"
     );
     assert_eq!(
         fault(json!({"match": vec![json!({}); 65]})),
@@ -96,7 +94,7 @@ fn each_mistake_of_a_match_has_a_line() {
     );
     assert_eq!(
         matching(json!({"uri": {"regex": "/a.*"}})),
-        "match[0].uri.regex: is not taken, since it would make the module much larger; use exact or prefix"
+        "match[0].uri.regex: would make the module much larger; use exact or prefix"
     );
     assert_eq!(
         matching(json!({"headers": {"x": {"exact": "a", "prefix": "b"}}})),
@@ -105,7 +103,7 @@ fn each_mistake_of_a_match_has_a_line() {
     for name in ["", ":path", "x y", "@request.auth.claims.sub"] {
         assert_eq!(
             matching(json!({"withoutHeaders": {name: {}}})),
-            format!(": match has {name}, no header's name: letters, digits, '-', '.', '_'")
+            format!(": match has {name}, no header's name")
         );
     }
     for (field, near) in [
@@ -172,7 +170,7 @@ fn each_mistake_of_a_consistent_hash_has_a_line() {
     ] {
         assert_eq!(
             hashing(hash),
-            ": consistentHash wants httpHeaderName, or httpCookie with a name, and nothing else: the filter sets no cookie and has no ring"
+            ": consistentHash wants httpHeaderName or httpCookie.name alone: the filter sets no cookie and has no ring"
         );
     }
     assert_eq!(

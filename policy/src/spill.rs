@@ -22,13 +22,14 @@ pub struct Spill {
     /// The number of entries of `match`, at most [`MOST_ENTRIES`]. A request may be spilled if all conditions of one of them hold.
     /// If there is no entry, every request may be.
     pub entries: u32,
-    /// The conditions of all entries. Those of the same name that follow each other share what is read.
+    /// The conditions of all entries.
     pub conditions: Vec<Condition>,
     /// What tells the session of a request. `None` if there are no sessions.
     pub session: Option<Session>,
 }
 
-/// A condition on one header of a request, its method or its path.
+/// A condition on one header of a request, its method or its path. It holds if it does for one of several values of the header, as
+/// in Envoy since 1.39.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
     /// The index of its entry.
@@ -64,20 +65,13 @@ pub struct Session {
 }
 
 impl Spill {
-    /// Whether a request may be spilled. `read` returns the value of a header: its values joined by commas if it has several.
-    pub fn may(&self, read: &mut dyn FnMut(&str) -> Option<Vec<u8>>) -> bool {
-        // The entries of which a condition does not hold, and what was read last.
-        let (mut failed, mut name, mut value) = (0u64, "", None);
+    /// Whether a request with these headers may be spilled.
+    pub fn may(&self, headers: Headers<'_>) -> bool {
+        // The entries of which a condition does not hold.
+        let mut failed = 0u64;
         for condition in &self.conditions {
             let entry = 1u64.wrapping_shl(condition.entry);
-            if failed & entry != 0 {
-                continue;
-            }
-            if condition.name != name {
-                name = &condition.name;
-                value = read(name);
-            }
-            if !condition.holds(value.as_deref()) {
+            if failed & entry == 0 && !condition.holds(headers) {
                 failed |= entry;
             }
         }
@@ -86,38 +80,72 @@ impl Spill {
 }
 
 impl Condition {
-    /// Whether it holds for this value, which is `None` if the request has none.
-    fn holds(&self, value: Option<&[u8]>) -> bool {
-        let (text, mut of) = (self.text.as_bytes(), value.unwrap_or_default());
-        if self.name == PATH {
-            // Envoy compares it without query and fragment.
-            let end = of.iter().position(|byte| b"?#".contains(byte));
-            of = end.and_then(|end| of.get(..end)).unwrap_or(of);
-        }
-        let is_so = match self.test {
-            Test::Present => value.is_some(),
-            _ if value.is_none() && !self.not => false,
-            Test::Exact => of == text,
-            Test::Prefix => of.starts_with(text),
+    fn holds(&self, headers: Headers<'_>) -> bool {
+        let is = |value: &[u8]| match self.test {
+            Test::Present => true,
+            Test::Exact => value == self.text.as_bytes(),
+            Test::Prefix => value.starts_with(self.text.as_bytes()),
         };
-        is_so != self.not
+        let mut absent = true;
+        let found = headers.any(&self.name, &mut |value| {
+            absent = false;
+            // Envoy compares a path without query and fragment.
+            let query = |byte: &u8| self.name == PATH && b"?#".contains(byte);
+            is(value.split(query).next().unwrap_or_default())
+        });
+        let empty = || self.not && self.test != Test::Present && is(b"");
+        (found || absent && empty()) != self.not
     }
 }
 
 impl Session {
-    /// The name of the header that tells the session.
-    pub fn header(&self) -> &str {
-        if self.is_cookie { "cookie" } else { &self.name }
+    /// The hash of the session of a request with these headers. `None` if they do not tell a session.
+    pub fn of(&self, headers: Headers<'_>) -> Option<u64> {
+        let header = if self.is_cookie { "cookie" } else { &self.name };
+        let mut hash = None;
+        headers.any(header, &mut |value| {
+            let session = if self.is_cookie {
+                cookie(value, &self.name)
+            } else {
+                Some(value)
+            };
+            let session = session.filter(|session| !session.is_empty());
+            hash = session.map(notice::hash);
+            hash.is_some()
+        });
+        hash
     }
+}
 
-    /// The hash of the session of a request whose header has this value. `None` if it does not tell a session.
-    pub fn of(&self, value: &[u8]) -> Option<u64> {
-        let session = if self.is_cookie {
-            cookie(value, &self.name)?
-        } else {
-            value
+/// The headers of a request as Proxy-Wasm encodes them: their number, the lengths of each name and value, and then the names and
+/// values, each with a NUL at its end. What is not so has no headers.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers<'a>(pub &'a [u8]);
+
+impl Headers<'_> {
+    /// Whether `is` is true for a value of the header of this name, in upper or lower case. It is called for one value after
+    /// another, up to the first for which it is.
+    #[inline(never)]
+    fn any(self, name: &str, is: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let (words, _) = self.0.as_chunks();
+        let mut words = words.iter().map(|word| u32::from_le_bytes(*word) as usize);
+        let count = words.next().unwrap_or(0);
+        let texts = count.wrapping_mul(8).wrapping_add(4);
+        let mut rest = self.0.get(texts..).unwrap_or_default();
+        let mut text = || {
+            let (text, after) = rest.split_at_checked(words.next()?)?;
+            rest = after.get(1..)?;
+            Some(text)
         };
-        (!session.is_empty()).then(|| notice::hash(session))
+        for _ in 0..count {
+            let (Some(key), Some(value)) = (text(), text()) else {
+                break;
+            };
+            if key.eq_ignore_ascii_case(name.as_bytes()) && is(value) {
+                return true;
+            }
+        }
+        false
     }
 }
 

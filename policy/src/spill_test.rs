@@ -29,6 +29,24 @@ fn prefix(text: &str) -> (Test, &str) {
     (Test::Prefix, text)
 }
 
+/// Headers as Envoy encodes them.
+fn encoded(headers: &[(&str, &[u8])]) -> Vec<u8> {
+    let number = |n: usize| (n as u32).to_le_bytes();
+    let mut bytes = number(headers.len()).to_vec();
+    for (name, value) in headers {
+        bytes.extend(number(name.len()));
+        bytes.extend(number(value.len()));
+    }
+    for text in headers
+        .iter()
+        .flat_map(|(name, value)| [name.as_bytes(), value])
+    {
+        bytes.extend(text);
+        bytes.push(0);
+    }
+    bytes
+}
+
 /// Whether a request with these headers may be spilled if these entries are configured.
 fn may(any_of: &[Vec<Condition>], headers: &[(&str, &[u8])]) -> bool {
     let entries = (0..).zip(any_of);
@@ -39,32 +57,18 @@ fn may(any_of: &[Vec<Condition>], headers: &[(&str, &[u8])]) -> bool {
         };
         conditions.iter().map(of)
     });
-    let mut spill = Spill {
+    let spill = Spill {
         entries: any_of.len() as u32,
         conditions: conditions.collect(),
         session: None,
     };
-    let value = |name: &str| {
-        let value = headers.iter().find(|(other, _)| *other == name);
-        value.map(|(_, value)| value.to_vec())
-    };
-    let may = spill.may(&mut |name| value(name));
-    // In the order of a configuration each name is read once.
-    spill.conditions.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut asked = Vec::new();
-    let sorted = spill.may(&mut |name| {
-        assert!(!asked.contains(&name.to_owned()), "{name} is read twice");
-        asked.push(name.to_owned());
-        value(name)
-    });
-    assert_eq!(may, sorted, "the order does not matter");
-    may
+    spill.may(Headers(&encoded(headers)))
 }
 
 #[test]
-fn without_an_entry_every_request_may_be_spilled_and_nothing_is_read() {
-    let read = &mut |name: &str| panic!("{name} is read");
-    assert!(Spill::default().may(read));
+fn without_an_entry_every_request_may_be_spilled() {
+    assert!(Spill::default().may(Headers(&[])));
+    assert!(may(&[], &[("x", b"")]));
 }
 
 #[test]
@@ -132,6 +136,19 @@ fn an_absent_header_matches_nothing_and_is_empty_where_it_must_not_match() {
     assert!(!one(not("x", prefix("")), &[]));
 }
 
+/// As Envoy does since 1.39. Before, it compared them joined by commas.
+#[test]
+fn each_of_several_values_of_a_header_is_compared() {
+    let headers: &[(&str, &[u8])] = &[("x", b"a"), ("y", b"c"), ("x", b"b")];
+    let one = |condition: Condition| may(&[vec![condition]], headers);
+    for value in ["a", "b"] {
+        assert!(one(condition("x", exact(value))) && !one(not("X", exact(value))));
+    }
+    for value in ["a,b", "c", ""] {
+        assert!(!one(condition("X", exact(value))) && one(not("x", exact(value))));
+    }
+}
+
 #[test]
 fn a_value_that_is_no_text_is_compared_as_bytes() {
     let entry = [vec![condition("x", exact("\u{fffd}"))]];
@@ -153,38 +170,49 @@ fn a_cookie() -> Session {
     }
 }
 
+/// The session of a request with this one header.
+fn session(of: Session, header: (&str, &[u8])) -> Option<u64> {
+    of.of(Headers(&encoded(&[header])))
+}
+
+fn user(value: &[u8]) -> Option<u64> {
+    session(header(), ("x-user", value))
+}
+
+fn cookies(value: &[u8]) -> Option<u64> {
+    session(a_cookie(), ("cookie", value))
+}
+
 /// Another hash would move every session at an upgrade.
 #[test]
 fn the_session_of_a_value_is_its_hash_by_fnv_1a() {
-    assert_eq!(header().of(b"a"), Some(0xaf63_dc4c_8601_ec8c));
-    assert_eq!(header().of(b"foobar"), Some(0x8594_4171_f739_67e8));
-    assert_eq!(a_cookie().of(b"user=a"), header().of(b"a"));
-    assert_eq!(header().of(b""), None);
-    assert!(header().of(b"\xff\xfe").is_some());
-    let names = [header(), a_cookie()].map(|session| session.header().to_owned());
-    assert_eq!(names, ["x-user", "cookie"]);
+    assert_eq!(user(b"a"), Some(0xaf63_dc4c_8601_ec8c));
+    assert_eq!(user(b"foobar"), Some(0x8594_4171_f739_67e8));
+    assert_eq!(cookies(b"user=a"), user(b"a"));
+    assert_eq!(user(b""), None);
+    assert!(user(b"\xff\xfe").is_some());
+    assert_eq!(session(header(), ("x-users", b"a")), None);
+    assert_eq!(session(a_cookie(), ("user", b"a")), None);
 }
 
 #[test]
 fn a_cookie_is_found_by_its_whole_name_wherever_it_is() {
-    for cookies in [
+    for text in [
         "user=a",
         "x=1; user=a",
         "x=1;user=a;user=b",
         "users=b; xuser=c; user=a; y=\"2\"",
         "user; ; =; user=a",
     ] {
-        assert_eq!(
-            a_cookie().of(cookies.as_bytes()),
-            header().of(b"a"),
-            "{cookies}"
-        );
+        assert_eq!(cookies(text.as_bytes()), user(b"a"), "{text}");
     }
-    for cookies in ["", "user", "user=", "User=a", "users=a", "x=user=a"] {
-        assert_eq!(a_cookie().of(cookies.as_bytes()), None, "{cookies}");
+    for text in ["", "user", "user=", "User=a", "users=a", "x=user=a"] {
+        assert_eq!(cookies(text.as_bytes()), None, "{text}");
     }
-    assert_eq!(a_cookie().of(b"user=a=b"), header().of(b"a=b"));
-    assert_eq!(a_cookie().of(b"user=\"a\""), header().of(b"\"a\""));
+    assert_eq!(cookies(b"user=a=b"), user(b"a=b"));
+    assert_eq!(cookies(b"user=\"a\""), user(b"\"a\""));
+    let two = encoded(&[("cookie", b"x=1"), ("cookie", b"user=a")]);
+    assert_eq!(a_cookie().of(Headers(&two)), user(b"a"));
 }
 
 fn peers(names: &[(&str, u32)]) -> Vec<Candidate> {
@@ -220,7 +248,7 @@ fn sessions_of_values_like_those_of_users_are_spread_over_the_peers_by_weight() 
         let peers = peers(names);
         let mut taken = vec![0.0; peers.len()];
         for n in 0..10_000 {
-            let session = header().of(value(n).as_bytes()).expect("a session");
+            let session = user(value(n).as_bytes()).expect("a session");
             let first = Select::default().next(&peers, By::Session(session));
             taken[first.map_or(0, PeerId::index)] += 0.01;
         }
@@ -256,7 +284,7 @@ mod properties {
     }
 
     /// The same in other words.
-    fn model(condition: &Condition, value: Option<&Vec<u8>>) -> bool {
+    fn model(condition: &Condition, values: &[Vec<u8>]) -> bool {
         let compare = |value: &Vec<u8>| {
             let mut value = value.clone();
             let query = value.iter().position(|byte| *byte == b'?' || *byte == b'#');
@@ -270,33 +298,60 @@ mod properties {
                 Test::Prefix => value.starts_with(text),
             }
         };
-        match (condition.not, condition.test, value) {
-            (true, Test::Present, value) => value.is_none(),
-            (true, _, value) => !compare(value.unwrap_or(&Vec::new())),
-            (false, _, value) => value.is_some_and(compare),
+        match (condition.not, condition.test) {
+            (true, Test::Present) => values.is_empty(),
+            (true, _) if values.is_empty() => !compare(&Vec::new()),
+            (not, _) => values.iter().any(compare) != not,
         }
+    }
+
+    fn headers() -> impl Strategy<Value = Vec<(&'static str, Vec<u8>)>> {
+        vec(
+            (select(&NAMES[..]), vec(select(&b"/aA?#\xff"[..]), 0..4)),
+            0..6,
+        )
     }
 
     proptest! {
         #[test]
         fn requests_are_told_apart_as_a_simple_model_does(
             entries in vec(vec(conditions(), 0..4), 1..4),
-            values in [(); 4].map(|()| proptest::option::of(vec(select(&b"/aA?#\xff"[..]), 0..4))),
+            headers in headers(),
         ) {
-            let of = |name: &str| NAMES.iter().position(|other| *other == name).and_then(|nth| values[nth].as_ref());
-            let expected = entries.iter().any(|entry| entry.iter().all(|c| model(c, of(&c.name))));
-            let headers: Vec<(&str, &[u8])> = NAMES.iter().zip(&values)
-                .filter_map(|(name, value)| Some((*name, value.as_deref()?)))
-                .collect();
+            let of = |name: &str| -> Vec<Vec<u8>> {
+                let of = headers.iter().filter(|(other, _)| *other == name);
+                of.map(|(_, value)| value.clone()).collect()
+            };
+            let expected = entries.iter().any(|entry| entry.iter().all(|c| model(c, &of(&c.name))));
+            let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
             prop_assert_eq!(may(&entries, &headers), expected);
         }
 
+        /// Not even if its numbers are wrong.
         #[test]
-        fn any_bytes_are_a_cookie_header(value in vec(any::<u8>(), 0..40), user in "[a-z]{1,9}") {
-            a_cookie().of(&value);
-            let found = [&value[..], b"; user=", user.as_bytes()].concat();
+        fn any_bytes_are_headers(
+            headers in headers(),
+            changed in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            end in any::<prop::sample::Index>(),
+            condition in conditions(),
+        ) {
+            let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
+            let mut bytes = encoded(&headers);
+            for (at, to) in changed {
+                let at = at.index(bytes.len());
+                bytes[at] = to;
+            }
+            bytes.truncate(end.index(bytes.len() + 1));
+            condition.holds(Headers(&bytes));
+            header().of(Headers(&bytes));
+            a_cookie().of(Headers(&bytes));
+        }
+
+        #[test]
+        fn any_bytes_are_a_cookie_header(value in vec(any::<u8>(), 0..40), name in "[a-z]{1,9}") {
+            let found = [&value[..], b"; user=", name.as_bytes()].concat();
             let first = value.windows(4).any(|part| part == b"user");
-            prop_assert!(first || a_cookie().of(&found) == header().of(user.as_bytes()));
+            prop_assert!(first || cookies(&found) == user(name.as_bytes()));
         }
     }
 }

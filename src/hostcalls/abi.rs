@@ -11,6 +11,7 @@ unsafe extern "C" {
         data: *mut *mut u8,
         len: *mut usize,
     ) -> u32;
+    pub fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, len: *mut usize) -> u32;
     pub fn proxy_get_header_map_value(
         map: u32,
         key: *const u8,

@@ -105,13 +105,12 @@ pub fn header(map: Map, name: &str) -> Option<String> {
     .map(text)
 }
 
-/// The value of a header of the request. If it has several, they are joined by commas, as Envoy joins them for its routes. `None`
-/// if it is absent. [`header`] has only the first one, as text.
+/// All headers of the request, as [`policy::spill::Headers`] reads them. It is empty if the host refuses.
 #[inline(never)]
-pub fn request_header(name: &str) -> Option<Vec<u8>> {
-    let path = ["request\0headers\0", name].concat();
-    // SAFETY: pointer and length are of one live string; the others are `bytes`'s own.
-    bytes(|value, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), value, size) })
+pub fn request_headers() -> Vec<u8> {
+    let map = Map::Request as u32;
+    // SAFETY: the pointers are `bytes`'s own.
+    bytes(|data, len| unsafe { proxy_get_header_map_pairs(map, data, len) }).unwrap_or_default()
 }
 
 /// Sets a header, and replaces any of the same name. Returns false if the host refused.

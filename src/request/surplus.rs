@@ -4,12 +4,14 @@ use crate::hostcalls;
 use crate::plugin::Plugin;
 use policy::Spill;
 use policy::dispatch::Fact;
+use policy::spill::Headers;
 
 /// Whether the request may be spilled. Nothing is read if every request may be.
 #[cold]
 #[inline(never)]
 pub(super) fn may_spill(spill: Option<&Spill>) -> Fact {
-    let may = |spill: &Spill| spill.may(&mut hostcalls::request_header);
+    let spill = spill.filter(|spill| spill.entries > 0);
+    let may = |spill: &Spill| spill.may(Headers(&hostcalls::request_headers()));
     spill.is_none_or(may).into()
 }
 
@@ -19,7 +21,7 @@ pub(super) fn may_spill(spill: Option<&Spill>) -> Fact {
 pub(super) fn draw(spill: Option<&Spill>, plugin: &Plugin) -> Fact {
     let session = spill.and_then(|spill| {
         let session = spill.session.as_ref()?;
-        session.of(&hostcalls::request_header(session.header())?)
+        session.of(Headers(&hostcalls::request_headers()))
     });
     session.map_or_else(|| Fact::Drawn(plugin.draw()), Fact::Session)
 }

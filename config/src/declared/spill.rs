@@ -13,7 +13,7 @@ static ENTRIES: List = List {
     of: Kind::Object(&entry::OBJECT),
     most: MOST_ENTRIES,
     noun: "entries",
-    empty: "add an entry, or remove match",
+    empty: "add one, or remove match",
 };
 
 object! {
@@ -37,7 +37,7 @@ object! {
         method: Any = COMPARED;
         /// The path, without query and fragment.
         uri: Any = COMPARED;
-        /// The headers that must match, by name. Several values of a header are joined by commas.
+        /// The headers that must match, by name. One of several values of a header is enough.
         headers: Any = HEADERS;
         /// The headers that must not match, by name. An absent header counts as empty.
         withoutHeaders: Any = HEADERS;
@@ -53,6 +53,6 @@ object! {
         prefix: Text = Field::new(Kind::Text);
         /// Refused: there are no regular expressions.
         regex: Any = Field::new(Kind::Refused)
-            .hint(&"is not taken, since it would make the module much larger; use exact or prefix");
+            .hint(&"would make the module much larger; use exact or prefix");
     }
 }
