@@ -153,6 +153,12 @@ extern "C" fn proxy_get_header_map_value(
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, len: *mut usize) -> u32 {
+    let answer = call("get_headers", &[], |w, me| w.get_headers(me, map));
+    give(answer, data, len)
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn proxy_replace_header_map_value(
     map: u32,
     key: *const u8,
@@ -333,7 +339,7 @@ macro_rules! unexpected {
 }
 
 unexpected! {
-    proxy_get_log_level proxy_set_buffer_bytes proxy_get_header_map_pairs proxy_set_header_map_pairs
+    proxy_get_log_level proxy_set_buffer_bytes proxy_set_header_map_pairs
     proxy_add_header_map_value proxy_register_shared_queue proxy_resolve_shared_queue
     proxy_dequeue_shared_queue proxy_enqueue_shared_queue proxy_continue_stream proxy_close_stream
     proxy_grpc_call proxy_grpc_stream proxy_grpc_send proxy_grpc_cancel proxy_grpc_close

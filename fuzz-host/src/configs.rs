@@ -1,25 +1,37 @@
 //! Configurations that users can write, and that they should not.
 
+use config::Role;
 use serde_json::{Map, Value, json};
 
 use crate::rng::Rng;
 use crate::values::{self, CLUSTERS, HOSTS};
 
 /// A configuration: three of four are good ones.
-pub fn draw(rng: &mut Rng) -> Vec<u8> {
+/// Its services say this of spilling.
+pub fn draw(rng: &mut Rng, spill: &Value) -> Vec<u8> {
     match rng.below(16) {
         0 => {
-            let good = good(rng).to_string().into_bytes();
+            let good = good(rng, spill).to_string().into_bytes();
             values::bent(rng, good)
         }
         1 => values::garbage(rng),
-        2 => wrong(rng).to_string().into_bytes(),
+        2 => wrong(rng, spill).to_string().into_bytes(),
         3 => nested(rng),
-        _ => good(rng).to_string().into_bytes(),
+        _ => good(rng, spill).to_string().into_bytes(),
     }
 }
 
-fn good(rng: &mut Rng) -> Value {
+/// Whether the filter may run this configuration, and its requests would be told apart in another way than `spill` says.
+pub fn differs(config: &[u8], spill: &Value) -> bool {
+    let Ok(read) = config::parse(config) else {
+        return false;
+    };
+    let whole: Value = serde_json::from_slice(config).unwrap_or_default();
+    let mut services = whole["services"].as_array().into_iter().flatten();
+    read.role == Role::Client && services.any(|service| service["spill"] != *spill)
+}
+
+fn good(rng: &mut Rng, spill: &Value) -> Value {
     if rng.chance(60) {
         return edge(rng);
     }
@@ -46,6 +58,10 @@ fn good(rng: &mut Rng) -> Value {
             .collect()
     };
     config["services"] = json!(services);
+    if !server {
+        let services = config["services"].as_array_mut().into_iter().flatten();
+        services.for_each(|service| service["spill"] = spill.clone());
+    }
     config
 }
 
@@ -154,8 +170,8 @@ fn detection(rng: &mut Rng) -> Value {
 }
 
 /// A good configuration with one field of a wrong kind, one too many, or one missing.
-fn wrong(rng: &mut Rng) -> Value {
-    let mut config = good(rng);
+fn wrong(rng: &mut Rng, spill: &Value) -> Value {
+    let mut config = good(rng, spill);
     let value = rng.pick(&[
         json!(null),
         json!(-1),

@@ -5,6 +5,7 @@ use config::line;
 use crate::fault::Family;
 use crate::metrics::{GAUGE, Metric};
 use crate::shared::NOT_FOUND;
+use crate::spill;
 use crate::stream::{Headers, Stage, Stream};
 use crate::values;
 use crate::world::{Sabotage, World};
@@ -185,6 +186,16 @@ impl World {
             return Ok(self.lie(truth));
         }
         truth.ok_or(NOT_FOUND)
+    }
+
+    /// `proxy_get_header_map_pairs`.
+    pub fn get_headers(&mut self, me: usize, map: u32) -> Answer<Vec<u8>> {
+        self.may(Family::Header)?;
+        let truth = spill::encoded(self.headers(me, map)?);
+        if self.lies(Family::Header) {
+            return Ok(self.lie(Some(truth)));
+        }
+        Ok(truth)
     }
 
     /// `proxy_replace_header_map_value`, or `proxy_remove_header_map_value` where there is no value.

@@ -28,6 +28,7 @@ pub mod rng;
 pub mod run;
 pub mod script;
 pub mod shared;
+pub mod spill;
 pub mod stream;
 pub mod values;
 pub mod world;

@@ -9,6 +9,7 @@ use crate::case::Case;
 use crate::check;
 use crate::configs;
 use crate::outsider;
+use crate::spill;
 use crate::stream::{Stage, Stream};
 use crate::values::PLUGINS;
 use crate::world::{MILLI, Phase, Root, Sabotage, Standing, World};
@@ -157,7 +158,9 @@ fn new_root(world: &mut World, me: usize) -> Next {
         world.deployments[known - 1 - back].clone()
     } else if me == 0 {
         let plugin = PLUGINS[world.rng.pick(&[0, 0, 0, 0, 1, 2])];
-        let config = Arc::from(configs::draw(&mut world.rng));
+        let config = configs::draw(&mut world.rng, &world.spill);
+        world.same_spill &= !configs::differs(&config, &world.spill);
+        let config = Arc::from(config);
         (plugin, config, world.rng.pick(&[0, 0, 0, 1, 2]))
     } else {
         return Next::Pass(0);
@@ -291,7 +294,7 @@ fn queue_ticks(world: &mut World, me: usize) {
 /// Makes a callback in the VM `me`, and draws from it what Envoy would.
 pub fn run(case: &Case, me: usize, call: Call) {
     let id = call.context();
-    {
+    let before = {
         let mut world = case.world();
         world.callbacks += 1;
         world.now = world.now.saturating_add(MILLI / 100);
@@ -299,9 +302,15 @@ pub fn run(case: &Case, me: usize, call: Call) {
         let vm = &mut world.vms[me];
         (vm.effective, vm.hostcalls) = (id, 0);
         (vm.replied, vm.misled) = (false, false);
-    }
+        let is_request = matches!(call, Call::RequestHeaders(..));
+        is_request.then(|| spill::before(&mut world, me)).flatten()
+    };
     let answer = call.make();
     let mut world = case.world();
+    let wrong = before.and_then(|before| spill::after(&mut world, me, &before));
+    if let Some(wrong) = wrong {
+        world.fail(wrong);
+    }
     let balances = world.balances;
     let vm = &mut world.vms[me];
     let root = vm.roots.iter_mut().find(|root| root.id == id);

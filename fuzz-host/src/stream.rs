@@ -1,6 +1,7 @@
 //! A request as the host knows it.
 
 use crate::rng::Rng;
+use crate::spill;
 use crate::values as v;
 
 /// How far a request is.
@@ -59,7 +60,8 @@ fn header(name: &str, value: impl AsRef<[u8]>) -> (Vec<u8>, Vec<u8>) {
 impl Stream {
     /// A request of any kind that Envoy can get.
     pub fn draw(rng: &mut Rng, id: u32, root: u32) -> Stream {
-        let mut request = vec![header(":authority", rng.pick(v::AUTHORITIES))];
+        let mut request = spill::headers(rng);
+        request.push(header(":authority", rng.pick(v::AUTHORITIES)));
         let marked = rng.chance(150);
         if marked {
             let marker = match rng.below(6) {

@@ -4,11 +4,14 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::call::Call;
 use crate::fault::{Family, Faults};
 use crate::metrics::Metrics;
 use crate::rng::Rng;
 use crate::shared::Shared;
+use crate::spill::{self, Sessions};
 use crate::stream::Stream;
 use crate::values::{self, NODES};
 
@@ -151,6 +154,12 @@ pub struct World {
     pub misnumbered: bool,
     /// The first thing that was wrong.
     pub failure: Option<String>,
+    /// What every service says of spilling.
+    pub spill: Value,
+    /// Every configuration so far that the filter may run says this.
+    pub same_spill: bool,
+    /// Where the requests of sessions went.
+    pub sessions: Sessions,
     /// Write all that happens to stderr.
     pub trace: bool,
     /// A deliberate fault.
@@ -193,6 +202,9 @@ impl World {
             patient: rng.chance(20),
             traps: vms > 1 && rng.chance(150),
             outsider: rng.chance(150),
+            spill: spill::draw(&mut rng),
+            same_spill: true,
+            sessions: Sessions::new(),
             trace: options.trace,
             sabotage: options.sabotage,
             callbacks: 0,
