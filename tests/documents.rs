@@ -68,8 +68,20 @@ fn the_readmes_configuration_is_the_smallest_and_does_what_the_readme_says() -> 
     Ok(())
 }
 
-/// Fields that are taken for another, or refused if they would matter: the page has them in a table.
-const OTHERS: [&str; 2] = ["consecutiveErrors", "portLevelSettings"];
+/// Fields that are taken for another, or refused if they would matter: the page has them in a table or in a list.
+const OTHERS: [&str; 11] = [
+    "consecutiveErrors",
+    "portLevelSettings",
+    "regex",
+    "ttl",
+    "path",
+    "attributes",
+    "ringHash",
+    "maglev",
+    "minimumRingSize",
+    "useSourceIp",
+    "httpQueryParameterName",
+];
 
 /// The names of the fields that clients may write and the filter acts on.
 fn acted_on(object: &Object, found: &mut BTreeSet<&'static str>) {
