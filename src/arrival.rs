@@ -67,7 +67,12 @@ pub fn find<'a>(plugin: &'a Plugin, cluster: &str) -> (Option<&'a Service>, bool
 fn find_anew<'a>(plugin: &'a Plugin, cluster: &str) -> (Option<&'a Service>, bool) {
     let (service, by_cluster) = match target::named(cluster) {
         Named::Host(host) => (known(plugin, host), true),
-        Named::Subset(host) => (known(plugin, host), false),
+        // The subset of a peer is not home, whatever has led the request there. Of another one the name says that it is home,
+        // unless the header was not looked for, which may have led it there.
+        Named::Subset(host, subset) => (
+            known(plugin, host).filter(|service| !service.has_peer_in(subset)),
+            plugin.looks_for_to,
+        ),
         Named::ByAuthority => match plugin.by_host(cluster) {
             Some(service) => (Some(service), true),
             None => (by_authority(plugin), false),
@@ -90,7 +95,7 @@ fn find_anew<'a>(plugin: &'a Plugin, cluster: &str) -> (Option<&'a Service>, boo
 #[inline(never)]
 pub fn find_led_away<'a>(plugin: &'a Plugin, cluster: &str) -> Option<&'a Service> {
     let host = match target::named(cluster) {
-        Named::Host(host) | Named::Subset(host) => host,
+        Named::Host(host) | Named::Subset(host, _) => host,
         Named::ByAuthority | Named::Nothing => cluster,
     };
     plugin.by_peer_host(host).or_else(|| by_authority(plugin))

@@ -36,6 +36,8 @@ pub struct Peer {
     service: Rc<Labels>,
     /// Whether the service has no other peer.
     sole: bool,
+    /// Whether it is a subset of the service's own host.
+    own: bool,
     /// It is empty until the service is first used.
     used: OnceCell<Box<Used>>,
 }
@@ -71,12 +73,16 @@ impl Peer {
         routing: Routing,
         (service, sole): (&Rc<Labels>, bool),
     ) -> Peer {
+        let own = config.host_and_subset().0 == service.host;
+        // `:authority` would lead to home.
+        let routing = if own { Routing::Header } else { routing };
         Peer {
             id: id.into(),
             config,
             routing,
             service: Rc::clone(service),
             sole,
+            own,
             used: OnceCell::new(),
         }
     }
@@ -88,7 +94,23 @@ impl Peer {
 
     /// The host whose route leads to the peer.
     pub fn host(&self) -> &str {
-        &self.config.host
+        self.config.host_and_subset().0
+    }
+
+    /// Its subset, if that is one of the service's own host. Otherwise it is empty.
+    pub fn own(&self) -> &str {
+        match self.own {
+            true => self.config.host_and_subset().1,
+            false => "",
+        }
+    }
+
+    /// The destination of a route that leads to the peer, as in a VirtualService: its host, and its subset if it has one.
+    #[inline(never)]
+    pub fn destination(&self) -> String {
+        let (host, subset) = self.config.host_and_subset();
+        let before = if subset.is_empty() { "" } else { ", subset: " };
+        [host, before, subset].concat()
     }
 
     /// The service is used. `before` is the same peer in the configuration before, whose count goes on. Its beliefs do not.

@@ -81,9 +81,10 @@ impl Plugin {
             sorted::insert(&mut by_host, index, host);
         }
         // Where a route by that header is the way to a peer. A server pays for it where nobody counts instructions.
-        let looks_for_to = services.iter().any(|s| {
-            s.mode == Mode::Enforce && (s.routing == Routing::Header || role == Role::Server)
-        });
+        let by_header = |s: &Service| s.peers.iter().any(|peer| peer.routing == Routing::Header);
+        let looks_for_to = services
+            .iter()
+            .any(|s| s.mode == Mode::Enforce && (role == Role::Server || by_header(s)));
         let off = match role {
             Role::Edge => config.mode == Mode::Off,
             Role::Client | Role::Server => services.iter().all(|s| s.mode == Mode::Off),

@@ -29,7 +29,6 @@ const MIN_ERROR_PERCENT: u32 = 50;
 /// A service of a configuration.
 pub struct Service {
     pub mode: Mode,
-    pub routing: Routing,
     pub rule: Rule,
     pub spill: Option<Rc<Spill>>,
     /// Its peers, in the order of the configuration. There are none if the role is server. An `Rc` for each makes the module
@@ -100,7 +99,6 @@ impl Service {
         });
         Service {
             mode: config.mode,
-            routing,
             rule: config.rule,
             spill: config.spill,
             peers: peers.collect(),
@@ -126,6 +124,11 @@ impl Service {
     /// One of its peers. `None` if the destination is home.
     pub fn peer(&self, id: DestinationId) -> Option<&Peer> {
         Some(self.peers.get(id.index().checked_sub(1)?)?)
+    }
+
+    /// Whether one of its peers is this subset of the service's own host.
+    pub fn has_peer_in(&self, subset: &str) -> bool {
+        self.peers.iter().any(|peer| peer.own() == subset)
     }
 
     /// The peer of this name.

@@ -166,7 +166,7 @@ fn each_fault_names_the_path_and_the_fix() {
     );
     refused(
         &with("/services/0/peers/0/windows", json!(1)),
-        "services[0].peers[0].windows: unknown field; remove it, or use one of: name, host, mode, priority, weight, trafficPolicy",
+        "services[0].peers[0].windows: unknown field; remove it, or use one of: name, host, subset, mode, priority, weight, trafficPolicy",
     );
     refused(
         &with("/services/0/peers/0/name", json!("home")),

@@ -40,6 +40,7 @@ pub struct Field {
 const REQUIRED: u8 = 1 << 3;
 const NULLABLE: u8 = 1 << 4;
 const CHECKED: u8 = 1 << 5;
+const OR_NEXT: u8 = 1 << 6;
 const ROLES: u8 = Role::Client.bit() | Role::Server.bit() | Role::Edge.bit();
 const NO_DEFAULT: u16 = u16::MAX;
 
@@ -188,6 +189,13 @@ impl Field {
         self
     }
 
+    /// Makes the field required if the one after it is absent.
+    pub const fn or_next(mut self, fix: &'static &'static str) -> Field {
+        self.flags |= OR_NEXT;
+        self.fix = fix;
+        self
+    }
+
     /// Adds advice for a 0 that is out of range, or the reason of a field that is refused.
     pub const fn hint(mut self, fix: &'static &'static str) -> Field {
         self.fix = fix;
@@ -225,6 +233,11 @@ impl Field {
     /// Whether the field is required.
     pub fn is_required(&self) -> bool {
         self.flags & REQUIRED != 0
+    }
+
+    /// Whether the field is required if the one after it is absent.
+    pub fn is_required_or_next(&self) -> bool {
+        self.flags & OR_NEXT != 0
     }
 
     /// Whether the field may be null.

@@ -1,7 +1,7 @@
 //! Rules about the hosts of services and peers.
 //!
-//! **Invariant: a host belongs to one service only, as its own host or as the host of its peer.** Otherwise a request for
-//! the cluster of a host could be counted for the wrong service.
+//! **Invariant: a host belongs to one service only, as its own host or as the host of its peers**, no two of which have the same
+//! subset of it. Otherwise a request for the cluster of a host could be counted for the wrong service.
 
 use std::collections::BinaryHeap;
 
@@ -24,7 +24,7 @@ pub fn sorted(hosts: Vec<(String, usize)>) -> Vec<(String, usize)> {
     BinaryHeap::from(hosts).into_sorted_vec()
 }
 
-/// Reports a fault for each peer whose host is the host of another service or of another peer.
+/// Reports a fault for each peer whose host is the host of another service or of a peer of another service.
 #[inline(never)]
 pub(super) fn apart(services: &[Read<'_>], list: &Path<'_>, report: &mut Report<'_>) {
     // The numbers of peers follow those of the services, so that of two equal hosts the service's comes first.
@@ -33,7 +33,10 @@ pub(super) fn apart(services: &[Read<'_>], list: &Path<'_>, report: &mut Report<
         hosts.push((service.host.clone(), nth));
         for (peer, of) in service.peers.iter().zip(0..MOST_PEERS) {
             let number = nth.saturating_mul(MOST_PEERS).saturating_add(of);
-            hosts.push((peer.host.clone(), number.saturating_add(services.len())));
+            hosts.push((
+                peer.host_and_subset().0.to_owned(),
+                number.saturating_add(services.len()),
+            ));
         }
     }
     for pair in sorted(hosts).windows(2) {
@@ -44,7 +47,11 @@ pub(super) fn apart(services: &[Read<'_>], list: &Path<'_>, report: &mut Report<
         let Some(second) = second.checked_sub(services.len()) else {
             continue;
         };
-        if host != other {
+        let whose = match first.checked_sub(services.len()) {
+            Some(first) => first / MOST_PEERS,
+            None => *first,
+        };
+        if host != other || whose == second / MOST_PEERS {
             continue;
         }
         let place = |nth: usize| services.get(nth).map_or(0, |(index, _, _)| *index);

@@ -278,7 +278,7 @@ fn read_service(
     })
 }
 
-/// `None` if a peer has the host of its own service, which is reported. What follows from that would not help.
+/// `None` if a peer has the host of its own service and no subset, which is reported. What follows from that would not help.
 #[inline(never)]
 fn read_peers(
     nodes: &[Node<'_>],
@@ -290,9 +290,11 @@ fn read_peers(
     let mut apart = true;
     for (index, node) in nodes.iter().enumerate() {
         let path = &Path::Index(list, index);
-        let peer = read_peer(node, path, report)?;
+        let peer = read_peer(node, path, home, report)?;
         let fields = Fields::of(Some(node), &peer::OBJECT);
-        if peer.host == home {
+        let (host, subset) = peer.host_and_subset();
+        // What stands for all hosts has no subset.
+        if host == home && (subset.is_empty() || home == "*") {
             let problem = "must be the host of the peer's ServiceEntry, not the home service's own";
             report.fault(&fields.path(path, peer::host), format_args!("{problem}"));
             apart = false;
@@ -301,36 +303,59 @@ fn read_peers(
             let problem = format_args!("must be another cluster's name, not our own, {cluster}");
             report.fault(&fields.path(path, peer::name), problem);
         }
-        if let Some(other) = peers.iter().position(|other| other.name == peer.name) {
-            let problem = format_args!(
-                "{} is peers[{other}].name too; give each peer a name of its own",
-                peer.name
-            );
-            report.fault(&fields.path(path, peer::name), problem);
+        let at = if subset.is_empty() {
+            peer::host
+        } else {
+            peer::subset
+        };
+        for (nth, other) in peers.iter().enumerate() {
+            let mut twice = |key| {
+                let problem =
+                    format_args!("is that of peers[{nth}] too; give each peer one of its own");
+                report.fault(&fields.path(path, key), problem);
+            };
+            if other.name == peer.name {
+                twice(peer::name);
+            }
+            if other.at == peer.at && other.subset == peer.subset {
+                twice(at);
+            }
         }
         peers.push(peer);
     }
     apart.then_some(peers)
 }
 
-fn read_peer(node: &Node<'_>, path: &Path<'_>, report: &mut Report<'_>) -> Option<Peer> {
+/// A peer of the service with the host `home`.
+fn read_peer(
+    node: &Node<'_>,
+    path: &Path<'_>,
+    home: &str,
+    report: &mut Report<'_>,
+) -> Option<Peer> {
     let fields = Fields::of(Some(node), &peer::OBJECT);
     let whole = fields.path(path, peer::trafficPolicy);
     let policy = fields.written(peer::trafficPolicy);
     let TrafficPolicy { limit, detection } =
         traffic_policy::read(policy, &whole, Whose::Peer, report);
     let name = fields.written(peer::name)?;
+    let candidate = Candidate {
+        priority: fields.get(peer::priority)?,
+        weight: fields.get(peer::weight)?,
+        hash: notice::hash(name.as_bytes()),
+        open: fields.get(peer::mode) == Some(PeerMode::Enforce),
+        limit,
+        detects: detection.is_some(),
+    };
+    let subset = fields.written(peer::subset).unwrap_or_default();
+    let host = fields.written(peer::host).unwrap_or(home);
+    let mut at = subset.to_owned();
+    at.push_str(&host.to_ascii_lowercase());
     Some(Peer {
         name: name.to_owned(),
-        host: fields.written(peer::host)?.to_ascii_lowercase(),
-        candidate: Candidate {
-            priority: fields.get(peer::priority)?,
-            weight: fields.get(peer::weight)?,
-            hash: notice::hash(name.as_bytes()),
-            open: fields.get(peer::mode) == Some(PeerMode::Enforce),
-            limit,
-            detects: detection.is_some(),
-        },
+        at,
+        subset: subset.len(),
+        candidate,
         detection,
     })
 }

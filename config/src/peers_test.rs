@@ -102,13 +102,13 @@ fn two_peers_have_neither_the_same_name_nor_the_same_host() {
     same_name["name"] = json!("a");
     refused(
         &peers(json!([peer("a"), same_name])),
-        "services[0].peers[1].name: a is peers[0].name too; give each peer a name of its own",
+        "services[0].peers[1].name: is that of peers[0] too; give each peer one of its own",
     );
     let mut same_host = peer("b");
     same_host["host"] = json!("A.istio.a.global");
     refused(
         &peers(json!([peer("a"), peer("c"), same_host])),
-        "services[0].peers[2].host: a.istio.a.global is services[0].peers[0].host too; give each service's peer a host of its own",
+        "services[0].peers[2].host: is that of peers[0] too; give each peer one of its own",
     );
     // Nor with a peer of another service.
     let mut whole = peers(json!([peer("a"), peer("b")]));
@@ -121,6 +121,100 @@ fn two_peers_have_neither_the_same_name_nor_the_same_host() {
         &whole,
         "services[1].peers[1].host: a.istio.b.global is services[0].peers[1].host too; give each service's peer a host of its own",
     );
+}
+
+/// Where each peer is: its host and its subset.
+fn places(config: &Config) -> Vec<(&str, &str)> {
+    let peers = config.services[0].peers.iter();
+    peers.map(Peer::host_and_subset).collect()
+}
+
+#[test]
+fn a_peer_is_a_host_or_a_subset_of_the_services_host_or_of_another() {
+    let list = json!([
+        peer("a"),
+        {"name": "gke", "subset": "gke"},
+        {"name": "eks", "host": "A.istio.SVC.cluster.local", "subset": "EKS"},
+        {"name": "aks", "host": "a.istio.aks.global", "subset": "gke"},
+        {"name": "aks-2", "host": "a.istio.aks.global"},
+    ]);
+    let config = read(&peers(list)).expect("a good configuration");
+    let own = "a.istio.svc.cluster.local";
+    let expected = [
+        ("a.istio.a.global", ""),
+        (own, "gke"),
+        (own, "EKS"),
+        ("a.istio.aks.global", "gke"),
+        ("a.istio.aks.global", ""),
+    ];
+    assert_eq!(places(&config), expected);
+}
+
+#[test]
+fn a_peer_needs_a_host_or_a_subset_of_a_service_that_has_a_host() {
+    refused(
+        &peers(json!([{"name": "gke"}])),
+        "services[0].peers[0].host: is missing; add the ServiceEntry host whose endpoint is the peer's gateway, or the subset of the service that is the peer",
+    );
+    let mut whole = peers(json!([{"name": "gke", "subset": "gke"}]));
+    whole["services"][0]["host"] = json!("*");
+    refused(
+        &whole,
+        "services[0].peers[0].host: must be the host of the peer's ServiceEntry, not the home service's own",
+    );
+    whole["services"][0]["peers"][0]["host"] = json!("a.istio.gke.global");
+    let config = read(&whole).expect("it has a host");
+    assert_eq!(places(&config), [("a.istio.gke.global", "gke")]);
+}
+
+/// The order of the peers makes no difference, nor what is between them.
+#[test]
+fn two_peers_are_not_the_same_subset_of_one_host() {
+    refused(
+        &peers(
+            json!([{"name": "a", "subset": "s"}, {"name": "b", "subset": "t"}, {"name": "c", "subset": "s"}]),
+        ),
+        "services[0].peers[2].subset: is that of peers[0] too; give each peer one of its own",
+    );
+    // It is written in two ways.
+    let host = "a.istio.svc.cluster.local";
+    refused(
+        &peers(json!([{"name": "a", "host": host, "subset": "s"}, {"name": "b", "subset": "s"}])),
+        "services[0].peers[1].subset: is that of peers[0] too; give each peer one of its own",
+    );
+    // What is one text is not one place.
+    let list = json!([{"name": "a", "host": "b.c", "subset": "a"}, {"name": "b", "host": "ab.c"}]);
+    read(&peers(list)).expect("a good configuration");
+}
+
+/// Requests for the host's clusters are the other service's, whatever their subset.
+#[test]
+fn a_subset_of_another_services_host_is_refused() {
+    for (host, of) in [
+        ("b.istio.svc.cluster.local", "services[1].host"),
+        ("b.istio.a.global", "services[1].peers[0].host"),
+    ] {
+        let first = json!({"name": "gke", "host": host, "subset": "gke"});
+        let mut whole = peers(json!([first]));
+        let other = json!({
+            "host": "b.istio.svc.cluster.local",
+            "peers": [{"name": "a", "host": "b.istio.a.global"}],
+        });
+        whole["services"]
+            .as_array_mut()
+            .expect("a list")
+            .push(other);
+        let faults = parse(whole.to_string().as_bytes()).expect_err("must be refused");
+        let line = match of {
+            "services[1].host" => format!(
+                "services[0].peers[0].host: {host} is {of} too; give each service's peer a host of its own"
+            ),
+            _ => format!(
+                "services[1].peers[0].host: {host} is services[0].peers[0].host too; give each service's peer a host of its own"
+            ),
+        };
+        assert_eq!(faults.to_string(), line);
+    }
 }
 
 #[test]

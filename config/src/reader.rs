@@ -128,8 +128,9 @@ impl<'a> Report<'a> {
         }
         for (nth, field) in (0..).zip(object.fields) {
             let there = seen & 1u32.wrapping_shl(nth) != 0;
-            let wanted = field.is_required() && field.is_for(self.role) && !self.skips(field);
-            if wanted && !there {
+            let next = seen.wrapping_shr(nth.wrapping_add(1)) & 1 != 0;
+            let wanted = field.is_required() || field.is_required_or_next() && !next;
+            if wanted && !there && field.is_for(self.role) && !self.skips(field) {
                 let missing = Path::Field(path, field.name, None);
                 self.fault(&missing, format_args!("is missing; add {}", field.fix));
             }

@@ -33,7 +33,7 @@ const fn rule(name: &'static str, says: &'static str, fault: &'static str) -> Ru
 }
 
 /// All rules by which the filter refuses configurations that the schema accepts.
-pub const RULES: [Rule; 15] = [
+pub const RULES: [Rule; 16] = [
     rule(
         "host twice",
         "Two services must not have the same `host`. Upper and lower case make no difference.",
@@ -46,12 +46,17 @@ pub const RULES: [Rule; 15] = [
     ),
     rule(
         "host of two",
-        "The `host` of a peer must not be the `host` of another service or of another peer.",
+        "The `host` of a peer must not be the `host` of another service or of a peer of another service.",
         "give each service's peer a host of its own",
     ),
     rule(
+        "peers alike",
+        "Two peers of a service must not have the same `name`, nor the same `host` and `subset`.",
+        "too; give each peer one of its own",
+    ),
+    rule(
         "host of the peer",
-        "The `host` of a peer must differ from the `host` of its own service.",
+        "The `host` of a peer without a `subset` must differ from the `host` of its own service. A peer needs a `host` if that of its service is `\"*\"`.",
         "not the home service's own",
     ),
     rule(
@@ -171,6 +176,13 @@ fn define(object: &'static Object, role: Role, defs: &mut Map<String, Value>) ->
     });
     if !required.is_empty() {
         definition["required"] = json!(required);
+    }
+    for pair in object.fields.windows(2) {
+        if let [this, next] = pair
+            && this.is_required_or_next()
+        {
+            definition["anyOf"] = json!([{"required": [this.name]}, {"required": [next.name]}]);
+        }
     }
     defs.insert(name, definition);
     reference
@@ -311,6 +323,7 @@ fn section(object: &Object, page: &mut String) {
     for field in object.fields {
         let default = match default(field) {
             _ if field.is_required() => "required".to_owned(),
+            _ if field.is_required_or_next() => "required without the next".to_owned(),
             Some(Value::String(word)) => format!("`{word}`"),
             Some(value) => format!("`{value}`"),
             None => String::new(),

@@ -170,9 +170,17 @@ fn objects(object: &'static Object, role: Role) -> BoxedStrategy<Value> {
             .boxed()
     };
     let fields: Vec<_> = fields.map(field).collect();
-    fields
-        .prop_map(|fields| fields.into_iter().flatten().collect::<Map<_, _>>().into())
-        .boxed()
+    let complete = move |fields: Vec<Option<(String, Value)>>| {
+        let mut fields: Map<_, _> = fields.into_iter().flatten().collect();
+        for pair in object.fields.windows(2) {
+            if pair[0].is_required_or_next() && !fields.contains_key(pair[1].name) {
+                let value = || sample(&pair[0].kind, role);
+                fields.entry(pair[0].name).or_insert_with(value);
+            }
+        }
+        fields.into()
+    };
+    fields.prop_map(complete).boxed()
 }
 
 fn configurations() -> BoxedStrategy<Value> {
@@ -358,7 +366,16 @@ fn each_rule_outside_of_the_schema_refuses_what_the_schema_accepts() {
     let session = with("spill", json!({"consistentHash": {}}));
     let mut own = service("a.x", "a.y");
     own["peers"][0]["name"] = json!("home-cluster");
+    let peers = |list: Value| {
+        let mut service = service("a.x", "a.y");
+        service["peers"] = list;
+        whole(json!([service]))
+    };
     let cases = [
+        (
+            "peers alike",
+            peers(json!([{"name": "a", "subset": "s"}, {"name": "b", "subset": "s"}])),
+        ),
         ("host twice", of_two("A.x", "b.y")),
         ("star alone", of_two("*", "b.y")),
         ("host of two", of_two("b.x", "a.y")),

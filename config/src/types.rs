@@ -138,12 +138,25 @@ pub struct Service {
 pub struct Peer {
     /// The name of the peer in the federation.
     pub name: String,
-    /// The host whose route leads to the peer, in lower case.
-    pub host: String,
+    /// Its subset, and the host whose route leads to it, in lower case. They are one text, because another one makes the module
+    /// 700 bytes larger.
+    pub(crate) at: String,
+    /// The length of the subset.
+    pub(crate) subset: usize,
     /// The parts of its configuration that the choice of a peer depends on.
     pub candidate: Candidate,
     /// Which errors eject the peer. `None` if ejection is disabled.
     pub detection: Option<Detection>,
+}
+
+impl Peer {
+    /// The host whose route leads to the peer, in lower case, and the subset of it that is the peer. The subset is empty if the
+    /// host has none.
+    #[inline(never)]
+    pub fn host_and_subset(&self) -> (&str, &str) {
+        let (subset, host) = self.at.split_at_checked(self.subset).unwrap_or_default();
+        (host, subset)
+    }
 }
 
 #[cfg(all(test, not(target_arch = "wasm32")))]

@@ -5,7 +5,8 @@
 //! **Invariant: an answer counts as home's only if there is evidence.** If nothing distinguishes the endpoints of the peer's
 //! cluster, the answer is the peer's.
 
-use super::{response, target};
+use super::response;
+use super::target::{self, Named};
 
 /// Who answered a spilled request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +143,7 @@ impl Outcome {
 /// The evidence of who has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// The cluster is home's own: no route led the request to the peer.
+    /// The cluster is home's: no route led the request to the peer.
     Back,
     /// The region in the endpoint's locality. It is the name of the cluster in the federation, if the ServiceEntry says so.
     Region,
@@ -153,13 +154,17 @@ pub enum Evidence {
 }
 
 /// The evidence to look for in an answer from `cluster` to a request for `service`. `home` is the cluster where the request
-/// would have gone.
-pub fn evidence(service: &str, home: &str, cluster: &str) -> Evidence {
+/// would have gone. If the peer is a subset of the service's host, that is `own`, and every other cluster of the host is home's. Otherwise `own` is empty.
+pub fn evidence(service: &str, own: &str, home: &str, cluster: &str) -> Evidence {
     if cluster == home {
         return Evidence::Back;
     }
-    match target::istio(cluster) {
-        Some([_, _, _, host]) if host == service => Evidence::Workload,
+    match target::named(cluster) {
+        Named::Host(host) if host == service && own.is_empty() => Evidence::Workload,
+        Named::Subset(host, subset) if host == service && (own.is_empty() || own == subset) => {
+            Evidence::Workload
+        }
+        Named::Host(host) | Named::Subset(host, _) if host == service => Evidence::Back,
         _ => Evidence::Region,
     }
 }
@@ -218,12 +223,13 @@ impl Unreached {
 mod tests {
     use super::*;
 
+    const HOST: &str = "a.istio.svc.cluster.local";
     const HOME: &str = "outbound|80||a.istio.svc.cluster.local";
     const PEER: &str = "outbound|80||a.istio.gke.global";
     const SUBSET: &str = "outbound|80|gke|a.istio.svc.cluster.local";
 
     fn who(cluster: &str, value: &str) -> Answerer {
-        evidence("a.istio.svc.cluster.local", HOME, cluster).answerer(value, "iotcloudserve")
+        evidence(HOST, "", HOME, cluster).answerer(value, "iotcloudserve")
     }
 
     #[test]
@@ -242,13 +248,29 @@ mod tests {
     /// For an endpoint of a ServiceEntry, Istio names the cluster of the ServiceEntry.
     #[test]
     fn the_workload_tells_of_the_services_own_endpoints_alone() {
-        assert_eq!(
-            evidence("a.istio.svc.cluster.local", HOME, PEER),
-            Evidence::Region
-        );
+        assert_eq!(evidence(HOST, "", HOME, PEER), Evidence::Region);
         assert_eq!(who(SUBSET, "a;istio;a;;iotcloudserve"), Answerer::Home);
         for workload in ["a;istio;a;;gke", "", "iotcloudserve;istio;a;;gke"] {
             assert_eq!(who(SUBSET, workload), Answerer::Peer);
+        }
+    }
+
+    /// Home may be a subset too, or several by weight, of which Envoy draws another one for a request that the header has not
+    /// led away.
+    #[test]
+    fn where_the_peer_is_a_subset_every_other_cluster_of_the_host_is_home() {
+        let v1 = "outbound|80|v1|a.istio.svc.cluster.local";
+        for home in [HOME, v1, ""] {
+            let of = |cluster| evidence(HOST, "gke", home, cluster);
+            for back in [HOME, v1, "outbound|80|v2|a.istio.svc.cluster.local"] {
+                assert_eq!(of(back), Evidence::Back, "{home} {back}");
+            }
+            assert_eq!(of(SUBSET), Evidence::Workload, "{home}");
+            assert_eq!(
+                of("inbound-vip|80|http/gke|a.istio.svc.cluster.local"),
+                Evidence::Workload
+            );
+            assert_eq!(of(PEER), Evidence::Region, "{home}");
         }
     }
 

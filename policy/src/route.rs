@@ -73,11 +73,11 @@ pub enum End {
     Lost,
 }
 
-/// How a spilled request ended, by its answer. `None` if the route itself or a later filter gave the answer. `home` is its
-/// cluster before the rewrite, `cluster` the one after it (empty if there is none), and `flags` are Envoy's response flags.
-/// `upstream` says whether a host was chosen, and `blocked` whether the route is [`BLOCKED`].
+/// How a spilled request ended, by its answer. `None` if the route itself or a later filter gave the answer. `back` says whether
+/// its cluster after the rewrite is home's, `cluster` is the name of that (empty if there is none), and `flags` are Envoy's
+/// response flags. `upstream` says whether a host was chosen, and `blocked` whether the route is [`BLOCKED`].
 pub fn end(
-    home: &str,
+    back: bool,
     cluster: &str,
     flags: u64,
     upstream: impl FnOnce() -> bool,
@@ -90,7 +90,7 @@ pub fn end(
         return blocked().then_some(End::Lost);
     }
     // If no host was chosen, a later filter has answered before the new route was selected.
-    if cluster == home {
+    if back {
         return upstream().then_some(End::Lost);
     }
     if is_nowhere(cluster) {
@@ -370,19 +370,26 @@ fn hash(state: u64, text: &str) -> u64 {
     step(text.bytes().fold(state, step), 0xff)
 }
 
-/// Whether a cluster of the peer's host exists, by the names that Istio gives to it: with the port of the cluster `home`,
-/// no subset, and the host or a wildcard that matches it. `None` if `home` has another form, or if `knows` is.
+/// The name that Istio gives to the cluster of a host, which may begin with a wildcard, or of a subset of it, with the port of the
+/// cluster `home`. `None` if `home` has another form.
+#[inline(never)]
+pub fn peer_cluster(home: &str, subset: &str, wildcard: &str, host: &str) -> Option<String> {
+    match target::istio(home)? {
+        ["outbound", port, _, _] => Some(format!("outbound|{port}|{subset}|{wildcard}{host}")),
+        _ => None,
+    }
+}
+
+/// Whether a cluster of the peer exists, by the names that Istio gives to it: with the port of the cluster `home`, and the
+/// peer's host or a wildcard that matches it, with its subset. `None` if `home` has another form, or if `knows` is.
 pub fn peer_exists(
     home: &str,
-    peer_host: &str,
+    (peer_host, subset): (&str, &str),
     knows: impl Fn(&str) -> Option<bool>,
 ) -> Option<bool> {
-    let Some(["outbound", port, _, _]) = target::istio(home) else {
-        return None;
-    };
     let (mut wildcard, mut host) = ("", peer_host);
     loop {
-        if knows(&format!("outbound|{port}||{wildcard}{host}"))? {
+        if knows(&peer_cluster(home, subset, wildcard, host)?)? {
             return Some(true);
         }
         // `split_once` would be five times as much code.

@@ -293,14 +293,15 @@ fn a_selector_is_the_method_and_the_first_segment() {
 }
 
 #[test]
-fn a_cluster_of_the_peer_has_homes_port_and_no_subset_and_its_host_or_a_wildcard() {
+fn a_cluster_of_the_peer_has_homes_port_and_the_peers_host_or_a_wildcard_and_its_subset() {
     let home = "outbound|80|v1|a.istio.svc.cluster.local";
     let asked = RefCell::default();
     let none = |name: &str| {
         Vec::push(&mut *asked.borrow_mut(), name.to_owned());
         Some(false)
     };
-    assert_eq!(peer_exists(home, "a.istio.gke.global", none), Some(false));
+    let peer = ("a.istio.gke.global", "");
+    assert_eq!(peer_exists(home, peer, none), Some(false));
     let expected = [
         "outbound|80||a.istio.gke.global",
         "outbound|80||*.istio.gke.global",
@@ -310,21 +311,25 @@ fn a_cluster_of_the_peer_has_homes_port_and_no_subset_and_its_host_or_a_wildcard
     assert_eq!(*asked.borrow(), expected);
     for name in expected {
         let knows = |other: &str| Some(other == name);
-        assert_eq!(peer_exists(home, "a.istio.gke.global", knows), Some(true));
+        assert_eq!(peer_exists(home, peer, knows), Some(true));
     }
-    assert_eq!(peer_exists(home, "a.istio.gke.global", |_| None), None);
+    assert_eq!(peer_exists(home, peer, |_| None), None);
     for home in ["home", "inbound-vip|80|http|a"] {
-        assert_eq!(
-            peer_exists(home, "a.istio.gke.global", |_| Some(true)),
-            None
-        );
+        assert_eq!(peer_exists(home, peer, |_| Some(true)), None);
+    }
+    let knows = |name: &str| Some(name == "outbound|80|gke|a.istio.svc.cluster.local");
+    for (subset, exists) in [("gke", true), ("eks", false), ("", false)] {
+        let peer = ("a.istio.svc.cluster.local", subset);
+        assert_eq!(peer_exists(home, peer, knows), Some(exists), "{subset}");
     }
 }
 
 /// The possible answers of a request, and what each shows.
 #[test]
 fn a_request_that_a_direct_response_or_a_later_filter_answered_is_not_lost() {
-    let of = |cluster, flags, upstream, blocked| end(HOME, cluster, flags, || upstream, || blocked);
+    let of = |cluster, flags, upstream, blocked| {
+        end(cluster == HOME, cluster, flags, || upstream, || blocked)
+    };
     // A route to the peer, whether a host was chosen or not.
     assert_eq!(of(PEER, 0, true, false), Some(End::Arrived));
     assert_eq!(of(PEER, 0, false, false), Some(End::Arrived));

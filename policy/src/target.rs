@@ -16,8 +16,8 @@ pub enum Named<'a> {
     /// The service has this host. The cluster's name has Istio's form (`outbound|PORT|SUBSET|HOST`,
     /// `inbound-vip|PORT|http|HOST`).
     Host(&'a str),
-    /// The service has this host, and the cluster is a subset of it, which may be that of a peer.
-    Subset(&'a str),
+    /// The service has this host, and the cluster is this subset of it, which may be that of a peer.
+    Subset(&'a str, &'a str),
     /// The cluster's name does not have Istio's form. It may be the host of a service. Otherwise `:authority` identifies
     /// the service.
     ByAuthority,
@@ -31,11 +31,19 @@ pub fn named(cluster: &str) -> Named<'_> {
         return Named::Nothing;
     }
     match istio(cluster) {
-        Some(["outbound", _, subset, host]) if !host.is_empty() && !subset.is_empty() => {
-            Named::Subset(host)
+        None | Some([_, _, _, ""]) => Named::ByAuthority,
+        Some([direction, _, subset, host]) => {
+            let subset = match direction {
+                "outbound" => subset,
+                // A waypoint names it `inbound-vip|PORT|http/SUBSET|HOST` (`cluster_waypoint.go` of Istio's
+                // `pilot/pkg/networking/core`).
+                _ => subset.strip_prefix("http/").unwrap_or_default(),
+            };
+            match subset {
+                "" => Named::Host(host),
+                _ => Named::Subset(host, subset),
+            }
         }
-        Some([_, _, _, host]) if !host.is_empty() => Named::Host(host),
-        _ => Named::ByAuthority,
     }
 }
 
@@ -86,9 +94,13 @@ mod tests {
         assert_eq!(named("outbound|80||a.istio.svc.cluster.local"), host);
         assert_eq!(
             named("outbound|80|v1|a.istio.svc.cluster.local"),
-            Named::Subset("a.istio.svc.cluster.local")
+            Named::Subset("a.istio.svc.cluster.local", "v1")
         );
         assert_eq!(named("inbound-vip|80|http|a.istio.svc.cluster.local"), host);
+        assert_eq!(
+            named("inbound-vip|80|http/v1|a.istio.svc.cluster.local"),
+            Named::Subset("a.istio.svc.cluster.local", "v1")
+        );
     }
 
     /// On the receiving side, the name of a sidecar's cluster has a port only, and that of a waypoint's cluster has a host.

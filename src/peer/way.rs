@@ -54,12 +54,13 @@ impl Peer {
             });
         }
         let kind = (trial == Trial::NoCluster).then_some(Misroute::NoCluster);
-        self.misrouted(kind, (&home, selector), "");
+        self.misrouted(kind, (&home, selector), ("", false));
         None
     }
 
-    /// Learns from the answer to a spilled request, which came from `cluster`, whether the request has arrived.
-    pub fn answered(&self, left: &Left, cluster: &str, now: Instant) {
+    /// Learns from the answer to a spilled request, which came from `cluster`, whether the request has arrived. `back` says
+    /// whether that is a cluster of home.
+    pub fn answered(&self, left: &Left, back: bool, cluster: &str, now: Instant) {
         let routes = self.used().map(|used| used.routes.try_borrow_mut());
         let Some(Ok(mut routes)) = routes else {
             return;
@@ -70,7 +71,7 @@ impl Peer {
             at_risk,
         } = left;
         let end = route::end(
-            home,
+            back,
             cluster,
             hostcalls::number(hostcalls::RESPONSE_FLAGS),
             || hostcalls::has_property(hostcalls::UPSTREAM_ADDRESS),
@@ -102,7 +103,7 @@ impl Peer {
             _ if cluster.is_empty() => Misroute::NoRoute,
             _ => Misroute::Elsewhere,
         };
-        self.misrouted(Some(kind), (home, selector), cluster);
+        self.misrouted(Some(kind), (home, selector), (cluster, back));
     }
 
     /// The hash of the headers that select this request's route.
@@ -121,7 +122,8 @@ impl Peer {
     /// at risk has arrived. `None` if the filter cannot find out.
     #[inline(never)]
     fn look(&self, home: &str) -> Option<bool> {
-        let exists = route::peer_exists(home, self.host(), hostcalls::knows_cluster)?;
+        let at = self.config.host_and_subset();
+        let exists = route::peer_exists(home, at, hostcalls::knows_cluster)?;
         if exists {
             return Some(true);
         }
@@ -146,7 +148,7 @@ impl Peer {
     /// The key of what the workers share about the way from one of home's clusters to the peer.
     #[inline(never)]
     fn way_key(&self, home: &str, what: &str) -> String {
-        let key = self.service.metric(&[], self.host());
+        let key = self.service.metric(&[], &self.destination());
         [&key, " ", home, " ", what].concat()
     }
 }

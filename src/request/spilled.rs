@@ -18,11 +18,12 @@ impl Request {
         let left = self.left.take();
         let cluster = hostcalls::property(hostcalls::CLUSTER).unwrap_or_default();
         let peer = service.peer(self.sent_to());
-        if let (Some(peer), Some(left)) = (peer, &left) {
-            peer.answered(left, &cluster, plugin.now());
-        }
         let home = left.as_ref().map_or("", |left| &left.home);
-        let evidence = outcome::evidence(service.host(), home, &cluster);
+        let own = peer.map_or("", Peer::own);
+        let evidence = outcome::evidence(service.host(), own, home, &cluster);
+        if let (Some(peer), Some(left)) = (peer, &left) {
+            peer.answered(left, evidence == Evidence::Back, &cluster, plugin.now());
+        }
         let value = match evidence {
             Evidence::Back => None,
             Evidence::Region => hostcalls::property(hostcalls::UPSTREAM_REGION),

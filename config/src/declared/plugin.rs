@@ -69,7 +69,7 @@ object! {
         receiving as "mode": Mode = Field::words::<Mode>().only(&[Role::Server]);
         /// What the route to the peer matches in a spilled request: `:authority`, which becomes the peer's host, or the
         /// header `x-peer-spillover-to`, which contains the peer's name. The default is `authority` on sidecars, and
-        /// `header` on gateways and waypoints.
+        /// `header` on gateways and waypoints. To a peer that is a subset of the service's own host it is always `header`.
         routing: Routing = Field::words::<Routing>().only(&[Role::Client]);
         /// `surplus`: only requests that exceed the limit are spilled. `eject`: in addition, each of them counts as an
         /// error of home.
@@ -98,9 +98,13 @@ object! {
     peer = "services[].peers[]" {
         /// The peer's name, in metrics and in `x-peer-spillover-to`. It must differ from `cluster`.
         name: Text = Field::new(Kind::Name(&(&[names::HOME, names::REJECTED, names::RETURNED] as Words))).required(&"the peer cluster's name");
-        /// The host whose route leads to the peer. It must not be the host of a service or of another peer.
+        /// The host whose route leads to the peer: that of a ServiceEntry whose endpoint is the peer's gateway. It must not be
+        /// the host of another service or of its peers. The default is the service's own host if there is a `subset`.
         host: Text = Field::new(Kind::Host)
-            .required(&"the ServiceEntry host whose endpoint is the peer's gateway");
+            .or_next(&"the ServiceEntry host whose endpoint is the peer's gateway, or the subset of the service that is the peer");
+        /// The subset of `host` that is the peer, by its name in the DestinationRule. With it no ServiceEntry is needed in a
+        /// multi-primary mesh, in which the service has endpoints of both clusters.
+        subset: Text = Field::new(Kind::Name(&(&[] as Words)));
         /// `enforce` allows requests to be spilled to the peer. `drain` sends no new requests to it.
         mode: PeerMode = Field::words::<PeerMode>().default(PeerMode::Enforce as u16);
         /// Peers with a lower value are asked first. Those with a higher value get a request only if none of a lower one takes
