@@ -92,6 +92,8 @@ pub struct Builder {
     pub(super) peer_routes: String,
     pub(super) peer_cluster: String,
     pub(super) peer_cluster_name: Option<String>,
+    pub(super) by_subset: bool,
+    pub(super) home_subset: String,
     pub(super) more_peers: Vec<String>,
     pub(super) way_back: bool,
     pub(super) second_port: bool,
@@ -127,6 +129,8 @@ impl Default for Builder {
             peer_routes: String::new(),
             peer_cluster: String::new(),
             peer_cluster_name: None,
+            by_subset: false,
+            home_subset: String::new(),
             more_peers: Vec::new(),
             way_back: false,
             second_port: false,
@@ -267,6 +271,19 @@ impl Builder {
     /// The name of the peer's cluster, where a world has one service. Without: the one that Istio gives it.
     pub fn peer_cluster_name(mut self, name: &str) -> Self {
         self.peer_cluster_name = Some(name.to_owned());
+        self
+    }
+
+    /// Each peer is the subset of the service that has its name, as in a multi-primary mesh: nothing but the header
+    /// `x-peer-spillover-to` leads there. Without: each has a host of its own.
+    pub fn by_subset(mut self) -> Self {
+        self.by_subset = true;
+        self
+    }
+
+    /// The subset of the service that is home. Without: its cluster is that of no subset.
+    pub fn home_subset(mut self, name: &str) -> Self {
+        self.home_subset = name.to_owned();
         self
     }
 

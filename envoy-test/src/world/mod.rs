@@ -3,6 +3,7 @@
 
 mod builder;
 mod ecds;
+mod names;
 mod observe;
 mod peers;
 mod side;
@@ -19,8 +20,8 @@ use tempfile::TempDir;
 
 pub use builder::{Builder, CatchAll, PeerRoute, PluginConfig, Upstream};
 pub use ecds::Update;
+pub use names::{peer_host, sni};
 pub use observe::{decisions, metric, service_metric, wait_ticks};
-pub use side::{peer_host, sni};
 
 use crate::certs::{Certs, Leaf};
 use crate::client::{Answer, Client};

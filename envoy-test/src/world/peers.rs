@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::side::{Peer, Side, cluster, endpoint, peer_host, sni};
+use super::names::{istio_cluster, istio_subset, peer_host, sni};
+use super::side::{Peer, Side, cluster, endpoint};
 use super::template::fill;
 use super::tls::{by_endpoint, tls_endpoint, upstream_tls};
 use super::{Upstream, builder::unlimited};
@@ -59,7 +60,8 @@ impl Side<'_> {
                 .map(|(name, value)| (*name, value.as_str()));
             fill(include_str!("templates/peer_host.yaml"), &values)
         };
-        self.more.iter().map(virtual_host).collect()
+        let by_host = self.more.iter().filter(|_| !self.builder.by_subset);
+        by_host.map(virtual_host).collect()
     }
 
     /// The clusters of the further peers.
@@ -69,7 +71,10 @@ impl Side<'_> {
     }
 
     fn cluster_of(&self, peer: &Peer<'_>, host: &str) -> String {
-        super::side::istio_cluster(&peer_host(host, peer.name))
+        match self.builder.by_subset {
+            true => istio_subset(peer.name, host),
+            false => istio_cluster(&peer_host(host, peer.name)),
+        }
     }
 
     fn cluster_to(&self, peer: &Peer<'_>, host: &str) -> String {

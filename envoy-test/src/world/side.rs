@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::builder::{Builder, CatchAll, PeerRoute, Upstream, unlimited};
+use super::names::{aliases, istio_cluster, istio_subset, peer_host, second_port, sni};
 use super::peers::Another;
 use super::template::fill;
 use super::tls::{by_endpoint, tls_endpoint, upstream_tls};
@@ -164,7 +165,8 @@ impl Side<'_> {
                 ],
             );
             let only_some = builder.peer_route == PeerRoute::OnlySome;
-            if let Some(peer) = self.peer.as_ref().filter(|_| only_some || action.is_some()) {
+            let by_host = !builder.by_subset && (only_some || action.is_some());
+            if let Some(peer) = self.peer.as_ref().filter(|_| by_host) {
                 let default = action.map_or(String::new(), |action| {
                     let values = [("peer_action", action.as_str())];
                     fill("- match: {prefix: /}\n  {{peer_action}}\n", &values)
@@ -229,11 +231,14 @@ impl Side<'_> {
         } else if self.builder.plain_cluster_names {
             format!("home_{host}")
         } else {
-            istio_cluster(host)
+            istio_subset(&self.builder.home_subset, host)
         }
     }
 
     fn peer_cluster(&self, host: &str, peer: &str) -> String {
+        if self.builder.by_subset {
+            return istio_subset(peer, host);
+        }
         let host = peer_host(host, peer);
         if let Some(name) = &self.builder.peer_cluster_name {
             name.clone()
@@ -275,26 +280,6 @@ impl Side<'_> {
         let behind = self.behind.iter().map(|another| another.cluster(upstream));
         clusters + &behind.collect::<String>()
     }
-}
-
-/// Name of the cluster of `host` in Istio.
-pub(super) fn istio_cluster(host: &str) -> String {
-    format!("outbound|80||{host}")
-}
-
-fn second_port(host: &str) -> String {
-    format!("outbound|8080||{host}")
-}
-
-/// The SNI by which an Istio gateway (AUTO_PASSTHROUGH) knows `host`.
-pub fn sni(host: &str) -> String {
-    format!("outbound_.80_._.{host}")
-}
-
-/// The ServiceEntry host for the service `host` in the cluster `peer`: `a.istio.svc.cluster.local` is `a.istio.gke.global` there.
-pub fn peer_host(host: &str, peer: &str) -> String {
-    let name = host.strip_suffix(".svc.cluster.local").unwrap_or(host);
-    format!("{name}.{peer}.global")
 }
 
 /// The bootstrap of an Envoy with one plain listener, `outbound`, that leads everything to `gateway` over TLS.
@@ -343,20 +328,6 @@ pub(super) fn tls_client(
             ),
         ],
     )
-}
-
-fn aliases(host: &str) -> Vec<String> {
-    let mut aliases = vec![host.to_owned()];
-    let mut rest = host;
-    for suffix in [".cluster.local", ".svc"] {
-        if let Some(shorter) = rest.strip_suffix(suffix) {
-            aliases.push(shorter.to_owned());
-            rest = shorter;
-        }
-    }
-    // `a` is the name inside the namespace `istio`, where the client lives.
-    aliases.extend(rest.strip_suffix(".istio").map(str::to_owned));
-    aliases
 }
 
 pub(super) fn cluster(
