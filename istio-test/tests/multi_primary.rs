@@ -1,6 +1,8 @@
 //! One multi-primary mesh of the two clusters: there home is both, unless something tells them apart, and a peer that is dead
 //! ejects a home that is well. With `wasmplugin/multi-primary` neither is so.
 
+#[path = "multi_primary/home.rs"]
+mod home_is_home;
 #[path = "dead_peer/load.rs"]
 mod load;
 
@@ -16,7 +18,7 @@ use istio_test::layout::{CLIENT, CLUSTERS, Cluster, HOME_APP, PEER_APP, PEER_GAT
 use istio_test::mesh::SERVICE;
 use istio_test::multi_primary::{self, is_gateway};
 use istio_test::proxy::Endpoint;
-use istio_test::{Mesh, control, pod};
+use istio_test::{Mesh, pod};
 use load::{Load, Sent, lost};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -49,13 +51,24 @@ async fn joined() -> Result<(Mesh, PathBuf)> {
 
 /// Waits until the client has these priorities for the service: home's, and the peer's if it has it at all.
 async fn priorities(mesh: &Mesh, what: &str, home: Option<u64>, peer: Option<u64>) -> Result<()> {
+    priorities_in(mesh, what, "", home, peer).await
+}
+
+/// The same for a subset of the service.
+async fn priorities_in(
+    mesh: &Mesh,
+    what: &str,
+    subset: &str,
+    home: Option<u64>,
+    peer: Option<u64>,
+) -> Result<()> {
     let of = |all: &[Endpoint], is: &dyn Fn(&Endpoint) -> bool| {
         all.iter().find(|one| is(one)).map(|one| one.priority)
     };
     let at_home = |one: &Endpoint| one.address == HOME_APP.ip();
     let at_peer = is_gateway(Cluster::Peer);
     let so = |all: &[Endpoint]| of(all, &at_home) == home && of(all, &at_peer) == peer;
-    let cluster = format!("outbound|80||{SERVICE}");
+    let cluster = format!("outbound|80|{subset}|{SERVICE}");
     mesh.proxy(&CLIENT).wait_endpoints(what, &cluster, so).await
 }
 
@@ -122,65 +135,6 @@ async fn without_measures_home_is_both_clusters_and_a_dead_peer_ejects_it() -> R
         sent.len()
     );
     assert!(errors > 0, "{sent:?}");
-    Ok(())
-}
-
-/// Any of three measures keeps at home what the filter leaves at home. The surplus goes the way of two meshes here, which
-/// holds with each of them.
-#[tokio::test(flavor = "multi_thread")]
-async fn with_any_of_three_measures_home_is_home() -> Result<()> {
-    let (mesh, folder) = joined().await?;
-    let kube = mesh.kube(Cluster::Home);
-    kube.apply_folder(&folder.join("federation")).await?;
-    apply_plugin(&mesh, &folder, &plugin_config(1)).await?;
-
-    let near = "{apiVersion: v1, kind: Service, metadata: {name: a, namespace: istio}, spec: {selector: {app: a},
-        ports: [{name: http, port: 80, targetPort: 8080}], trafficDistribution: PreferClose}}";
-    kube.apply(near).await?;
-    keeps_home(&mesh, "trafficDistribution", Some(1)).await?;
-    kube.apply(&near.replace(", trafficDistribution: PreferClose", ""))
-        .await?;
-    priorities(&mesh, "nothing is preferred", Some(0), Some(0)).await?;
-
-    let local =
-        format!("serviceSettings: [{{settings: {{clusterLocal: true}}, hosts: [{SERVICE}]}}]\n");
-    control::write_mesh_config(&mesh.layout, Cluster::Home, &local)?;
-    keeps_home(&mesh, "clusterLocal", None).await?;
-    control::write_mesh_config(&mesh.layout, Cluster::Home, "")?;
-    priorities(&mesh, "nothing is preferred", Some(0), Some(0)).await?;
-
-    let rule = |detection: &str| {
-        format!(
-            "{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: a, namespace: istio}}, spec: {{
-            host: {SERVICE}, trafficPolicy: {{connectionPool: {{http: {{idleTimeout: 2s}}}}, loadBalancer: {{
-            localityLbSetting: {{enabled: true, failoverPriority: [\"topology.istio.io/cluster\"]}}}}{detection}}}}}}}"
-        )
-    };
-    kube.apply(&rule(", outlierDetection: {consecutive5xxErrors: 0}"))
-        .await?;
-    keeps_home(&mesh, "failoverPriority", Some(1)).await?;
-    kube.apply(&rule("")).await?;
-    priorities(
-        &mesh,
-        "no outlierDetection, no priorities",
-        Some(0),
-        Some(0),
-    )
-    .await
-}
-
-/// Three clients at a limit of 1, the peer at this priority.
-async fn keeps_home(mesh: &Mesh, measure: &str, at: Option<u64>) -> Result<()> {
-    priorities(mesh, measure, Some(0), at).await?;
-    let outcomes = send(mesh, 3, 60).await?;
-    let spilled = |one: &&Outcome| one.decision.starts_with(Cluster::Peer.name());
-    for one in &outcomes {
-        let by = if spilled(&one) { peer() } else { home() };
-        assert_eq!(one.served_by, by, "{measure}: {one:?}");
-    }
-    let spilled = outcomes.iter().filter(spilled).count();
-    println!("{measure}: {} home, {spilled} peer", 60 - spilled);
-    assert!(spilled > 0 && spilled < 60, "{measure}: {spilled} of 60");
     Ok(())
 }
 
@@ -274,10 +228,7 @@ async fn a_single_request_finds_out(mesh: &Mesh) -> Result<()> {
 async fn without_pods_at_home_the_peer_answers_what_stays() -> Result<()> {
     let (mesh, folder) = joined().await?;
     apply_multi_primary(&mesh, &folder).await?;
-    let none = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4,
-        metadata: {name: a-1, namespace: istio, labels: {kubernetes.io/service-name: a}},
-        ports: [{name: http, port: 8080, protocol: TCP}], endpoints: []}";
-    mesh.kube(Cluster::Home).apply(none).await?;
+    mesh.kube(Cluster::Home).apply(NO_PODS).await?;
     priorities(&mesh, "home has no pods", None, Some(0)).await?;
     let outcomes = send(&mesh, 1, 20).await?;
     for one in outcomes {
@@ -288,6 +239,28 @@ async fn without_pods_at_home_the_peer_answers_what_stays() -> Result<()> {
     }
     Ok(())
 }
+
+/// The subset of a peer without pods is home's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_pods_at_the_peer_the_surplus_comes_home() -> Result<()> {
+    let (mesh, folder) = joined().await?;
+    apply_multi_primary(&mesh, &folder).await?;
+    mesh.kube(Cluster::Peer).apply(NO_PODS).await?;
+    priorities_in(&mesh, "the peer has no pods", "gke", Some(0), None).await?;
+    let outcomes = send(&mesh, 3, 60).await?;
+    assert_eq!(answered_by(&outcomes, &home()), 60);
+    let left = decided(&mesh, "gke", "limit").await?;
+    println!("the peer empty: {left} of 60 left and came home");
+    assert!(left > 0);
+    let returned = ["peer_spillover", "outcomes", "=returned;.;"];
+    assert_eq!(mesh.proxy(&CLIENT).sum(&returned).await?, left);
+    Ok(())
+}
+
+/// No endpoint of the service, in the cluster where it is applied.
+const NO_PODS: &str = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4,
+    metadata: {name: a-1, namespace: istio, labels: {kubernetes.io/service-name: a}},
+    ports: [{name: http, port: 8080, protocol: TCP}], endpoints: []}";
 
 /// What the folder's user does, with the smallest limit, and with ejection.
 async fn apply_multi_primary(mesh: &Mesh, folder: &Path) -> Result<()> {
@@ -311,9 +284,7 @@ async fn apply_multi_primary(mesh: &Mesh, folder: &Path) -> Result<()> {
     mesh.kube(Cluster::Home).apply_folder(&ours).await?;
     let proxy = mesh.proxy(&CLIENT);
     let subset = format!("outbound|80|gke|{SERVICE}");
-    let led = |config: &str| {
-        config.matches(&subset).count() > 1 && config.contains(&federation::peer_cluster())
-    };
+    let led = |config: &str| config.matches(&subset).count() > 1;
     proxy.wait_config("the client knows the way", led).await?;
     proxy
         .wait_sum(&["peer_spillover", "configured"], |running| running > 0)

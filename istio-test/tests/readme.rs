@@ -149,14 +149,6 @@ async fn every_command_for_a_multi_primary_mesh_works() -> Result<()> {
     ] {
         assert!(said.contains(seen), "{seen}: {said}");
     }
-    deleted(
-        &said,
-        &[
-            "wasmplugin",
-            "serviceentry",
-            "destinationrule",
-            "virtualservice",
-        ],
-    );
+    deleted(&said, &["wasmplugin", "destinationrule", "virtualservice"]);
     Ok(())
 }
