@@ -116,11 +116,16 @@ fn service(rng: &mut Rng, server: bool, host: &str, peer: &str) -> Value {
         false => others.into_iter().cycle().skip(first).take(count).collect(),
     };
     let peers = names.into_iter().map(|name| {
-        let host = match name == others[0] {
+        let theirs = match name == others[0] {
             true => peer.to_owned(),
             false => format!("{name}.{peer}"),
         };
-        self::peer(rng, json!({"name": name, "host": host}))
+        let fields = match rng.below(8) {
+            0 | 1 if host != "*" => json!({"name": name, "subset": name}),
+            2 => json!({"name": name, "host": theirs, "subset": name}),
+            _ => json!({"name": name, "host": theirs}),
+        };
+        self::peer(rng, fields)
     });
     service["peers"] = peers.collect();
     service

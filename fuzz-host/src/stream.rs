@@ -80,10 +80,10 @@ impl Stream {
         } else {
             rng.pick(v::UPSTREAMS)
         };
-        let cluster_after = if rng.chance(600) {
-            "outbound|80||a.istio.gke.global"
-        } else {
-            rng.pick(v::UPSTREAMS)
+        let cluster_after = match rng.below(10) {
+            0..5 => "outbound|80||a.istio.gke.global",
+            5 | 6 => "outbound|80|gke|a.istio.svc.cluster.local",
+            _ => rng.pick(v::UPSTREAMS),
         };
         Stream {
             id,

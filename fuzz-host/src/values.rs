@@ -27,6 +27,7 @@ pub const UPSTREAMS: &[&str] = &[
     "outbound|80||c.istio.svc.cluster.local",
     "outbound|80||a.istio.gke.global",
     "inbound-vip|80|http|a.istio.svc.cluster.local",
+    "inbound-vip|80|http/gke|a.istio.svc.cluster.local",
     "inbound|8080||",
     "local",
     // A service's host itself, and a subset that may be a peer's.
