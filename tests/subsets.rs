@@ -247,12 +247,17 @@ async fn a_request_that_came_home_to_another_of_homes_clusters_has_not_arrived()
     wait_nothing_counted(&world).await
 }
 
-/// Neither with a limit of home's nor without one, and neither beside home nor in place of it.
+/// Nor is a name that leads nowhere passed on.
 #[tokio::test]
 async fn a_client_that_sends_the_header_is_not_led() -> Result<()> {
     for home in ["", "home"] {
         let world = by_subset(one(1)).home_subset(home).start().await?;
-        let forged = [&[(TO, PEER)][..], &[(TO, PEER), (MARKER, PEER)]];
+        assert_eq!(said(&world, &[]).await?, "home; reason=room", "{home}");
+        let forged = [
+            &[(TO, PEER)][..],
+            &[(TO, PEER), (MARKER, PEER)],
+            &[(TO, "venus")],
+        ];
         for headers in forged {
             assert_eq!(said(&world, headers).await?, "home; reason=room", "{home}");
         }
@@ -262,15 +267,26 @@ async fn a_client_that_sends_the_header_is_not_led() -> Result<()> {
         }
         release_all(&world);
         held.await??;
-        assert_eq!(received(&world), (3, vec![2]), "{home}");
+        assert_eq!(received(&world), (5, vec![3]), "{home}");
         for request in world.home.requests() {
             assert_eq!((request.header(TO), request.header(MARKER)), (None, None));
         }
         let labels = [("plugin", PLUGIN), ("role", "client")];
         let forgeries = metric(&labels, "forged_headers");
-        assert_eq!(world.envoy.stat(&forgeries).await?, Some(4), "{home}");
+        assert_eq!(world.envoy.stat(&forgeries).await?, Some(6), "{home}");
         wait_nothing_counted(&world).await?;
     }
+    Ok(())
+}
+
+/// The peer has a ServiceEntry, and `:authority` leads there. A route by the header leads to a subset, for something else.
+#[tokio::test]
+async fn a_client_is_not_led_to_a_subset_that_no_peer_is() -> Result<()> {
+    let world = World::builder().peer_cluster_name(CLUSTER).start().await?;
+    for headers in [&[(TO, PEER)][..], &[]] {
+        assert_eq!(said(&world, headers).await?, "home; reason=room");
+    }
+    assert_eq!(received(&world), (2, vec![0]));
     Ok(())
 }
 
