@@ -105,12 +105,9 @@ impl Peer {
         }
     }
 
-    /// The destination of a route that leads to the peer, as in a VirtualService: its host, and its subset if it has one.
-    #[inline(never)]
-    pub fn destination(&self) -> String {
-        let (host, subset) = self.config.host_and_subset();
-        let before = if subset.is_empty() { "" } else { ", subset: " };
-        [host, before, subset].concat()
+    /// Its subset and its host as one text, for keys.
+    pub fn at(&self) -> &str {
+        &self.config.at
     }
 
     /// The service is used. `before` is the same peer in the configuration before, whose count goes on. Its beliefs do not.

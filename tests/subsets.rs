@@ -185,7 +185,7 @@ async fn without_the_subset_nothing_is_sent_and_its_cluster_is_named() -> Result
     let world = by_subset(one(1)).peer_route(PeerRoute::Missing);
     let world = world.start().await?;
     let expected = [
-        "nothing leads to peer gke at a.istio.svc.cluster.local, subset: gke (no cluster of that host)",
+        "nothing leads to peer gke at a.istio.svc.cluster.local (no cluster of that host); its cluster is",
         CLUSTER,
         "DestinationRule",
     ];

@@ -303,23 +303,19 @@ fn read_peers(
             let problem = format_args!("must be another cluster's name, not our own, {cluster}");
             report.fault(&fields.path(path, peer::name), problem);
         }
-        let at = if subset.is_empty() {
-            peer::host
-        } else {
-            peer::subset
-        };
         for (nth, other) in peers.iter().enumerate() {
-            let mut twice = |key| {
-                let problem =
-                    format_args!("is that of peers[{nth}] too; give each peer one of its own");
-                report.fault(&fields.path(path, key), problem);
+            let key = if other.name == peer.name {
+                peer::name
+            } else if other.subset != peer.subset || other.at != peer.at {
+                continue;
+            } else if subset.is_empty() {
+                peer::host
+            } else {
+                peer::subset
             };
-            if other.name == peer.name {
-                twice(peer::name);
-            }
-            if other.at == peer.at && other.subset == peer.subset {
-                twice(at);
-            }
+            let problem =
+                format_args!("is that of peers[{nth}] too; give each peer one of its own");
+            report.fault(&fields.path(path, key), problem);
         }
         peers.push(peer);
     }

@@ -154,7 +154,7 @@ fn a_peer_is_a_host_or_a_subset_of_the_services_host_or_of_another() {
 fn a_peer_needs_a_host_or_a_subset_of_a_service_that_has_a_host() {
     refused(
         &peers(json!([{"name": "gke"}])),
-        "services[0].peers[0].host: is missing; add the ServiceEntry host whose endpoint is the peer's gateway, or the subset of the service that is the peer",
+        "services[0].peers[0].host: is missing; add the ServiceEntry host whose endpoint is the peer's gateway, or the subset that is the peer",
     );
     let mut whole = peers(json!([{"name": "gke", "subset": "gke"}]));
     whole["services"][0]["host"] = json!("*");

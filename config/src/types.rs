@@ -139,8 +139,8 @@ pub struct Peer {
     /// The name of the peer in the federation.
     pub name: String,
     /// Its subset, and the host whose route leads to it, in lower case. They are one text, because another one makes the module
-    /// 700 bytes larger.
-    pub(crate) at: String,
+    /// 700 bytes larger. If there is no subset, it is the host.
+    pub at: String,
     /// The length of the subset.
     pub(crate) subset: usize,
     /// The parts of its configuration that the choice of a peer depends on.
@@ -152,7 +152,6 @@ pub struct Peer {
 impl Peer {
     /// The host whose route leads to the peer, in lower case, and the subset of it that is the peer. The subset is empty if the
     /// host has none.
-    #[inline(never)]
     pub fn host_and_subset(&self) -> (&str, &str) {
         let (subset, host) = self.at.split_at_checked(self.subset).unwrap_or_default();
         (host, subset)

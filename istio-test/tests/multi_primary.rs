@@ -72,6 +72,14 @@ async fn priorities_in(
     mesh.proxy(&CLIENT).wait_endpoints(what, &cluster, so).await
 }
 
+/// Waits until a route of the client's leads to a subset of the service.
+async fn led_to(mesh: &Mesh, subset: &str) -> Result<()> {
+    let route = format!("\"cluster\": \"outbound|80|{subset}|{SERVICE}\"");
+    let led = |config: &str| config.contains(&route);
+    let proxy = mesh.proxy(&CLIENT);
+    proxy.wait_config("the client knows the way", led).await
+}
+
 async fn send(mesh: &Mesh, clients: usize, requests: usize) -> Result<Vec<Outcome>> {
     let load = fixture::load(mesh, clients, Until::Requests(requests)).await?;
     let outcomes = closed_loop(load).await?;
@@ -282,10 +290,8 @@ async fn apply_multi_primary(mesh: &Mesh, folder: &Path) -> Result<()> {
         )],
     )?;
     mesh.kube(Cluster::Home).apply_folder(&ours).await?;
+    led_to(mesh, "gke").await?;
     let proxy = mesh.proxy(&CLIENT);
-    let subset = format!("outbound|80|gke|{SERVICE}");
-    let led = |config: &str| config.matches(&subset).count() > 1;
-    proxy.wait_config("the client knows the way", led).await?;
     proxy
         .wait_sum(&["peer_spillover", "configured"], |running| running > 0)
         .await?;

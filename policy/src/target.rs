@@ -30,20 +30,17 @@ pub fn named(cluster: &str) -> Named<'_> {
     if is_nowhere(cluster) {
         return Named::Nothing;
     }
-    match istio(cluster) {
-        None | Some([_, _, _, ""]) => Named::ByAuthority,
-        Some([direction, _, subset, host]) => {
-            let subset = match direction {
-                "outbound" => subset,
-                // A waypoint names it `inbound-vip|PORT|http/SUBSET|HOST` (`cluster_waypoint.go` of Istio's
-                // `pilot/pkg/networking/core`).
-                _ => subset.strip_prefix("http/").unwrap_or_default(),
-            };
-            match subset {
-                "" => Named::Host(host),
-                _ => Named::Subset(host, subset),
-            }
-        }
+    let (subset, host) = match istio(cluster) {
+        Some(["outbound", _, subset, host]) => (subset, host),
+        // A waypoint names a subset `inbound-vip|PORT|http/SUBSET|HOST` (`cluster_waypoint.go` of Istio's
+        // `pilot/pkg/networking/core`).
+        Some([_, _, http, host]) => (http.get("http/".len()..).unwrap_or_default(), host),
+        None => ("", ""),
+    };
+    match (subset, host) {
+        (_, "") => Named::ByAuthority,
+        ("", host) => Named::Host(host),
+        (subset, host) => Named::Subset(host, subset),
     }
 }
 

@@ -52,17 +52,18 @@ fn all() -> impl Iterator<Item = Misroute> {
     black_box(&KINDS[..]).iter().copied()
 }
 
-/// The lines. `%0` is the service, `%1` its peer, `%2` the peer's host with its subset, `%3` what is wrong, `%4` home's cluster,
-/// `%5` the cluster where the request ended, and `%6` that of the peer's subset.
+/// The lines. `%0` is the service, `%1` its peer, `%2` the peer's host, `%3` what is wrong, `%4` home's cluster, `%5` the cluster
+/// where the request ended, `%6` the peer's subset, and `%7` the cluster of that.
 const NOTHING: &str = "service %0: nothing leads to peer %1 at %2 (%3); ";
-const EXPECTED: &str = "its cluster is %6; ";
-const NO_SUBSET: &str = "its requests stay home. Add the subset to the DestinationRule of its host, or let it be seen here (exportTo, Sidecar)";
+const EXPECTED: &str = "its cluster is %7; ";
+const NO_SUBSET: &str =
+    "its requests stay home. The DestinationRule of %2 must have it, and be seen here (exportTo)";
 const NO_CLUSTER: &str = "its requests stay home. This proxy sees no ServiceEntry for %2 on the port of %4: apply one, or let it be seen here (exportTo, Sidecar)";
 const UNREACHED: &str = "service %0: peer %1 at %2 answered none of the last 5 requests that were sent to it: %3. Its gateway cannot be reached, receiver is not applied there, the clusters trust different roots, or the DestinationRule of %5 is missing, not exported to this proxy, or has another sni than the service's. In /clusters of this proxy, see cx_connect_fail and health_flags of %5; and the metric outcomes";
 const EMPTY: &str = "its requests stay home. Cluster %5 has no healthy endpoint: it has none, or outlierDetection of its DestinationRule has ejected all. See istioctl proxy-config endpoint";
 const NO_ROUTE: &str = "such requests from %4 stay home. The VirtualService of %2 has no route for them, or the ServiceEntry lacks that port";
 const NO_ROUTE_BY_HEADER: &str = "such requests from %4 stay home. The route that matches x-peer-spillover-to: %1 in the VirtualService of %0 must have the destination {host: %2}, which must have this port";
-const NO_MATCH: &str = "such requests stay home. The VirtualService of %0 has no match on x-peer-spillover-to before the route of home. Add there: {match: [{headers: {x-peer-spillover-to: {exact: %1}}}], headers: {request: {remove: [x-peer-spillover-to]}}, route: [{destination: {host: %2}}]}";
+const NO_MATCH: &str = "such requests stay home. The VirtualService of %0 has no match on x-peer-spillover-to before the route of home. Add there: {match: [{headers: {x-peer-spillover-to: {exact: %1}}}], headers: {request: {remove: [x-peer-spillover-to]}}, route: [{destination: {host: %2";
 
 impl Misroute {
     /// What is wrong, in a log line and in the key of the notice.
@@ -107,15 +108,20 @@ impl Peer {
         });
         let Some(kind) = kind else { return };
         let by_header = self.routing == Routing::Header;
-        let expected = match self.config.host_and_subset() {
-            (_, "") => None,
-            (host, subset) => route::peer_cluster(home, subset, "", host),
-        };
+        let (at, subset) = self.config.host_and_subset();
+        let expected = route::peer_cluster(home, subset, "", at).unwrap_or_default();
+        let mut tail = "";
         let text = match kind {
-            Misroute::NoCluster if expected.is_some() => NO_SUBSET,
+            Misroute::NoCluster if !subset.is_empty() => NO_SUBSET,
             Misroute::NoCluster => NO_CLUSTER,
             Misroute::Empty => EMPTY,
-            Misroute::Elsewhere if by_header && back => NO_MATCH,
+            Misroute::Elsewhere if by_header && back => {
+                tail = match subset {
+                    "" => "}}]}",
+                    _ => ", subset: %6}}]}",
+                };
+                NO_MATCH
+            }
             _ if by_header => NO_ROUTE_BY_HEADER,
             _ => NO_ROUTE,
         };
@@ -123,18 +129,13 @@ impl Peer {
             Misroute::Elsewhere => cluster,
             _ => kind.word(),
         };
+        let before = match (subset, &*expected) {
+            ("", _) | (_, "") => "",
+            _ => EXPECTED,
+        };
         let host = &self.service.host;
-        let own = expected.as_deref();
-        let with = [
-            host,
-            self.name(),
-            &self.destination(),
-            end,
-            home,
-            cluster,
-            own.unwrap_or_default(),
-        ];
-        let text = [NOTHING, own.map_or("", |_| EXPECTED), text].concat();
+        let with = [host, self.name(), at, end, home, cluster, subset, &expected];
+        let text = [NOTHING, before, text, tail].concat();
         self.begins(kind, kind.of(home, selector), (&text, &with));
     }
 
@@ -160,12 +161,7 @@ impl Peer {
                 continue;
             }
             let text = "service %0: a route leads to peer %1 at %2 again; it was: %3";
-            let with = [
-                &self.service.host,
-                self.name(),
-                &self.destination(),
-                kind.word(),
-            ];
+            let with = [&self.service.host, self.name(), self.host(), kind.word()];
             self.ends(kind, kind.of(home, selector), (text, &with));
         }
     }
@@ -183,7 +179,7 @@ impl Peer {
         };
         let cluster = hostcalls::property(hostcalls::CLUSTER).unwrap_or_default();
         let host = &self.service.host;
-        let with = [host, self.name(), &self.destination(), what, "", &cluster];
+        let with = [host, self.name(), self.host(), what, "", &cluster];
         let kind = Misroute::Unreached;
         self.begins(kind, 0, (UNREACHED, &with));
     }
@@ -194,7 +190,7 @@ impl Peer {
         let kind = Misroute::Unreached;
         if self.misroutes() & kind as u64 != 0 {
             let text = "service %0: peer %1 at %2 answers again";
-            let with = [&*self.service.host, self.name(), &self.destination()];
+            let with = [&*self.service.host, self.name(), self.host()];
             self.ends(kind, 0, (text, &with));
         }
     }
@@ -260,7 +256,7 @@ impl Peer {
         {
             hostcalls::add(gauge, moved.saturating_mul(kind as i64));
             if moved > 0 {
-                hostcalls::remember(&peer_key(self.misroute_subject()), &self.destination());
+                hostcalls::remember(&peer_key(self.misroute_subject()), self.at());
                 // It puts the peer into the index, by which a configuration without it ends what stands here.
                 if !self.sole {
                     self.in_flight();
@@ -270,12 +266,12 @@ impl Peer {
     }
 }
 
-/// The key of the destination of the peer whose misroutes stand.
+/// The key of where the peer is whose misroutes stand.
 fn peer_key(of: Subject<'_>) -> String {
     of.own(keys::MISROUTED_PEER)
 }
 
-/// Forgets the kinds that stand for `of`, whose gauge this is, unless they are about the peer with this destination.
+/// Forgets the kinds that stand for `of`, whose gauge this is, unless they are about the peer that is there.
 #[inline(never)]
 pub fn forget(of: Subject<'_>, gauge: Metric, peer: Option<&str>) {
     if hostcalls::read(gauge).is_none_or(|stands| stands == 0) {

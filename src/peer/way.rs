@@ -148,7 +148,7 @@ impl Peer {
     /// The key of what the workers share about the way from one of home's clusters to the peer.
     #[inline(never)]
     fn way_key(&self, home: &str, what: &str) -> String {
-        let key = self.service.metric(&[], &self.destination());
+        let key = self.service.metric(&[], self.at());
         [&key, " ", home, " ", what].concat()
     }
 }

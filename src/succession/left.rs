@@ -137,7 +137,7 @@ impl Known {
         let service = service.filter(spills);
         if let Some(gauge) = self.misrouted {
             let peer = service.and_then(|service| service.misroutes_of(peer));
-            misroute::forget(of, gauge, peer.map(Peer::destination).as_deref());
+            misroute::forget(of, gauge, peer.map(Peer::at));
         }
     }
 

@@ -101,7 +101,7 @@ object! {
         /// The host whose route leads to the peer: that of a ServiceEntry whose endpoint is the peer's gateway. It must not be
         /// the host of another service or of its peers. The default is the service's own host if there is a `subset`.
         host: Text = Field::new(Kind::Host)
-            .or_next(&"the ServiceEntry host whose endpoint is the peer's gateway, or the subset of the service that is the peer");
+            .or_next(&"the ServiceEntry host whose endpoint is the peer's gateway, or the subset that is the peer");
         /// The subset of `host` that is the peer, by its name in the DestinationRule. With it no ServiceEntry is needed in a
         /// multi-primary mesh, in which the service has endpoints of both clusters.
         subset: Text = Field::new(Kind::Name(&(&[] as Words)));

@@ -5,12 +5,12 @@ use envoy_test::load::{Outcome, answered_by};
 use istio_test::experiment::apply_plugin;
 use istio_test::federation::plugin_config;
 use istio_test::fixture::{home, peer};
-use istio_test::layout::{CLIENT, Cluster};
+use istio_test::layout::Cluster;
 use istio_test::mesh::SERVICE;
 use istio_test::{Mesh, control};
 use serde_json::json;
 
-use crate::{joined, priorities, priorities_in, send};
+use crate::{joined, led_to, priorities, priorities_in, send};
 
 /// Any of three measures keeps at home what the filter leaves at home. The surplus goes the way of two meshes here, which
 /// holds with each of them.
@@ -120,6 +120,7 @@ async fn with_a_subset_as_the_peer_home_may_be_a_subset_too() -> Result<()> {
     let near = ", trafficDistribution: PreferClose";
     set_up(&mesh, near, "", "", "").await?;
     apply_plugin(&mesh, &folder, &config).await?;
+    led_to(&mesh, "gke").await?;
     let (here, there) = (Some(0), Some(1));
 
     let what = "trafficDistribution";
@@ -133,6 +134,16 @@ async fn with_a_subset_as_the_peer_home_may_be_a_subset_too() -> Result<()> {
     priorities(&mesh, what, here, there).await?;
     priorities_in(&mesh, what, "gke", there, here).await?;
     goes_where_it_is_decided(&mesh, what).await?;
+
+    let local =
+        format!("serviceSettings: [{{settings: {{clusterLocal: true}}, hosts: [{SERVICE}]}}]\n");
+    control::write_mesh_config(&mesh.layout, Cluster::Home, &local)?;
+    set_up(&mesh, "", "", "", "").await?;
+    priorities_in(&mesh, "clusterLocal", "gke", here, None).await?;
+    let outcomes = send(&mesh, 3, 60).await?;
+    assert_eq!(answered_by(&outcomes, &home()), 60);
+    control::write_mesh_config(&mesh.layout, Cluster::Home, "")?;
+    priorities(&mesh, "nothing is preferred", here, here).await?;
 
     let by_priority = format!(
         "{{name: home, trafficPolicy: {{{}}}}},",
@@ -150,20 +161,8 @@ async fn with_a_subset_as_the_peer_home_may_be_a_subset_too() -> Result<()> {
         priorities(&mesh, what, here, here).await?;
         priorities_in(&mesh, what, "home", here, peer).await?;
         priorities_in(&mesh, what, "gke", there, here).await?;
-        let cluster = format!("outbound|80|home|{SERVICE}");
-        let led = |config: &str| config.matches(&cluster).count() > 1;
-        let proxy = mesh.proxy(&CLIENT);
-        proxy.wait_config("the home route has it", led).await?;
+        led_to(&mesh, "home").await?;
         goes_where_it_is_decided(&mesh, what).await?;
     }
-
-    let local =
-        format!("serviceSettings: [{{settings: {{clusterLocal: true}}, hosts: [{SERVICE}]}}]\n");
-    control::write_mesh_config(&mesh.layout, Cluster::Home, &local)?;
-    set_up(&mesh, "", "", "", "").await?;
-    priorities_in(&mesh, "clusterLocal", "gke", here, None).await?;
-    let outcomes = send(&mesh, 3, 60).await?;
-    assert_eq!(answered_by(&outcomes, &home()), 60);
-    control::write_mesh_config(&mesh.layout, Cluster::Home, "")?;
-    priorities(&mesh, "nothing is preferred", here, here).await
+    Ok(())
 }
