@@ -255,8 +255,7 @@ mod tests {
         }
     }
 
-    /// Home may be a subset too, or several by weight, of which Envoy draws another one for a request that the header has not
-    /// led away.
+    /// Home may be a subset too, and the route of the header may lead to another one of home's by mistake.
     #[test]
     fn where_the_peer_is_a_subset_every_other_cluster_of_the_host_is_home() {
         let v1 = "outbound|80|v1|a.istio.svc.cluster.local";

@@ -62,7 +62,7 @@ const NO_CLUSTER: &str = "its requests stay home. This proxy sees no ServiceEntr
 const UNREACHED: &str = "service %0: peer %1 at %2 answered none of the last 5 requests that were sent to it: %3. Its gateway cannot be reached, receiver is not applied there, the clusters trust different roots, or the DestinationRule of %5 is missing, not exported to this proxy, or has another sni than the service's. In /clusters of this proxy, see cx_connect_fail and health_flags of %5; and the metric outcomes";
 const EMPTY: &str = "its requests stay home. Cluster %5 has no healthy endpoint: it has none, or outlierDetection of its DestinationRule has ejected all. See istioctl proxy-config endpoint";
 const NO_ROUTE: &str = "such requests from %4 stay home. The VirtualService of %2 has no route for them, or the ServiceEntry lacks that port";
-const NO_ROUTE_BY_HEADER: &str = "such requests from %4 stay home. The route that matches x-peer-spillover-to: %1 in the VirtualService of %0 must have the destination {host: %2}, which must have this port";
+const NO_ROUTE_BY_HEADER: &str = "such requests from %4 stay home. The route that matches x-peer-spillover-to: %1 in the VirtualService of %0 must be one for this port and have the destination {host: %2";
 const NO_MATCH: &str = "such requests stay home. The VirtualService of %0 has no match on x-peer-spillover-to before the route of home. Add there: {match: [{headers: {x-peer-spillover-to: {exact: %1}}}], headers: {request: {remove: [x-peer-spillover-to]}}, route: [{destination: {host: %2";
 
 impl Misroute {
@@ -94,13 +94,13 @@ impl Misroute {
 
 impl Peer {
     /// Counts a request from the cluster `home` that could not be spilled, or that ended in `cluster`, and logs a condition that
-    /// begins. `back` says whether it ended at home. `kind` is `None` if the request was not sent because others were lost, since nobody knows how it would have ended.
+    /// begins.  `kind` is `None` if the request was not sent because others were lost, since nobody knows how it would have ended.
     #[inline(never)]
     pub(super) fn misrouted(
         &self,
         kind: Option<Misroute>,
         (home, selector): (&str, u64),
-        (cluster, back): (&str, bool),
+        cluster: &str,
     ) {
         let Some(used) = self.used() else { return };
         count(&used.misroutes, || {
@@ -110,20 +110,17 @@ impl Peer {
         let by_header = self.routing == Routing::Header;
         let (at, subset) = self.config.host_and_subset();
         let expected = route::peer_cluster(home, subset, "", at).unwrap_or_default();
-        let mut tail = "";
-        let text = match kind {
-            Misroute::NoCluster if !subset.is_empty() => NO_SUBSET,
-            Misroute::NoCluster => NO_CLUSTER,
-            Misroute::Empty => EMPTY,
-            Misroute::Elsewhere if by_header && back => {
-                tail = match subset {
-                    "" => "}}]}",
-                    _ => ", subset: %6}}]}",
-                };
-                NO_MATCH
-            }
-            _ if by_header => NO_ROUTE_BY_HEADER,
-            _ => NO_ROUTE,
+        let (text, close) = match kind {
+            Misroute::NoCluster if !subset.is_empty() => (NO_SUBSET, ""),
+            Misroute::NoCluster => (NO_CLUSTER, ""),
+            Misroute::Empty => (EMPTY, ""),
+            Misroute::Elsewhere if by_header && cluster == home => (NO_MATCH, "}}]}"),
+            _ if by_header => (NO_ROUTE_BY_HEADER, "}"),
+            _ => (NO_ROUTE, ""),
+        };
+        let of = match (subset, close) {
+            ("", _) | (_, "") => "",
+            _ => ", subset: %6",
         };
         let end = match kind {
             Misroute::Elsewhere => cluster,
@@ -135,7 +132,7 @@ impl Peer {
         };
         let host = &self.service.host;
         let with = [host, self.name(), at, end, home, cluster, subset, &expected];
-        let text = [NOTHING, before, text, tail].concat();
+        let text = [NOTHING, before, text, of, close].concat();
         self.begins(kind, kind.of(home, selector), (&text, &with));
     }
 

@@ -54,7 +54,7 @@ impl Peer {
             });
         }
         let kind = (trial == Trial::NoCluster).then_some(Misroute::NoCluster);
-        self.misrouted(kind, (&home, selector), ("", false));
+        self.misrouted(kind, (&home, selector), "");
         None
     }
 
@@ -103,7 +103,7 @@ impl Peer {
             _ if cluster.is_empty() => Misroute::NoRoute,
             _ => Misroute::Elsewhere,
         };
-        self.misrouted(Some(kind), (home, selector), (cluster, back));
+        self.misrouted(Some(kind), (home, selector), cluster);
     }
 
     /// The hash of the headers that select this request's route.
