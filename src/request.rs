@@ -1,5 +1,6 @@
-//! One request: what must be read of it, what the policy decides, and how that is carried out.
+//! One request: the callbacks of its stream.
 
+mod dispatch;
 mod judge;
 mod spilled;
 mod surplus;
@@ -10,20 +11,17 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use super::arrival;
-use super::peer::{Left, Peer};
+use super::peer::Left;
 use super::plugin::Plugin;
 use super::service::Service;
 use super::trap;
-use crate::health::owner;
 use crate::hostcalls::{self, Map};
 use crate::recovery;
-use config::{Mode, Role, Routing};
+use config::{Mode, Role};
 use policy::destination::DestinationId;
-use policy::dispatch::{Dispatch, Fact, Step};
-use policy::ejection::Ended;
-use policy::names::{self, HomeReason, SpillReason};
+use policy::names::{self, HomeReason};
 use policy::outcome::Answerer;
-use policy::response::{self, Assess};
+use policy::response::Assess;
 use policy::{Decision, Origin, Outcome, Ticket, origin};
 
 const AUTHORITY: &str = ":authority";
@@ -34,19 +32,19 @@ pub struct Request {
     id: u32,
     plugin: Option<Rc<Plugin>>,
     ticket: Option<Ticket>,
-    /// Service and decision.
+    /// The index of its service, and the decision.
     said: Option<(usize, Decision)>,
-    /// Where the request was sent to the peer: from where.
+    /// What is remembered until the answer of a request that was sent to a peer.
     left: Option<Left>,
-    /// Where the request was sent to the peer: what is known of its answer.
+    /// The outcome of a request that was sent to a peer.
     outcome: Option<Outcome>,
-    /// Its answer is known to be complete.
+    /// Whether its answer is known to be complete.
     complete: bool,
-    /// It is known to be complete, having no body.
+    /// Whether the request is known to be complete, because it has no body.
     whole: bool,
-    /// Where the request went home: what its answer says of home.
+    /// What the answer says of the destination.
     assess: Assess,
-    /// Its root context has it.
+    /// The root context counts its streams by the references to this.
     _of: Rc<()>,
 }
 
@@ -68,7 +66,7 @@ impl Request {
 
     fn run(&mut self, plugin: &Plugin) -> Action {
         let marker = hostcalls::header(Map::Request, names::MARKER);
-        // An instance before us in this proxy has decided: the headers are its own.
+        // Another instance of the filter in this proxy has already decided, and set the headers.
         if marker.is_some() && hostcalls::has_property(hostcalls::DECIDED) {
             return Action::Continue;
         }
@@ -87,8 +85,9 @@ impl Request {
             None => (plugin.star(), true),
             Some(cluster) => arrival::find(plugin, cluster),
         };
-        // Whoever sent it: it named a peer to the sender's proxy. Here it would choose a way past the count, and, in a guest,
-        // lead it on and on. Nearly all requests are known to lead home without it, and do not pay for a look.
+        // This header named a peer to the proxy of the sender. Here it could lead the request past the limit, or a guest on to
+        // the next cluster, so it is removed whoever set it. Nearly all requests are known to lead home without it, and it is
+        // not looked for in them.
         let to = (plugin.looks_for_to || marker.is_some() || !leads_home)
             && hostcalls::header(Map::Request, names::TO).is_some();
         let led_away = to && found.is_none();
@@ -105,162 +104,13 @@ impl Request {
             arrival::remove(forged, to);
         }
         match service {
-            // What is only observed is left on its way to the peer, and is not home's.
+            // With `mode: observe`, a request that the header leads to a peer is left alone. It is not home's.
             Some(service) if mode == Mode::Enforce || (mode == Mode::Observe && !led_away) => {
                 self.carry_out(plugin, service, origin, cluster, to)
             }
             _ => Action::Continue,
         }
     }
-
-    fn carry_out(
-        &mut self,
-        plugin: &Plugin,
-        service: &Service,
-        origin: Origin,
-        mut cluster: Option<String>,
-        had_to: bool,
-    ) -> Action {
-        plugin.uses(service);
-        let enforce = service.mode == Mode::Enforce;
-        let detection = service.detection.as_ref();
-        let mut dispatch = Dispatch::new(
-            service.rule,
-            &service.candidates,
-            detection,
-            origin,
-            enforce,
-        );
-        let mut fact = Fact::from(service.is_counted());
-        let decision = loop {
-            fact = match dispatch.next(fact) {
-                Step::Health => match service.health() {
-                    Some(health) => Fact::Verdict(health.verdict(self.id, self.whole)),
-                    None => Fact::No,
-                },
-                Step::Room(limit) => Fact::Admission(service.admit(limit)),
-                Step::Overflowed => overflowed(service),
-                Step::Way(to, why) => {
-                    let peer = service.peer(to.into());
-                    self.way(plugin, peer, &mut cluster, why).into()
-                }
-                Step::Rewrite(to) => {
-                    let peer = service.peer(to.into());
-                    self.rewrite(plugin, peer, had_to).into()
-                }
-                Step::MaySpill => surplus::may_spill(service.spill.as_deref()),
-                Step::Draw => surplus::draw(service.spill.as_deref(), plugin),
-                Step::PeerHealth(to) => match service.health_at(to.into()) {
-                    Some(health) => Fact::Verdict(health.verdict(self.id, self.whole)),
-                    None => Fact::No,
-                },
-                Step::PeerRoom(to, limit) => Fact::Admission(service.admit_at(to, limit)),
-                Step::TakeBack(to) => {
-                    service.count_out(to.into(), 1);
-                    Fact::Yes
-                }
-                Step::LetGo(to) => {
-                    if let Some(health) = service.health_at(to.into()) {
-                        health.probe_ended(owner(self.id), Ended::Nothing);
-                    }
-                    Fact::Yes
-                }
-                Step::Declined(to, why) => {
-                    self.left = None;
-                    if let Some(peer) = service.peer(to.into()) {
-                        peer.did_not_take(why);
-                    }
-                    Fact::Yes
-                }
-                Step::Count(at) => service.count_in(at).into(),
-                Step::Hold(at) => {
-                    self.hold(plugin, service, at);
-                    Fact::Yes
-                }
-                Step::Done(decision) => break decision,
-            };
-        };
-        self.said = Some((service.index, decision));
-        let goes = match decision {
-            Decision::Home(_) => service.health(),
-            _ if self.outcome.is_some() => service.health_at(self.sent_to()),
-            _ => None,
-        };
-        if let Some(health) = goes {
-            let probe = dispatch.probe().is_some();
-            if health.sampled(|sampling, _| self.assess.sent(probe, self.whole, sampling)) {
-                judge::assess(&mut self.assess, health, self.id);
-            }
-        }
-        service.decided(decision);
-        if !enforce {
-            return Action::Continue;
-        }
-        if decision != Decision::Home(HomeReason::Room) {
-            hostcalls::set_property(names::LOG_FIELD, &self.line(service, decision));
-        }
-        if decision == Decision::Reject {
-            if hostcalls::reply(503, "peer_spillover_full", "no room, here or at a peer\n") {
-                return Action::Pause;
-            }
-            // It goes home all the same, and is in flight there.
-            if service.count_in(DestinationId::HOME) {
-                self.hold(plugin, service, DestinationId::HOME);
-            }
-        }
-        Action::Continue
-    }
-}
-
-impl Request {
-    /// Holds the request, which the count of this destination includes.
-    fn hold(&mut self, plugin: &Plugin, service: &Service, at: DestinationId) {
-        self.ticket = plugin.hold(service, at, self.id);
-        if self.ticket.is_none() {
-            service.count_out(at, 1);
-        }
-    }
-
-    /// Whether anything leads to this peer, for a request that leaves for this reason.
-    #[cold]
-    #[inline(never)]
-    fn way(
-        &mut self,
-        plugin: &Plugin,
-        peer: Option<&Peer>,
-        cluster: &mut Option<String>,
-        why: SpillReason,
-    ) -> bool {
-        let home = cluster
-            .get_or_insert_with(|| hostcalls::property(hostcalls::CLUSTER).unwrap_or_default());
-        let way = |peer: &Peer| peer.way(home.clone(), plugin.now(), why, self.whole);
-        self.left = peer.and_then(way);
-        self.left.is_some()
-    }
-
-    /// Rewrites the request for the peer. `had_to` says whether it had the header that routes to a peer.
-    #[cold]
-    #[inline(never)]
-    fn rewrite(&mut self, plugin: &Plugin, peer: Option<&Peer>, had_to: bool) -> bool {
-        let rewritten = peer.is_some_and(|peer| rewrite(plugin, peer));
-        if rewritten {
-            self.outcome = Some(Outcome::UNANSWERED);
-        }
-        // The header had named the peer's cluster, so its answer tells nothing of the way there.
-        if !rewritten || had_to {
-            self.left = None;
-        }
-        rewritten
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn overflowed(service: &Service) -> Fact {
-    if let Some(health) = service.health() {
-        health.overflowed(response::BROKEN);
-    }
-    Fact::Yes
 }
 
 impl Context for Request {}
@@ -271,7 +121,7 @@ impl HttpContext for Request {
         trap::read();
         trap::at("request-headers");
         self.whole = end_of_stream;
-        // Taken out, since to count one more that refers to it is dearer.
+        // The reference is taken out for the callback, because cloning it would cost more.
         let plugin = self.plugin.take();
         let action = match &plugin {
             Some(plugin) => self.run(plugin),
@@ -304,8 +154,7 @@ impl HttpContext for Request {
 }
 
 impl Request {
-    /// What there is to do with the beginning of an answer. Nothing is shown of the callback where there is nothing to do:
-    /// most answers are not looked at.
+    /// Handles the beginning of an answer. If there is nothing to do, the callback is not marked: most answers are not read.
     fn answered(&mut self, end_of_stream: bool) {
         let (Some(plugin), Some((index, decision))) = (self.plugin.clone(), self.said) else {
             return;
@@ -323,7 +172,7 @@ impl Request {
         }
         if plugin.debug_header && service.mode == Mode::Enforce {
             recovery::begins();
-            // Where we left it at home, one behind us may have spilled it, and has said so.
+            // If we left the request at home, another instance behind us may have spilled it, and has set the header.
             if decision != Decision::Home(HomeReason::Room)
                 || !hostcalls::has_property(hostcalls::DECIDED)
             {
@@ -335,20 +184,20 @@ impl Request {
 }
 
 impl Request {
-    /// The service that it is for, once that is decided.
+    /// The service of the request, once that is known.
     fn service(&self) -> Option<&Service> {
         self.said
             .and_then(|(index, _)| self.plugin.as_ref()?.service(index))
     }
 
-    /// Where it was sent.
+    /// The destination of the request.
     fn sent_to(&self) -> DestinationId {
         let spilled = self.said.filter(|_| self.outcome.is_some());
         let to = spilled.and_then(|(_, decision)| decision.to());
         to.unwrap_or(DestinationId::HOME)
     }
 
-    /// What is said of its decision, and of its answer if that came home: in the access log and the debug header.
+    /// The text for the access log and the debug header: the decision, and whether home answered a request that was spilled.
     fn line(&self, service: &Service, decision: Decision) -> String {
         let (destination, reason) = service.said(decision);
         let mut line = format!("{destination}; reason={reason}");
@@ -359,7 +208,7 @@ impl Request {
         line
     }
 
-    /// Whether it holds a slot, and there is more to be lost with it: other requests of its service in this VM, or errors.
+    /// Whether it is counted, and more would be lost with this VM: other requests of its service, or errors.
     fn has_more_to_lose(&self) -> bool {
         self.ticket.is_some()
             && self.service().is_some_and(|service| {
@@ -368,11 +217,11 @@ impl Request {
     }
 }
 
-/// **Invariant: a ticket is released once, whatever path ended the request**: Envoy deletes the context after an answer,
-/// an abort, a reset and a timeout alike.
+/// **Invariant: a ticket is released once, whatever ended the request.** Envoy deletes the context after an answer, an abort, a
+/// reset and a timeout alike.
 impl Drop for Request {
     fn drop(&mut self) {
-        // The other VMs need not know of it where there is nothing to look at, and nothing else of this VM to be lost.
+        // The callback is marked only if something is read in it, or if more would be lost with this VM.
         if self.assess.is_open() || self.has_more_to_lose() {
             recovery::begins();
         }
@@ -388,24 +237,4 @@ impl Drop for Request {
         }
         recovery::ends();
     }
-}
-
-/// Rewrites the request so that its route leads to the peer. If the host refuses a part, nothing is changed.
-fn rewrite(plugin: &Plugin, peer: &Peer) -> bool {
-    let (name, value) = match peer.routing {
-        Routing::Authority => (AUTHORITY, peer.host()),
-        Routing::Header => (names::TO, peer.name()),
-    };
-    if !hostcalls::set_header(Map::Request, names::MARKER, &plugin.cluster) {
-        return false;
-    }
-    if !hostcalls::set_header(Map::Request, name, value) {
-        hostcalls::remove_header(Map::Request, names::MARKER);
-        return false;
-    }
-    // A client's own, where nobody had to look for it before: it is no business of the peer's.
-    if peer.routing == Routing::Authority && hostcalls::header(Map::Request, names::TO).is_some() {
-        hostcalls::remove_header(Map::Request, names::TO);
-    }
-    true
 }
