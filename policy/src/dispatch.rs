@@ -290,6 +290,7 @@ impl<'a> Dispatch<'a> {
     }
 
     /// Home is not to get it, if it may be spilled.
+    #[inline(never)]
     fn surplus(&mut self, why: SpillReason) -> Step {
         self.go(At::MaySpill(why), Step::MaySpill)
     }
