@@ -3,6 +3,8 @@
 
 #[path = "multi_primary/home.rs"]
 mod home_is_home;
+#[path = "multi_primary/ingress.rs"]
+mod ingress;
 #[path = "dead_peer/load.rs"]
 mod load;
 
