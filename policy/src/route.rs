@@ -16,7 +16,11 @@
 //! - A stopped route is tried after a second, then after twice the time, up to [`MOST_WAIT`], until a request arrives.
 //! - The number of beliefs is bounded by `CLUSTERS` and `SELECTORS`.
 
-use super::target::{self, is_nowhere};
+mod cluster;
+
+pub use cluster::{peer_cluster, peer_exists};
+
+use super::target::is_nowhere;
 use super::time::{Instant, Millis};
 
 /// The time from a lost request to the next request on a stopped route.
@@ -368,38 +372,6 @@ const FNV: u64 = 0xcbf2_9ce4_8422_2325;
 fn hash(state: u64, text: &str) -> u64 {
     let step = |state: u64, byte: u8| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     step(text.bytes().fold(state, step), 0xff)
-}
-
-/// The name that Istio gives to the cluster of a host, which may begin with a wildcard, or of a subset of it, with the port of the
-/// cluster `home`. `None` if `home` has another form.
-#[inline(never)]
-pub fn peer_cluster(home: &str, subset: &str, wildcard: &str, host: &str) -> Option<String> {
-    match target::istio(home)? {
-        ["outbound", port, _, _] => Some(format!("outbound|{port}|{subset}|{wildcard}{host}")),
-        _ => None,
-    }
-}
-
-/// Whether a cluster of the peer exists, by the names that Istio gives to it: with the port of the cluster `home`, and the
-/// peer's host or a wildcard that matches it, with its subset. `None` if `home` has another form, or if `knows` is.
-pub fn peer_exists(
-    home: &str,
-    (peer_host, subset): (&str, &str),
-    knows: impl Fn(&str) -> Option<bool>,
-) -> Option<bool> {
-    let (mut wildcard, mut host) = ("", peer_host);
-    loop {
-        if knows(&peer_cluster(home, subset, wildcard, host)?)? {
-            return Some(true);
-        }
-        // `split_once` would be five times as much code.
-        let dot = host.bytes().position(|byte| byte == b'.');
-        let parent = dot.and_then(|dot| host.get(dot.checked_add(1)?..));
-        let Some(parent) = parent else {
-            return Some(false);
-        };
-        (wildcard, host) = ("*.", parent);
-    }
 }
 
 #[cfg(test)]
