@@ -24,6 +24,8 @@ const SIZE: (u32, u32) = (1200, 470);
 /// Heights of an axis of time, and of one that says nothing.
 const TIME: u32 = 46;
 const NO_TIME: u32 = 8;
+/// What the legend leaves free at both sides, at least.
+const MARGIN: i32 = 16;
 /// What a viewer uses where it has no such font follows in the list.
 const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 
@@ -338,12 +340,16 @@ fn draw_legend(figure: &Figure, area: &Area) -> Result<()> {
     }
     // About as wide as the font: close enough to centre the whole.
     let width = |text: &str| 30 + 15 * text.chars().count() as i32 / 2;
-    let total: i32 = entries.iter().map(|(_, text)| width(text) + gap).sum();
+    let texts: i32 = entries.iter().map(|(_, text)| width(text)).sum();
+    let gaps = entries.len() as i32 - 1;
+    // Narrower where the entries would not fit beside each other.
+    gap = gap.min((SIZE.0 as i32 - 2 * MARGIN - texts) / gaps.max(1));
+    let total = texts + gaps * gap;
     let style = (FONT, 16)
         .into_font()
         .color(&INK)
         .pos(Pos::new(HPos::Left, VPos::Center));
-    let mut x = (SIZE.0 as i32 - total + gap) / 2;
+    let mut x = (SIZE.0 as i32 - total) / 2;
     for (mark, text) in entries {
         let line = |points: [(i32, i32); 2], color: RGBColor, width| {
             area.draw(&PathElement::new(points, color.stroke_width(width)))

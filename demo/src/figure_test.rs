@@ -255,3 +255,40 @@ fn each_peer_has_a_colour_of_its_own() {
     assert_eq!(tops, [4.0, 6.0, 9.0, 10.0]);
     assert_eq!(bars[2].1, bands[3].color);
 }
+
+#[test]
+fn the_legend_of_the_most_peers_has_room_and_begins_where_it_may() {
+    let names = ["gke", "eks", "aks", "oke", "doks"];
+    let svg = draw(&Figure {
+        bands: &bands("iotcloudserve", &names, "failed"),
+        change: "load or peer changes",
+        phases: &[],
+        bar: 1.0,
+        per_bar: "",
+        panels: &[Panel {
+            title: "",
+            outcome: "",
+            bars: &[],
+            spans: &[],
+            in_flight: Some(InFlight {
+                most: &[],
+                limit: 1,
+            }),
+        }],
+    })
+    .unwrap()
+    .svg;
+    let first = rectangles(&svg, "#0072B2");
+    let mut last = svg
+        .lines()
+        .filter(|line| line.starts_with("<polyline") && line.contains("#D55E00"));
+    let last = last.next_back().unwrap();
+    let (_, points) = last.split_once("points=\"").unwrap();
+    let x: i32 = points.split(',').next().unwrap().parse().unwrap();
+    // "limit" is about 68 pixels wide with its mark.
+    assert!(
+        first.iter().all(|&(left, _, _)| left >= MARGIN),
+        "{first:?}"
+    );
+    assert!(x + 68 <= SIZE.0 as i32 - MARGIN, "{x}");
+}

@@ -173,7 +173,11 @@ impl PeersReport {
             let limit = peer.limit.map_or(String::new(), |n| format!(", limit {n}"));
             let (n, name, priority, weight) =
                 (self.total(nth), peer.name, peer.priority, peer.weight);
-            format!("{n} by {name} (priority {priority}, weight {weight}{limit})")
+            // A line has no room for this of more peers.
+            match self.peers.len() {
+                ..=3 => format!("{n} by {name} (priority {priority}, weight {weight}{limit})"),
+                _ => format!("{n} by {name}"),
+            }
         };
         let by_peers: Vec<String> = self.peers.iter().zip(1..).map(peer).collect();
         let outcome = format!(
@@ -283,5 +287,26 @@ mod tests {
         ] {
             assert!(svg.contains(text), "{text}");
         }
+    }
+
+    #[test]
+    fn the_line_above_the_figure_of_five_peers_has_room() {
+        let options = Options::parse_from(["demo", "--peers", "5", "--seconds", "2"]);
+        let seen = Seen {
+            most_in_flight: vec![1; 6],
+            decided: vec![0; 6],
+            ejections: 0,
+            left: 0,
+        };
+        let report = PeersReport::new(&Plan::of(&options), &options, &[], seen, vec![], None);
+        let svg = report.draw().unwrap().svg;
+        let line = svg.lines().find(|line| line.contains("answered at home"));
+        let line = line.unwrap();
+        assert!(
+            line.contains("by doks") && line.ends_with("0 failed"),
+            "{line}"
+        );
+        // A character of this size is about 8 pixels wide, and 1,100 are there.
+        assert!(line.chars().count() < 137, "{line}");
     }
 }
