@@ -27,7 +27,7 @@ pub struct Health {
     host: String,
     peer: String,
     /// Whether this is about a peer.
-    of_peer: bool,
+    pub of_peer: bool,
     key: String,
     ejected: Metric,
     successes: Metric,

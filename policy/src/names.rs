@@ -37,6 +37,12 @@ pub const RETURNED: &str = "returned";
 /// The value of the label `destination` for a request that the filter answers with 503. A peer must not have this name.
 pub const REJECTED: &str = "rejected";
 
+/// Whether a decision was another destination than home, by the text of [`LOG_FIELD`].
+pub fn is_elsewhere(decision: &str) -> bool {
+    let reason = decision.strip_prefix(HOME);
+    !reason.is_some_and(|reason| reason.starts_with(';'))
+}
+
 /// Why a request goes home, as it is in metrics, in access logs and in the debug header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HomeReason {

@@ -4,6 +4,8 @@ use super::Request;
 use crate::health::{Health, owner};
 use crate::hostcalls::{self, Map};
 use crate::recovery;
+use policy::ejection::Ended;
+use policy::names;
 use policy::response::{Assess, In, Step, What};
 
 impl Request {
@@ -46,15 +48,27 @@ pub(super) fn assess(of: &mut Assess, health: &Health, stream: u32) {
             Step::Clock => seen = hostcalls::monotonic().0,
             Step::Enter => recovery::begins(),
             Step::Succeeded => health.succeeded(),
+            Step::Failed(_) if went_elsewhere(health) => {}
             Step::Failed(failure) => {
                 health.failed(failure, &error(of.what(), text.as_deref()));
             }
             Step::Doubted => health.doubted(),
             Step::ProbeBegun => health.probe_begun(owner(stream)),
-            Step::ProbeEnded(how) => health.probe_ended(owner(stream), how),
+            Step::ProbeEnded(how) => {
+                let nothing = went_elsewhere(health);
+                health.probe_ended(owner(stream), if nothing { Ended::Nothing } else { how });
+            }
             Step::Done => return,
         }
     }
+}
+
+/// Whether another plugin of this proxy has sent a request elsewhere that was left at home here, so that its answer says nothing of
+/// home.
+#[inline(never)]
+fn went_elsewhere(health: &Health) -> bool {
+    let said = || hostcalls::property(hostcalls::DECIDED);
+    !health.of_peer && said().is_some_and(|said| names::is_elsewhere(&said))
 }
 
 /// The description of an error for the log.

@@ -2,6 +2,7 @@
 //! behind a gateway that demands a client certificate.
 
 mod builder;
+mod clusters;
 mod ecds;
 mod names;
 mod observe;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use builder::{Builder, CatchAll, PeerRoute, PluginConfig, Upstream};
+pub use clusters::{Cluster, Clusters, Member};
 pub use ecds::Update;
 pub use names::{peer_host, sni};
 pub use observe::{decisions, metric, service_metric, wait_ticks};

@@ -191,12 +191,12 @@ pub(super) fn wasm(module: &Path, failure_policy: &str, plugin: &str, config: &s
     )
 }
 
-fn ecds(dir: &Path, name: &str, typed_config: &str) -> Result<Ecds> {
+pub(super) fn ecds(dir: &Path, name: &str, typed_config: &str) -> Result<Ecds> {
     std::fs::create_dir_all(dir)?;
     Ecds::new(dir, name, typed_config)
 }
 
-fn entries(plugins: &[Ecds]) -> String {
+pub(super) fn entries(plugins: &[Ecds]) -> String {
     let entry =
         |ecds: &Ecds| ecds.entry("type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm");
     plugins.iter().map(entry).collect()
