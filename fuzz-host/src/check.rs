@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::fault::Family;
 use crate::metrics::{GAUGE, Metric};
+use crate::peers;
 use crate::world::{Root, Standing, Vm, World};
 
 /// When all streams are gone, and ticks have come after that: nothing is in flight. What is wrong, if anything is.
@@ -14,7 +15,9 @@ pub fn when_idle(world: &World) -> Option<String> {
     if !world.fair {
         return None;
     }
-    let counts = gauges(world).find(|gauge| gauge.name.contains("in_flight") && gauge.value != 0);
+    let of_counts = ["in_flight", "requests_share"];
+    let counts = gauges(world)
+        .find(|gauge| gauge.value != 0 && of_counts.iter().any(|name| gauge.name.contains(name)));
     let wrong = counts.map(|gauge| {
         let (name, value) = (&gauge.name, gauge.value as i64);
         format!("nothing is in flight, and {name} is {value}")
@@ -26,7 +29,8 @@ pub fn when_idle(world: &World) -> Option<String> {
     if world.outsider {
         return wrong.or_else(|| unhealed(world));
     }
-    wrong.or_else(|| overcounted(world)).or_else(|| {
+    let wrong = wrong.or_else(|| overcounted(world));
+    wrong.or_else(|| peers::limits(world)).or_else(|| {
         let gauge = ejected.filter(|_| honest)?;
         Some(format!("{} is {}", gauge.name, gauge.value as i64))
     })

@@ -256,7 +256,7 @@ impl World {
     pub fn set_property(&mut self, me: usize, path: &[u8], value: &[u8]) -> Answer<()> {
         self.may(Family::Property)?;
         if let Some(stream) = self.vms[me].stream().filter(|_| path == b"peer_spillover") {
-            stream.said = Some(value.to_vec());
+            stream.tell(value);
         }
         Ok(())
     }

@@ -10,7 +10,8 @@
 //! A VM may also die between two callbacks, as one that traps does: then the others are to take what it counted off.
 //!
 //! What is looked for: a panic (here, as in the VM, one ends the process: the callbacks are `extern "C"`), a callback
-//! that does not come to an end, and counts that do not return to 0 when all streams are gone ([`check`]).
+//! that does not come to an end, and counts that do not return to 0 when all streams are gone ([`check`]),
+//! or that are not what was sent to a peer ([`peers`]).
 //!
 //! A long run wants a release build that still sees arithmetic go wrong:
 //! `CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true cargo run --release -p fuzz-host -- --cases 10000000`.
@@ -24,6 +25,7 @@ pub mod fault;
 pub mod host;
 pub mod metrics;
 pub mod outsider;
+pub mod peers;
 pub mod rng;
 pub mod run;
 pub mod script;

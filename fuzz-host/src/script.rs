@@ -10,6 +10,7 @@ use crate::check;
 use crate::configs;
 use crate::outsider;
 use crate::spill;
+use crate::peers;
 use crate::stream::{Stage, Stream};
 use crate::values::PLUGINS;
 use crate::world::{MILLI, Phase, Root, Sabotage, Standing, World};
@@ -339,5 +340,8 @@ pub fn run(case: &Case, me: usize, call: Call) {
         (Call::RequestHeaders(..), 1) if vm.replied => {}
         (_, 0) => {}
         _ => world.fail(format!("{call:?} answered {answer}")),
+    }
+    if let Some(wrong) = peers::when_outside(&world) {
+        world.fail(wrong);
     }
 }

@@ -1,5 +1,7 @@
 //! A request as the host knows it.
 
+use policy::names::{HOME, REJECTED};
+
 use crate::rng::Rng;
 use crate::spill;
 use crate::values as v;
@@ -39,6 +41,8 @@ pub struct Stream {
     pub rerouted: bool,
     /// What `wasm.peer_spillover` in the filter state says.
     pub said: Option<Vec<u8>>,
+    /// The peer to which the filter has sent it, as it says.
+    pub sent_to: Option<String>,
     /// The upstream has finished.
     pub finished: bool,
     cluster: &'static str,
@@ -92,6 +96,7 @@ impl Stream {
             maps: [request, Vec::new(), Vec::new(), Vec::new()],
             rerouted: false,
             said: rng.chance(20).then(|| b"gke; reason=limit".to_vec()),
+            sent_to: None,
             finished: false,
             cluster,
             cluster_after,
@@ -132,6 +137,15 @@ impl Stream {
         if rng.chance(300) {
             self.flags |= 1 << rng.below(30);
         }
+    }
+
+    /// The filter says what it decided.
+    pub fn tell(&mut self, said: &[u8]) {
+        self.said = Some(said.to_vec());
+        let said = String::from_utf8_lossy(said);
+        let to = said.split_once(';').map(|(to, _)| to);
+        let to = to.filter(|to| ![HOME, REJECTED].contains(to));
+        self.sent_to = to.map(str::to_owned);
     }
 
     /// A property of it; nothing where it has no such.

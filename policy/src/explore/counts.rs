@@ -1,4 +1,4 @@
-//! Two counts, their shares, the marks, the index and the repair, as they ship: [`crate::recovery`], with [`crate::Admit`]. What
+//! The counts of home and of a peer, their shares, the marks, the index and the repair, as they ship: [`crate::recovery`], with [`crate::Admit`]. What
 //! carries their steps out is in [`world`].
 
 mod gauges;
@@ -97,9 +97,9 @@ impl Counts {
 
 use Op::*;
 
-/// The service that all VMs without a [`Join`] have used.
+/// Home, which all VMs without a [`Join`] have used.
 const A: usize = 0;
-/// Another one, which is used by the VMs that have requests for it.
+/// A peer, which is used by the VMs that have requests for it.
 const B: usize = 1;
 
 /// Explores scripts of VMs.
@@ -181,10 +181,24 @@ fn what_comes_late_into_a_slot_that_was_taken_over_is_taken_off() {
 }
 
 #[test]
-fn a_service_that_is_configured_no_more_may_come_back() {
+fn a_destination_that_is_configured_no_more_may_come_back() {
     check(&[
         &[Request(A), Release(A), Remove(A), Tick, Request(A), Die],
         &[Tick, Tick, Tick],
+    ]);
+}
+
+/// Requests that find home full and go to the peer, whose limit holds as home's does.
+#[test]
+fn requests_that_are_offered_to_one_after_another_leave_both_counts_right() {
+    check(&[&[Offer, Offer, Die], &[Offer, Tick, Tick]]);
+    check(&[
+        &[Offer, Offer, Offer, Release(A)],
+        &[Offer, Offer, Release(B)],
+    ]);
+    check(&[
+        &[Offer, Offer, Offer, Die],
+        &[Tick, Offer, Release(B), Tick],
     ]);
 }
 

@@ -9,11 +9,13 @@ use crate::recovery::shared_count::Change;
 pub(super) enum Op {
     /// Takes a slot of the roster, as a VM that was just made does.
     Join,
-    /// Asks for a slot of this service's limit, and keeps it if it gets one.
+    /// Asks for a place under the limit of this destination, and keeps it if it gets one.
     Request(usize),
-    /// Ends one of its requests of this service, if it has any.
+    /// Asks for a place at home, and if there is none at the peer.
+    Offer,
+    /// Ends one of its requests at this destination, if it has any.
     Release(usize),
-    /// This service is configured no more.
+    /// This destination is configured no more.
     Remove(usize),
     Tick,
     /// A tick that comes a second too late.
@@ -34,7 +36,9 @@ pub(super) enum Do {
     Run(recovery::Op),
     /// Carries out the steps of the recovery.
     Steps,
-    /// A service is used: it is counted from now on.
+    /// Offers the request to this destination, since the one before did not take it.
+    Offer(usize),
+    /// A destination is used: its requests are counted from now on.
     Use(usize),
     Used(usize),
     Admit(usize, Admit, i64),

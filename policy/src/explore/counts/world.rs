@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
-use super::gauges::{GAUGES, PROCESS, SERVICES, SLOTS, total_name};
+use super::gauges::{COUNTS, GAUGES, PROCESS, SLOTS, total_name};
 use super::op::{Do, Op};
 use super::trace::Trace;
 use crate::recovery::callback::Callback;
@@ -30,8 +30,8 @@ pub(super) struct One {
     requests: [i64; 2],
     pub(super) recovery: Recovery,
     callback: Callback,
-    /// The counts of its services.
-    services: [Option<Rc<SharedCount>>; 2],
+    /// The counts of home and of the peer.
+    counts: [Option<Rc<SharedCount>>; COUNTS],
     value: Option<u64>,
     bytes: Vec<u8>,
     clock: u64,
@@ -41,15 +41,15 @@ impl Clone for One {
     /// A copy that shares nothing with this one.
     fn clone(&self) -> One {
         let recovery = self.recovery.clone();
-        let count = |n: usize| recovery.count(&total_name(SERVICES[n]));
-        let services = [0, 1].map(|n| self.services[n].as_ref().and_then(|_| count(n)));
+        let count = |n: usize| recovery.count(&total_name(n));
+        let counts = [0, 1].map(|n| self.counts[n].as_ref().and_then(|_| count(n)));
         One {
             script: self.script.clone(),
             todo: self.todo.clone(),
             callback: self.callback.clone(),
             bytes: self.bytes.clone(),
             recovery,
-            services,
+            counts,
             alive: self.alive,
             requests: self.requests,
             value: self.value,
@@ -82,7 +82,7 @@ impl Hash for Counts {
     }
 }
 
-/// VMs with these scripts. Those that do not begin with [`Op::Join`] have a slot, and the first service's count, already.
+/// VMs with these scripts. Those that do not begin with [`Op::Join`] have a slot, and home's count, already.
 pub(super) fn world(scripts: &[&[Op]]) -> Counts {
     let vms = scripts.iter().map(|script| {
         let mut recovery = Recovery::of(Liveness::new(STALE, 1, SILENT));
@@ -94,7 +94,7 @@ pub(super) fn world(scripts: &[&[Op]]) -> Counts {
             requests: [0; 2],
             recovery,
             callback: Callback::new(),
-            services: [None, None],
+            counts: [None, None],
             value: None,
             bytes: Vec::new(),
             clock: 0,
@@ -168,10 +168,17 @@ impl Counts {
             Op::Request(n) => {
                 let admit = Do::Admit(n, Admit::new(LIMIT, false), 0);
                 one.todo.extend([Do::End, admit]);
-                if one.services[n].is_none() {
+                if one.counts[n].is_none() {
                     one.todo.push(Do::Use(n));
                 }
                 one.todo.push(Do::Begin);
+                if one.callback.is_first_stream() {
+                    one.todo.push(Do::Run(recovery::Op::Settle));
+                }
+            }
+            Op::Offer => {
+                let admit = Do::Admit(0, Admit::new(LIMIT, false), 0);
+                one.todo.extend([Do::End, Do::Offer(1), admit, Do::Begin]);
                 if one.callback.is_first_stream() {
                     one.todo.push(Do::Run(recovery::Op::Settle));
                 }
@@ -183,7 +190,7 @@ impl Counts {
                 one.todo.extend([Do::End, change, Do::Begin]);
             }
             Op::Release(_) => {}
-            Op::Remove(n) => one.services[n] = None,
+            Op::Remove(n) => one.counts[n] = None,
             Op::Tick | Op::LateTick => {
                 one.clock += if op == Op::LateTick { 1000 } else { 0 };
                 let tick = Do::Run(recovery::Op::Tick(ROOT));
@@ -227,13 +234,13 @@ impl Counts {
             }
             Do::Use(n) => {
                 one.todo.push(Do::Used(n));
-                let name = total_name(SERVICES[n]);
+                let name = total_name(n);
                 if one.recovery.count(&name).is_none() {
                     assert!(one.recovery.begin_count(name, n as Gauge));
                     one.todo.push(Do::Steps);
                 }
             }
-            Do::Used(n) => one.services[n] = one.recovery.count(&total_name(SERVICES[n])),
+            Do::Used(n) => one.counts[n] = one.recovery.count(&total_name(n)),
             Do::Steps => return self.carry_out_step(vm),
             Do::Admit(n, mut admit, seen) => match admit.step(Some(seen)) {
                 crate::Step::Read => return self.read_total(vm, n, admit, true),
@@ -243,13 +250,21 @@ impl Counts {
                 crate::Step::Done(Admission::Admitted) => {
                     one.requests[n] += 1;
                     one.value = Some(0);
+                    // It is offered to no other.
+                    one.todo.pop_if(|next| matches!(next, Do::Offer(_)));
                     one.todo.push(Do::Change(n, Change::hold(true)));
                 }
                 crate::Step::Done(_) => {}
             },
+            Do::Offer(n) => {
+                one.todo.push(Do::Admit(n, Admit::new(LIMIT, false), 0));
+                if one.counts[n].is_none() {
+                    one.todo.push(Do::Use(n));
+                }
+            }
             Do::Again(n, admit) => return self.read_total(vm, n, admit, false),
             Do::Change(n, mut change) => {
-                let count = one.services[n].as_ref().expect("it is used");
+                let count = one.counts[n].as_ref().expect("it is used");
                 match change.step(count, &one.callback, one.value.is_some()) {
                     Next::Add(add) => return self.add(vm, add, Some(Do::Change(n, change))),
                     Next::Settle => {
@@ -277,7 +292,7 @@ impl Counts {
         self.trace(vm, Step::Read(n as Gauge));
         let total = mark::low(self.gauges[n]);
         let one = Rc::make_mut(&mut self.vms[vm]);
-        let missed = one.services[n].as_ref().is_some_and(|c| c.is_missed(total));
+        let missed = one.counts[n].as_ref().is_some_and(|c| c.is_missed(total));
         if first && missed {
             let check = Do::Run(recovery::Op::CheckPlace);
             one.todo.extend([Do::Again(n, admit), check]);
@@ -378,7 +393,7 @@ impl Counts {
 
     /// The beat of each slot, and its shares of the two counts.
     pub(super) fn slots(&self) -> Vec<(u64, [u64; 2])> {
-        let gauges = &self.gauges[SERVICES.len() + 1..];
+        let gauges = &self.gauges[COUNTS + 1..];
         let of = |slot: usize| (gauges[slot], [1, 2].map(|n| gauges[n * SLOTS + slot]));
         (0..SLOTS).map(of).collect()
     }
