@@ -174,9 +174,9 @@ impl Peer {
         self.config.candidate.limit
     }
 
-    /// Whether its errors eject it.
+    /// Whether its errors eject it. A drained peer gets no probe, so it would be ejected for ever.
     pub fn is_watched(&self) -> bool {
-        self.config.detection.is_some()
+        self.config.detection.is_some() && self.is_open()
     }
 
     /// Whether new requests are sent to it.

@@ -10,3 +10,7 @@ mod common;
 mod ejection;
 #[path = "many_peers/limits.rs"]
 mod limits;
+#[path = "many_peers/others.rs"]
+mod others;
+#[path = "many_peers/switched.rs"]
+mod switched;

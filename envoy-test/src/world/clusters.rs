@@ -87,6 +87,12 @@ impl std::ops::Deref for Clusters {
     }
 }
 
+impl std::ops::DerefMut for Clusters {
+    fn deref_mut(&mut self) -> &mut [Cluster] {
+        &mut self.all
+    }
+}
+
 impl Clusters {
     /// Starts all members, each with two workers.
     /// # Errors
