@@ -9,6 +9,7 @@ mod lines;
 
 use core::cell::Cell;
 
+use crate::draws;
 use crate::hostcalls::{self, Kind, Metric};
 use crate::metrics::{Subject, counts};
 use crate::recovery;
@@ -63,7 +64,7 @@ impl Health {
             ejections: counter("ejections")?,
             errors: counter("errors")?,
             sampling: Cell::default(),
-            memory: Cell::default(),
+            memory: Cell::new(Memory::new(draws::number())),
             error_rate: Cell::default(),
             key: key(of),
         })
@@ -77,7 +78,7 @@ impl Health {
             peer: peer.to_owned(),
             key: self.key.clone(),
             sampling: Cell::default(),
-            memory: Cell::default(),
+            memory: Cell::new(Memory::new(draws::number())),
             // Otherwise no run of errors would be complete while the configuration changes often.
             error_rate: Cell::new(self.error_rate.get()),
             ..*self

@@ -37,6 +37,7 @@
 
 mod admission;
 mod arrival;
+mod draws;
 mod health;
 mod hostcalls;
 mod metrics;

@@ -10,7 +10,6 @@ use crate::hostcalls::{self, Metric};
 use crate::metrics::{self, Labels};
 use config::{Config, Fault, Mode, Role, Routing};
 use policy::destination::{Destination, DestinationId};
-use policy::draw::Draws;
 use policy::names::metric;
 use policy::time::Instant;
 use policy::{Ledger, Ticket, sorted};
@@ -43,8 +42,6 @@ pub struct Plugin {
     pub(super) since: Instant,
     /// When the last tick was: requests need no clock that is more exact, and to read one costs a hostcall.
     pub(super) clock: Cell<Instant>,
-    /// The generator of random numbers, once one was needed.
-    draws: Cell<Option<Draws>>,
     /// Called with each service when its first request comes.
     on_first_use: fn(&Plugin, &Service),
     /// What it is, with the module: a hash.
@@ -108,7 +105,6 @@ impl Plugin {
             ledger: RefCell::default(),
             since,
             clock: Cell::new(since),
-            draws: Cell::new(None),
             on_first_use,
             digest,
             strangers: Strangers::of(role),
@@ -237,15 +233,6 @@ impl Plugin {
                 self.strangers.close();
             }
         }
-    }
-
-    /// A random number.
-    pub fn draw(&self) -> u64 {
-        let draws = self.draws.get();
-        let mut draws = draws.unwrap_or_else(|| Draws::new(hostcalls::seed()));
-        let number = draws.number();
-        self.draws.set(Some(draws));
-        number
     }
 
     /// Counts a request with headers of the filter's that nobody vouches for.

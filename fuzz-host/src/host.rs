@@ -8,7 +8,8 @@ use crate::shared::NOT_FOUND;
 use crate::spill;
 use crate::stream::{Headers, Stage, Stream};
 use crate::values;
-use crate::world::{Sabotage, World};
+use crate::world::{MILLI, Sabotage, World};
+use policy::ejection::{Phase, Record};
 use policy::names::keys;
 use policy::recovery::mark::INSIDE;
 
@@ -156,8 +157,25 @@ impl World {
             return Ok(());
         }
         match self.shared.set(key, value, cas) {
+            OK if name.ends_with(keys::ERRORS) => {
+                self.note_ejection(value);
+                Ok(())
+            }
             OK => Ok(()),
             status => Err(status),
+        }
+    }
+
+    /// Counts an ejection that begins with this record and lasts longer than configured: here that is a millisecond, or whole
+    /// tenths of a second.
+    fn note_ejection(&mut self, record: &[u8]) {
+        if let Phase::Ejected(until) = Record::from_bytes(record).phase
+            && self.faults.spares(Family::Clock)
+        {
+            let lasts = until.0.saturating_sub(self.now / MILLI);
+            // The filter may have read its clock a millisecond before.
+            let longer = lasts > 100 && (2..98).contains(&(lasts % 100));
+            self.longer += u64::from(longer);
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::fault::Family;
 use crate::metrics::GAUGE;
-use crate::world::{Phase, Vm, World};
+use crate::world::{Phase, Root, Standing, Vm, World};
 
 /// After a callback, where no other one is under way: each peer's counts are the requests that were sent there, and their shares
 /// are as many. What is wrong, if anything is.
@@ -50,7 +50,10 @@ pub fn limits(world: &World) -> Option<String> {
     };
     let told = [Family::Shared, Family::Property, Family::Other];
     let honest = told.iter().all(|family| world.faults.spares(*family));
-    if !honest || world.outsider || world.misnumbered {
+    // Where nothing runs any more there is no limit.
+    let runs = |root: &Root| root.standing == Standing::Good && root.ticks;
+    let runs = world.vms.iter().any(|vm| vm.roots.iter().any(runs));
+    if !honest || !runs || world.outsider || world.misnumbered {
         return None;
     }
     let config: Value = serde_json::from_slice(config).ok()?;
@@ -99,7 +102,7 @@ fn sent(world: &World) -> BTreeMap<Peer, [i64; 2]> {
         };
         let of = (plugin(vm, stream.root), label_value(peer));
         let [open, all] = sent.entry(of).or_default();
-        *open += i64::from(!stream.finished);
+        *open += i64::from(!stream.finished && !stream.seemed_finished);
         *all += 1;
     }
     sent

@@ -24,6 +24,8 @@ pub struct Report {
     pub callbacks: u64,
     /// Hostcalls.
     pub hostcalls: u64,
+    /// Ejections that chance made longer.
+    pub longer: u64,
     /// Decisions of the filter, by their reasons.
     pub reasons: BTreeMap<String, u64>,
 }
@@ -35,6 +37,7 @@ impl Report {
         self.fair += other.fair;
         self.callbacks += other.callbacks;
         self.hostcalls += other.hostcalls;
+        self.longer += other.longer;
         for (reason, count) in other.reasons {
             *self.reasons.entry(reason).or_default() += count;
         }
@@ -126,6 +129,7 @@ fn report(world: &World) -> Report {
         fair: world.fair.into(),
         callbacks: world.callbacks,
         hostcalls: world.hostcalls,
+        longer: world.longer,
         reasons: BTreeMap::new(),
     };
     // Under a wrong number a counter may get any value.

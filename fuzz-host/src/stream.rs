@@ -45,6 +45,8 @@ pub struct Stream {
     pub sent_to: Option<String>,
     /// The upstream has finished.
     pub finished: bool,
+    /// It seemed to have finished before. Then a sweep may have found that.
+    pub seemed_finished: bool,
     cluster: &'static str,
     cluster_after: &'static str,
     upstream: bool,
@@ -98,6 +100,7 @@ impl Stream {
             said: rng.chance(20).then(|| b"gke; reason=limit".to_vec()),
             sent_to: None,
             finished: false,
+            seemed_finished: false,
             cluster,
             cluster_after,
             upstream: rng.chance(900),
@@ -129,6 +132,7 @@ impl Stream {
         if rng.chance(700) {
             self.maps[3] = vec![header("grpc-status", rng.pick(v::GRPC_STATUSES))];
         }
+        self.seemed_finished = self.finished;
         self.finished = rng.chance(900);
     }
 

@@ -168,6 +168,8 @@ pub struct World {
     pub callbacks: u64,
     /// Hostcalls so far.
     pub hostcalls: u64,
+    /// Ejections that chance made longer.
+    pub longer: u64,
     /// The kind of proxy.
     pub node: &'static str,
     /// Of a thousand hostcalls, those before which another VM runs.
@@ -209,6 +211,7 @@ impl World {
             sabotage: options.sabotage,
             callbacks: 0,
             hostcalls: 0,
+            longer: 0,
             node,
             running: 0,
             switches: rng.pick(&[0, 0, 5, 30, 100]),

@@ -35,6 +35,10 @@ fn nothing_panics_and_counts_balance_whatever_the_host_answers() {
         total.fair > CASES / 2,
         "counts are seldom checked: {total:?}"
     );
+    assert!(
+        total.longer > 0,
+        "chance makes no ejection longer: {total:?}"
+    );
     // A fuzz that never gets anywhere finds nothing.
     for reason in [
         "room",

@@ -11,6 +11,8 @@
 //! that was let go counts all the same.
 //! **Invariant: a record heals.** Other Wasm modules of the proxy can write shared data. A time that no change here could have
 //! written counts as over ([`Record::healed`]), and a number of ejections beyond the largest that is written counts as none.
+//! **Invariant: an ejection is never shorter than configured**, and at most a tenth longer. The VM that ejects draws how much, and
+//! the record has it, so all workers of the proxy agree.
 //! **Invariant: a good answer between two errors separates them**, whichever workers saw which. The good answers of all workers
 //! are counted together (the successes), and an error that finds another count than the error before begins a new run. This
 //! holds for answers that are read. After many good answers a worker does not read all of them ([`super::sampling`]).
@@ -18,6 +20,7 @@
 mod bytes;
 mod change;
 mod detection;
+mod jitter;
 mod task;
 
 use super::response::Failure;
@@ -122,7 +125,7 @@ impl Record {
     pub fn healed(&self, detection: &Detection, now: Instant) -> Record {
         let phase = match self.phase {
             Phase::Available(since) if since > now => Phase::Available(Instant::default()),
-            Phase::Ejected(until) if until.since(now) > detection.longest() => {
+            Phase::Ejected(until) if until.since(now) > detection.longest_with_jitter() => {
                 Phase::Ejected(Instant::default())
             }
             Phase::Probing { since, .. } if since > now => Phase::Ejected(Instant::default()),

@@ -54,7 +54,7 @@ impl Request {
                     self.rewrite(plugin, peer, had_to).into()
                 }
                 Step::MaySpill => surplus::may_spill(service.spill.as_deref()),
-                Step::Draw => surplus::draw(service.spill.as_deref(), plugin),
+                Step::Draw => surplus::draw(service.spill.as_deref()),
                 Step::PeerHealth(to) => match service.health_at(to.into()) {
                     Some(health) => Fact::Verdict(health.verdict(self.id, self.whole)),
                     None => Fact::No,

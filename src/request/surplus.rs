@@ -1,7 +1,7 @@
 //! What is read of a request that would leave home: whether it may, and which session it belongs to.
 
+use crate::draws;
 use crate::hostcalls;
-use crate::plugin::Plugin;
 use policy::Spill;
 use policy::dispatch::Fact;
 use policy::spill::Headers;
@@ -18,10 +18,10 @@ pub(super) fn may_spill(spill: Option<&Spill>) -> Fact {
 /// The session of the request, or a random number if it has none.
 #[cold]
 #[inline(never)]
-pub(super) fn draw(spill: Option<&Spill>, plugin: &Plugin) -> Fact {
+pub(super) fn draw(spill: Option<&Spill>) -> Fact {
     let session = spill.and_then(|spill| {
         let session = spill.session.as_ref()?;
         session.of(Headers(&hostcalls::request_headers()))
     });
-    session.map_or_else(|| Fact::Drawn(plugin.draw()), Fact::Session)
+    session.map_or_else(|| Fact::Drawn(draws::number()), Fact::Session)
 }

@@ -24,23 +24,26 @@ fn drained(name: &str) -> Value {
     named(name, name, json!({"mode": "drain"}))
 }
 
-/// A peer, and then [`PEER`] with everything that it may become.
-fn becomes() -> [(&'static str, Vec<Value>); 5] {
+/// What [`PEER`] becomes: the peers, and the name of the one that gets the next request.
+fn becomes() -> [(&'static str, Vec<Value>, &'static str); 5] {
     let other = || named("eks", "eks", json!({"priority": 1}));
+    let first = |name, at| named(name, at, json!({}));
     [
-        ("it is drained", vec![drained(PEER), other()]),
-        (
-            "it is renamed",
-            vec![named("new", PEER, json!({})), other()],
-        ),
+        ("it is drained", vec![drained(PEER), other()], "eks"),
+        ("it is renamed", vec![first("new", PEER), other()], "new"),
         (
             "its host is another's",
-            vec![named(PEER, "aks", json!({})), other()],
+            vec![first(PEER, "aks"), other()],
+            PEER,
         ),
-        ("it is gone", vec![other()]),
+        ("it is gone", vec![other()], "eks"),
         (
             "the two change hosts",
-            vec![named(PEER, "eks", json!({})), named("eks", PEER, json!({}))],
+            vec![
+                first("eks", PEER),
+                named(PEER, "eks", json!({"priority": 1})),
+            ],
+            "eks",
         ),
     ]
 }
@@ -55,7 +58,7 @@ fn before() -> Vec<Value> {
 /// What is in flight at a peer is counted under the name that it had, and not under another.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_flight_at_a_peer_is_counted_there_whatever_it_becomes() -> Result<()> {
-    for (what, peers) in becomes() {
+    for (what, peers, next) in becomes() {
         let world = builder(evacuating(&before())).workers(2).start().await?;
         let mut held = Vec::new();
         for _ in 0..3 {
@@ -71,16 +74,19 @@ async fn what_is_in_flight_at_a_peer_is_counted_there_whatever_it_becomes() -> R
         for name in ["new", "eks"] {
             assert_eq!(stat(&world, name, "peer_in_flight").await?, 0, "{what}");
         }
-        // And back, with one of each.
+        // One more, under the name that its peer has now, and another under that of before.
         held.push(hold(&world, "second").await?);
-        world.set_filter_config(evacuating(&before())).await?;
-        held.push(hold(&world, "second").await?);
-        let all = [PEER, "new", "eks"];
-        let mut counted = 0;
-        for name in all {
-            counted += stat(&world, name, "peer_in_flight").await?;
+        let there = |name| if name == next { 1 } else { 0 };
+        for (name, n) in [(PEER, 3), ("new", 0), ("eks", 0)] {
+            let counted = stat(&world, name, "peer_in_flight").await?;
+            assert_eq!(counted, n + there(name), "{what}: {name}");
         }
-        assert_eq!(counted, 5, "{what}");
+        world.set_filter_config(evacuating(&before())).await?;
+        held.push(hold(&world, "third").await?);
+        for (name, n) in [(PEER, 4), ("new", 0), ("eks", 0)] {
+            let counted = stat(&world, name, "peer_in_flight").await?;
+            assert_eq!(counted, n + there(name), "{what}, and back: {name}");
+        }
         release_all(&world);
         for answer in held {
             assert_eq!(answer.await??.status, 200, "{what}");
@@ -93,7 +99,7 @@ async fn what_is_in_flight_at_a_peer_is_counted_there_whatever_it_becomes() -> R
 #[tokio::test(flavor = "multi_thread")]
 async fn under_load_a_peer_that_becomes_another_loses_nothing_and_leaves_no_count() -> Result<()> {
     let delay = Duration::from_millis(5);
-    let configs = becomes().map(|(_, peers)| config(2, &peers));
+    let configs = becomes().map(|(_, peers, _)| config(2, &peers));
     let world = builder(config(2, &before()))
         .workers(4)
         .delays(delay, delay)
@@ -121,7 +127,7 @@ async fn under_load_a_peer_that_becomes_another_loses_nothing_and_leaves_no_coun
 /// What was not sent any more when it was drained could not be probed, so it would be ejected for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ejected_peer_that_is_drained_or_gone_is_ejected_no_more() -> Result<()> {
-    for (what, peers) in becomes() {
+    for (what, peers, _) in becomes() {
         if !["it is drained", "it is gone"].contains(&what) {
             continue;
         }

@@ -35,11 +35,27 @@ pub fn owner(vm: Vm, stream: u32) -> u64 {
 pub struct Memory {
     /// The record that was read last, and the value of the gauge then.
     last: Option<(u64, Record)>,
-    /// A number that is evenly distributed over all numbers, another one for each request.
+    /// The number that was drawn last.
     pub(crate) draw: u32,
     turn: u32,
     /// The gauge and the record when a check last found them different, and the number of checks in a row that found that.
     differ: (u64, Record, u32),
+}
+
+impl Memory {
+    /// What a VM remembers at first. Each VM has another `seed`, so that those of a mesh do not draw the same numbers.
+    pub fn new(seed: u64) -> Memory {
+        Memory {
+            draw: seed as u32,
+            ..Memory::default()
+        }
+    }
+
+    /// The next number, of which all are evenly distributed over all numbers.
+    fn draw(&mut self) -> u32 {
+        self.draw = self.draw.wrapping_add(STEP);
+        self.draw
+    }
 }
 
 /// The next hostcall.
@@ -64,7 +80,7 @@ pub enum Step {
 /// What has to be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Line {
-    /// The destination is ejected for this time because of its last error.
+    /// The destination is ejected for this time, and for what chance adds to it, because of its last error.
     Ejected(Millis),
     /// The same, because the probe failed.
     ProbeFailed(Millis),
@@ -111,6 +127,8 @@ pub struct Task {
     now: Instant,
     moved: i64,
     record: Record,
+    /// How long the ejection lasts that begins, without what chance adds.
+    lasts: Millis,
     line: Option<Line>,
 }
 
@@ -128,6 +146,7 @@ impl Task {
             now,
             moved: 0,
             record: Record::default(),
+            lasts: Millis::default(),
             line: None,
         }
     }
@@ -190,7 +209,7 @@ impl Task {
             At::Check => self.go(At::Checking, Step::Clock),
             At::Checking => {
                 self.now = Instant(seen);
-                memory.draw = memory.draw.wrapping_add(STEP);
+                memory.draw();
                 match memory.last {
                     Some((gauge, record)) if gauge == self.gauge => {
                         self.record = record;
@@ -217,7 +236,7 @@ impl Task {
                 }
             }
             At::Forget => self.go(At::Forgotten, Step::Read),
-            At::Forgotten if self.record.phase.shown() != 0 => self.make(detection),
+            At::Forgotten if self.record.phase.shown() != 0 => self.make(memory, detection),
             At::LookedAfter | At::Forgotten => self.mend(memory),
             At::Mend if seen != 0 => self.go(At::Mended, Step::Move(self.moved)),
             At::Mend | At::Mended => self.look(),
@@ -245,7 +264,7 @@ impl Task {
                 self.now = Instant(seen);
                 self.go(At::Changing, Step::Read)
             }
-            At::Changing => self.make(detection),
+            At::Changing => self.make(memory, detection),
             At::Written if seen != 0 => {
                 self.changed();
                 if self.moved == 0 {
@@ -276,13 +295,14 @@ impl Task {
 
     /// Makes the change of the record that was just read.
     #[inline(never)]
-    fn make(&mut self, detection: &Detection) -> Step {
+    fn make(&mut self, memory: &mut Memory, detection: &Detection) -> Step {
         let Some(after) = self.change.of(&self.record, detection, self.now) else {
             return self.done();
         };
         let before = self.record.phase.shown();
         self.moved = after.phase.shown().saturating_sub(before);
-        self.record = after;
+        self.lasts = after.lasts(self.now);
+        self.record = after.with_jitter(self.now, memory.draw());
         self.go(At::Written, Step::Write)
     }
 
@@ -354,7 +374,7 @@ impl Task {
 
     /// The record was changed.
     fn changed(&mut self) {
-        let (phase, ms) = (self.record.phase, self.record.lasts(self.now));
+        let (phase, ms) = (self.record.phase, self.lasts);
         self.line = match self.change {
             Change::Failed { .. } if matches!(phase, Phase::Ejected(_)) => Some(Line::Ejected(ms)),
             Change::Ended(_, Ended::Well | Ended::Begun) => Some(Line::Answered),
