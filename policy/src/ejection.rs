@@ -11,8 +11,6 @@
 //! that was let go counts all the same.
 //! **Invariant: a record heals.** Other Wasm modules of the proxy can write shared data. A time that no change here could have
 //! written counts as over ([`Record::healed`]), and a number of ejections beyond the largest that is written counts as none.
-//! **Invariant: an ejection is never shorter than configured**, and at most a tenth longer. The VM that ejects draws how much, and
-//! the record has it, so all workers of the proxy agree.
 //! **Invariant: a good answer between two errors separates them**, whichever workers saw which. The good answers of all workers
 //! are counted together (the successes), and an error that finds another count than the error before begins a new run. This
 //! holds for answers that are read. After many good answers a worker does not read all of them ([`super::sampling`]).
@@ -26,6 +24,7 @@ mod task;
 use super::response::Failure;
 use super::time::{Instant, Millis};
 pub use change::Change;
+use detection::AHEAD;
 pub use detection::{Detection, LONGEST, PATIENCE, UNANSWERED};
 pub use task::{Line, Memory, Step, Task, owner};
 
@@ -123,13 +122,14 @@ impl Record {
     /// configuration with a shorter `baseEjectionTime` ends an ejection of the configuration before.
     #[inline(never)]
     pub fn healed(&self, detection: &Detection, now: Instant) -> Record {
+        let ahead = now.after(AHEAD);
         let phase = match self.phase {
-            Phase::Available(since) if since > now => Phase::Available(Instant::default()),
-            Phase::Ejected(until) if until.since(now) > detection.longest_with_jitter() => {
+            Phase::Available(since) if since > ahead => Phase::Available(Instant::default()),
+            Phase::Ejected(until) if until.since(ahead) > detection.longest_with_jitter() => {
                 Phase::Ejected(Instant::default())
             }
-            Phase::Probing { since, .. } if since > now => Phase::Ejected(Instant::default()),
-            Phase::Ramp(since) if since > now => Phase::Ramp(Instant::default()),
+            Phase::Probing { since, .. } if since > ahead => Phase::Ejected(Instant::default()),
+            Phase::Ramp(since) if since > ahead => Phase::Ramp(Instant::default()),
             phase => phase,
         };
         Record {

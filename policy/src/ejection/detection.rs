@@ -14,6 +14,9 @@ pub const UNANSWERED: Millis = Millis::seconds(30);
 /// same time, only a request that is known to be complete becomes the probe.
 pub const PATIENCE: Millis = Millis::seconds(1);
 
+/// A VM reads the clock before it reads a record, which another VM may write in between. A time in a record may be so far ahead.
+pub(super) const AHEAD: Millis = Millis::seconds(1);
+
 /// What an `outlierDetection` configures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Detection {

@@ -3,12 +3,13 @@
 //! A VM here does what the filter does, hostcall by hostcall, with the policy's own steps in between; one hostcall is one
 //! move. States that were seen are not followed again, so all orders of some dozen hostcalls of three VMs are a matter of
 //! seconds. [`counts`] has the counts, their shares and the repair; [`dispatch`] where each request goes; [`ejection`] the
-//! errors, the probe and the gauge; [`limit`] which configuration's limit is shown, and what is not watched any more.
+//! errors, the probe and the gauge; [`peers`] both of these at two peers, while a VM dies; [`limit`] which configuration's limit is shown, and what is not watched any more.
 
 mod counts;
 mod dispatch;
 mod ejection;
 mod limit;
+mod peers;
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -120,7 +120,7 @@ metrics! {
     /// Requests that were offered to the peer and that it did not take, by the reason: see
     /// [Declined requests](#declined-requests).
     Counter("peer_declined", DECLINED);
-    /// 1 while the peer is ejected for its errors, 2 during the ramp that follows, otherwise 0.
+    /// 1 while the peer is ejected for its errors, 2 during the ramp that follows, otherwise 0, as for a drained peer.
     Gauge("peer_ejected", PEER);
     /// How often the peer was ejected.
     Counter("peer_ejections", PEER);
