@@ -53,7 +53,7 @@ struct Used {
     health: OnceCell<Option<Health>>,
     /// The beliefs about the routes to the peer.
     routes: RefCell<Routes>,
-    /// The kind of misroute that the next tick looks at, and the kinds for which the last looks found that the gauge is wrong.
+    /// The kind of misroute that the next turn looks at, and the kinds for which the last looks found that the gauge is wrong.
     looks: Cell<(usize, u64)>,
     /// The requests of this worker in a row that the peer did not answer.
     unreached: Cell<Unreached>,
@@ -218,7 +218,6 @@ impl Peer {
         if let Some(Some(health)) = health {
             health.tick();
         }
-        self.look_after_misroutes();
     }
 
     /// Counts a request that was offered to the peer, and that it did not take.

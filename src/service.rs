@@ -51,6 +51,8 @@ pub struct Service {
     used: OnceCell<Box<Used>>,
     /// Whether the last request of this worker found room. If so, the next one adds itself to the count before it reads it.
     expect_room: Cell<bool>,
+    /// The turns that it had in the ticks.
+    turn: Cell<usize>,
 }
 
 /// What a service has from its first request in this VM on.
@@ -112,6 +114,7 @@ impl Service {
             labels,
             used: OnceCell::new(),
             expect_room: Cell::new(true),
+            turn: Cell::default(),
         }
     }
 
@@ -259,6 +262,13 @@ impl Service {
             health.tick();
         }
         self.peers.iter().for_each(|peer| peer.tick());
+        // It reads shared data, which for all peers would cost more than everything else in a tick.
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        let nth = turn.checked_rem(self.peers.len());
+        if let Some(peer) = nth.and_then(|nth| self.peers.get(nth)) {
+            peer.look_after_misroutes();
+        }
     }
 
     fn in_flight(&self) -> Option<&SharedCount> {

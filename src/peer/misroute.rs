@@ -201,7 +201,7 @@ impl Peer {
         })
     }
 
-    /// Corrects the gauge, by one kind in each tick. A VM may die between its changes of a notice and of the gauge, and any
+    /// Corrects the gauge, by one kind in each turn of the peer. A VM may die between its changes of a notice and of the gauge, and any
     /// module of the proxy can write both. Two looks at a kind in a row must find the same fault, since another VM may be
     /// between the two changes. The gauge is set and not added to, so it is right however many VMs correct it.
     #[inline(never)]

@@ -157,9 +157,10 @@ impl Counted {
         };
         let admin = fs::read_to_string(self.dir.path().join("admin"))?;
         let (_, stats) = get(admin.trim().parse()?, "/stats").await?;
-        let counter = stats.lines().find(|line| line.contains(proof));
-        let value = counter.and_then(|line| line.rsplit_once(": "));
-        Ok(Some(value.map_or(Ok(0), |(_, value)| value.parse())?))
+        let counters = stats.lines().filter(|line| line.contains(proof));
+        let values = counters.filter_map(|line| line.rsplit_once(": "));
+        let values = values.map(|(_, value)| value.parse::<i64>());
+        Ok(Some(values.sum::<Result<i64, _>>()?))
     }
 
     fn control(&self, what: &str) -> Result<()> {

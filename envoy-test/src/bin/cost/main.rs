@@ -99,7 +99,8 @@ async fn cost(options: &Options) -> Result<Vec<String>> {
             bail!("{program} is missing: install it (Debian: apt-get install {package})");
         }
     }
-    let variants = tokio::task::spawn_blocking(variant::all).await??;
+    let mut variants = tokio::task::spawn_blocking(variant::all).await??;
+    variants.extend(variant::spills()?);
     let echo = format!("static_resources:\n  listeners:\n{}", counted::ECHO);
     let upstream = Envoy::start(
         echo.replace("{{echo}}", "0"),

@@ -38,10 +38,24 @@ pub fn print(rows: &[Row], plan: &Plan, bounds: bool) {
             else {
                 continue;
             };
-            let most = row.variant.most.filter(|_| bounds);
+            let most = row
+                .variant
+                .most
+                .filter(|_| bounds && row.variant.to.is_none());
             let most = most.map_or_else(String::new, |most| format!("{most:>12.3}"));
             let name = row.variant.name;
             println!("{name:<40}{count:>14.0}{to_empty:>12.3}{to_none:>12.3}{most}");
+        }
+    }
+    for row in rows.iter().filter(|row| row.variant.to.is_some()) {
+        let (name, to) = (row.variant.name, yardstick(rows, row));
+        let of = rows.get(to).map_or("", |row| row.variant.name);
+        for (column, (path, _)) in plan.paths.iter().enumerate() {
+            if let Some(ratio) = ratio(rows, row, to, column).filter(|_| name != of) {
+                let most = row.variant.most.filter(|_| bounds);
+                let most = most.map_or_else(String::new, |most| format!(", at most {most:.3}"));
+                println!("\n{path}: {name}: {ratio:.3} of {of}{most}");
+            }
         }
     }
     println!("\nA second at rest, on two VMs (the worker's and the main thread's)");
@@ -54,8 +68,8 @@ pub fn print(rows: &[Row], plan: &Plan, bounds: bool) {
 pub fn too_dear(rows: &[Row]) -> Vec<String> {
     let line = |row: &Row| {
         let most = row.variant.most?;
-        let yardstick = rows.get(YARDSTICK)?.variant.name;
-        let ratio = ratio(rows, row, YARDSTICK, 0)?;
+        let to = yardstick(rows, row);
+        let (yardstick, ratio) = (rows.get(to)?.variant.name, ratio(rows, row, to, 0)?);
         (ratio > most).then(|| {
             format!(
                 "{} costs {ratio:.3} of {yardstick}; at most {most:.3} is allowed (envoy-test/src/bin/cost/variant.rs)",
@@ -64,6 +78,12 @@ pub fn too_dear(rows: &[Row]) -> Vec<String> {
         })
     };
     rows.iter().filter_map(line).collect()
+}
+
+/// The row that `row` is compared with.
+fn yardstick(rows: &[Row], row: &Row) -> usize {
+    let named = |to| rows.iter().position(|other| other.variant.name == to);
+    row.variant.to.and_then(named).unwrap_or(YARDSTICK)
 }
 
 /// What `row` costs to the row number `to`.
@@ -82,6 +102,7 @@ mod tests {
             filters: Value::Null,
             proof: None,
             most,
+            to: None,
         }
     }
 
