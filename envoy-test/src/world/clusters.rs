@@ -5,7 +5,8 @@ use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
 use super::builder::Builder;
-use super::side::{Peer, Side, sni};
+use super::names::sni;
+use super::side::{Peer, Side};
 use super::start::{ecds, entries, wasm};
 use super::template::fill;
 use super::tls::upstream_tls;
