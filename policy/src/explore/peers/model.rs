@@ -235,7 +235,7 @@ impl Peers {
                     return;
                 }
                 Step::Rewrite(peer) => begun.fact = begun.rewrite[peer.index()].into(),
-                Step::Way(..) | Step::Declined(..) | Step::Hold(_) => {}
+                Step::MaySpill | Step::Way(..) | Step::Declined(..) | Step::Hold(_) => {}
                 Step::Done(decision) => return self.sent(vm, decision),
                 step => panic!("not here: {step:?}"),
             }
