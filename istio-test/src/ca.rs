@@ -7,7 +7,7 @@ use anyhow::Result;
 use envoy_test::Certs;
 use rcgen::KeyPair;
 
-use crate::layout::{CLUSTERS, Layout};
+use crate::layout::{CLUSTERS, Cluster, Layout};
 
 /// Makes the root, an intermediate CA for each istiod, and the key that each API server signs service accounts' tokens with.
 /// # Errors
@@ -16,7 +16,8 @@ pub fn make(layout: &Layout) -> Result<()> {
     let certs = layout.dir().join("certs");
     fs::create_dir_all(&certs)?;
     let root = Certs::make(&certs)?;
-    for cluster in CLUSTERS {
+    // The third cluster comes later, if it does, and under the same root.
+    for cluster in CLUSTERS.into_iter().chain([Cluster::Third]) {
         let dir = layout.cluster_dir(cluster);
         let cacerts = dir.join("istiod/etc/cacerts");
         fs::create_dir_all(&cacerts)?;

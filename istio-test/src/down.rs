@@ -17,27 +17,38 @@ pub async fn down(layout: &Layout) -> Result<bool> {
     let namespaces = net::namespaces(&layout.prefix()).await?;
     let any = !namespaces.is_empty() || layout.dir().exists();
     for name in &namespaces {
-        // In rounds: an agent whose Envoy was killed first may start another.
-        until_some(&format!("all of {name} has ended"), async || {
-            let left = net::processes(name).await.ok()?;
-            for pid in &left {
-                // It may have ended by itself since.
-                let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
-            }
-            left.is_empty().then_some(())
-        })
-        .await?;
+        end(name).await?;
     }
     for name in &namespaces {
-        net::ip(&format!("netns del {name}")).await?;
-        let etc = net::etc(name);
-        if etc.exists() {
-            fs::remove_dir_all(&etc).with_context(|| format!("cannot remove {}", etc.display()))?;
-        }
+        remove(name).await?;
     }
     let dir = layout.dir();
     if dir.exists() {
         fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
     Ok(any)
+}
+
+/// Ends every process of a network namespace.
+pub(crate) async fn end(name: &str) -> Result<()> {
+    // In rounds: an agent whose Envoy was killed first may start another.
+    until_some(&format!("all of {name} has ended"), async || {
+        let left = net::processes(name).await.ok()?;
+        for pid in &left {
+            // It may have ended by itself since.
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        left.is_empty().then_some(())
+    })
+    .await
+}
+
+/// Removes a network namespace in which nothing runs.
+pub(crate) async fn remove(name: &str) -> Result<()> {
+    net::ip(&format!("netns del {name}")).await?;
+    let etc = net::etc(name);
+    if etc.exists() {
+        fs::remove_dir_all(&etc).with_context(|| format!("cannot remove {}", etc.display()))?;
+    }
+    Ok(())
 }

@@ -9,11 +9,14 @@ use image::Variant;
 use serde_json::{Value, json};
 
 use crate::layout::{
-    CLIENT, CLUSTERS, Cluster, HOME_APP, HOME_GATEWAY, PEER_APP, PEER_GATEWAY, REGISTRY,
+    CLIENT, CLUSTERS, Cluster, HOME_APP, HOME_GATEWAY, PEER_APP, PEER_GATEWAY, REGISTRY, THIRD_APP,
+    THIRD_GATEWAY,
 };
 use crate::mesh::{Mesh, SERVICE};
 use crate::registry;
 
+/// The host of the third cluster's service, as `wasmplugin/federation-eks` has it.
+pub const THIRD_HOST: &str = "a.istio.eks.global";
 /// The peer's host, as `wasmplugin/federation` has it.
 pub const PEER_HOST: &str = "a.istio.gke.global";
 
@@ -29,16 +32,24 @@ const KINDS: &str = "wasmplugins.extensions.istio.io,trafficextensions.extension
 /// An API server refuses.
 pub async fn reset(mesh: &Mesh) -> Result<()> {
     for cluster in CLUSTERS {
-        let ours = [
-            "delete",
-            KINDS,
-            "-l",
-            "mesh!=yes",
-            "--wait=false",
-            "--all-namespaces",
-        ];
-        mesh.kube(cluster).kubectl(&ours).await?;
+        reset_in(mesh, cluster).await?;
     }
+    Ok(())
+}
+
+/// The same in one cluster.
+/// # Errors
+/// An API server refuses.
+pub async fn reset_in(mesh: &Mesh, cluster: Cluster) -> Result<()> {
+    let ours = [
+        "delete",
+        KINDS,
+        "-l",
+        "mesh!=yes",
+        "--wait=false",
+        "--all-namespaces",
+    ];
+    mesh.kube(cluster).kubectl(&ours).await?;
     Ok(())
 }
 
@@ -54,23 +65,33 @@ pub async fn forgotten(mesh: &Mesh) -> Result<()> {
 /// # Errors
 /// It is not in time.
 pub async fn reached(mesh: &Mesh, open: bool) -> Result<()> {
-    let word = if open { "" } else { " no more" };
-    for gateway in [PEER_GATEWAY, HOME_GATEWAY] {
-        let what = format!("a gateway passes on to the service{word}");
-        let proxy = mesh.proxy(&gateway);
-        proxy
-            .wait_listeners(&what, |all| passes_on(all) == Some(open))
-            .await?;
-    }
-    // A listener that changes under the first requests may cost one of them, with or without a filter.
-    for app in [HOME_APP, PEER_APP] {
-        let what = format!("the service refuses plain text{word}");
-        let proxy = mesh.proxy(&app);
-        proxy
-            .wait_listeners(&what, |all| takes_plain_text(all) == Some(!open))
-            .await?;
+    for cluster in CLUSTERS {
+        reached_in(mesh, cluster, open).await?;
     }
     Ok(())
+}
+
+/// The same of one cluster.
+/// # Errors
+/// It is not in time.
+pub async fn reached_in(mesh: &Mesh, cluster: Cluster, open: bool) -> Result<()> {
+    let word = if open { "" } else { " no more" };
+    let (gateway, app) = match cluster {
+        Cluster::Home => (HOME_GATEWAY, HOME_APP),
+        Cluster::Peer => (PEER_GATEWAY, PEER_APP),
+        Cluster::Third => (THIRD_GATEWAY, THIRD_APP),
+    };
+    let what = format!("a gateway passes on to the service{word}");
+    let proxy = mesh.proxy(&gateway);
+    proxy
+        .wait_listeners(&what, |all| passes_on(all) == Some(open))
+        .await?;
+    // A listener that changes under the first requests may cost one of them, with or without a filter.
+    let what = format!("the service refuses plain text{word}");
+    let proxy = mesh.proxy(&app);
+    proxy
+        .wait_listeners(&what, |all| takes_plain_text(all) == Some(!open))
+        .await
 }
 
 /// A copy of `wasmplugin/` in which what is marked CHANGE is changed to what this mesh has, as its README says to do.
@@ -84,6 +105,7 @@ pub fn manifests(mesh: &Mesh, image: &str, digest: &str) -> Result<PathBuf> {
     let changes = [
         ("192.0.2.15", PEER_GATEWAY.ip()),
         ("192.0.2.14", HOME_GATEWAY.ip()),
+        ("192.0.2.16", THIRD_GATEWAY.ip()),
         (
             "registry.example/peer-spillover:0.1.0",
             format!("{REGISTRY}/{image}"),
@@ -157,7 +179,12 @@ pub async fn apply(mesh: &Mesh) -> Result<PathBuf> {
 /// The peer's cluster, as a dump of a proxy's configuration names it where it is declared. The plugin's own configuration has the
 /// peer's host too, so the host alone does not show that the cluster is there.
 pub fn peer_cluster() -> String {
-    format!("\"name\": \"outbound|80||{PEER_HOST}\"")
+    cluster_of(PEER_HOST)
+}
+
+/// The same of any peer's host.
+pub fn cluster_of(host: &str) -> String {
+    format!("\"name\": \"outbound|80||{host}\"")
 }
 
 /// Whether a sidecar's listener for what arrives takes plain text too; nothing while it changes.

@@ -12,16 +12,18 @@ pub const REGISTRY: &str = "10.77.0.1:5000";
 /// The user that Istio's proxies run as, whose own traffic is not captured.
 pub const PROXY_UID: u32 = 1337;
 
-/// One of the two clusters. Each is a cluster of its own: its own etcd, API server, istiod and CA.
+/// A cluster. Each is a cluster of its own: its own etcd, API server, istiod and CA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cluster {
     /// Where the clients are.
     Home,
     /// Where the surplus goes.
     Peer,
+    /// Another peer, which runs only where it was asked for ([`crate::third`]).
+    Third,
 }
 
-/// Both, home first.
+/// The two that always run, home first.
 pub const CLUSTERS: [Cluster; 2] = [Cluster::Home, Cluster::Peer];
 
 impl Cluster {
@@ -30,14 +32,16 @@ impl Cluster {
         match self {
             Cluster::Home => "home",
             Cluster::Peer => "peer",
+            Cluster::Third => "third",
         }
     }
 
-    /// Its name in the federation: the origin's two clusters.
+    /// Its name in the federation: the origin's two clusters, and another.
     pub fn name(self) -> &'static str {
         match self {
             Cluster::Home => "iotcloudserve",
             Cluster::Peer => "gke",
+            Cluster::Third => "eks",
         }
     }
 
@@ -50,6 +54,7 @@ impl Cluster {
         match self {
             Cluster::Home => 1,
             Cluster::Peer => 2,
+            Cluster::Third => 3,
         }
     }
 
@@ -125,7 +130,15 @@ pub const PEER_GATEWAY: PodSpec = pod(Cluster::Peer, "eastwestgateway", 13, Role
 /// Another client at home, with another identity.
 pub const STRANGER: PodSpec = pod(Cluster::Home, "stranger", 15, Role::Client);
 
-/// All pods.
+/// The service in the third cluster.
+pub const THIRD_APP: PodSpec = pod(Cluster::Third, "a", 12, Role::App);
+/// The third cluster's east-west gateway.
+pub const THIRD_GATEWAY: PodSpec = pod(Cluster::Third, "eastwestgateway", 13, Role::Gateway);
+
+/// The pods of the third cluster.
+pub const THIRD_PODS: [PodSpec; 2] = [THIRD_APP, THIRD_GATEWAY];
+
+/// All pods of the two clusters that always run.
 pub const PODS: [PodSpec; 7] = [
     CLIENT,
     HOME_APP,

@@ -20,6 +20,7 @@ pub mod net;
 pub mod pod;
 pub mod proxy;
 pub mod registry;
+pub mod third;
 pub mod tools;
 pub mod up;
 

@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 
 use crate::control;
-use crate::layout::{CLIENT, CLUSTERS, Cluster, HOME_GATEWAY, Layout, PEER_GATEWAY};
+use crate::layout::{CLIENT, CLUSTERS, Cluster, HOME_GATEWAY, Layout, PEER_GATEWAY, THIRD_GATEWAY};
 use crate::mesh::{Mesh, SERVICE};
 use crate::proxy::Endpoint;
 use crate::up;
@@ -91,6 +91,7 @@ fn gateway(cluster: Cluster) -> String {
     match cluster {
         Cluster::Home => HOME_GATEWAY.ip(),
         Cluster::Peer => PEER_GATEWAY.ip(),
+        Cluster::Third => THIRD_GATEWAY.ip(),
     }
 }
 
@@ -125,7 +126,7 @@ spec:
 fn ways(cluster: Cluster) -> String {
     let other = match cluster {
         Cluster::Home => Cluster::Peer,
-        Cluster::Peer => Cluster::Home,
+        Cluster::Peer | Cluster::Third => Cluster::Home,
     };
     let secret = json!({
         "apiVersion": "v1",

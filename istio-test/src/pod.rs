@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use envoy_test::wait::{until_some, until_some_by};
 
-use crate::layout::{Cluster, HOME_GATEWAY, Layout, PEER_GATEWAY, PROXY_UID, PodSpec, Role};
+use crate::layout::{
+    Cluster, HOME_GATEWAY, Layout, PEER_GATEWAY, PROXY_UID, PodSpec, Role, THIRD_GATEWAY,
+};
 use crate::mesh::daemon;
 use crate::{ca, kube::Kube, net, proxy};
 
@@ -257,7 +259,7 @@ exec setpriv --reuid "$PROXY_UID" --regid "$PROXY_UID" --clear-groups "$@""#;
         .args(["--log_output_level=default:info,wasm:info"])
         .arg("--templateFile")
         .arg(&template);
-    if [HOME_GATEWAY, PEER_GATEWAY].contains(pod) {
+    if [HOME_GATEWAY, PEER_GATEWAY, THIRD_GATEWAY].contains(pod) {
         // What comes through an east-west gateway stays in its network.
         agent.env("ISTIO_META_REQUESTED_NETWORK_VIEW", &network);
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,7 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::kube::Kube;
 use crate::layout::{
-    CLUSTERS, Cluster, HOME_APP, Layout, NAMESPACE, PEER_APP, PODS, REGISTRY, Role, SYSTEM,
+    CLUSTERS, Cluster, HOME_APP, Layout, NAMESPACE, PEER_APP, PODS, PodSpec, REGISTRY, Role,
+    SYSTEM, THIRD_APP,
 };
 use crate::mesh::{Mesh, SERVICE};
 use crate::tools::{self, Tools};
@@ -47,45 +49,58 @@ pub async fn up() -> Result<Mesh> {
     })
     .await?;
     say("applying Istio's resource definitions, and starting istiod");
-    let crds = tools
-        .istio
-        .join("manifests/charts/base/files/crd-all.gen.yaml");
-    let crds = crds.to_string_lossy().into_owned();
+    let crds = definitions(&tools);
     both(&layout, async move |layout, cluster| {
-        let kube = Kube::of(&layout, cluster);
-        kube.kubectl(&["apply", "--server-side", "-f", &crds])
-            .await?;
-        for namespace in [SYSTEM, NAMESPACE] {
-            kube.kubectl(&["create", "namespace", namespace]).await?;
-        }
-        let injected = ["label", "namespace", NAMESPACE, "istio-injection=enabled"];
-        kube.kubectl(&injected).await?;
-        kube.apply(&service(cluster)).await?;
-        kube.apply(include_str!("../manifests/keep-alive.yaml"))
-            .await?;
-        control::write_mesh_config(&layout, cluster, "")?;
-        control::start_istiod(&layout, cluster).await
+        start_istio(&layout, cluster, &crds).await
     })
     .await?;
 
     say("starting the pods");
     let envoy = layout.bin().join("envoy");
     let (layout_of_all, envoy) = (&layout, &envoy);
-    try_join_all(PODS.iter().map(|spec| async move {
-        let layout = layout_of_all;
-        pod::make(layout, spec).await?;
-        if spec.role == Role::App {
-            pod::start_app(layout, spec).await?;
-        }
-        pod::capture(layout, spec).await?;
-        pod::start_proxy(layout, spec, envoy)?;
-        pod::wait_ready(layout, spec).await
-    }))
+    try_join_all(
+        PODS.iter()
+            .map(|spec| start_pod(layout_of_all, spec, envoy)),
+    )
     .await?;
     names(&layout).await?;
     File::create(layout.dir().join("up"))?;
     bar.finish_and_clear();
     Ok(Mesh { layout })
+}
+
+/// Istio's resource definitions.
+pub(crate) fn definitions(tools: &Tools) -> String {
+    let file = "manifests/charts/base/files/crd-all.gen.yaml";
+    tools.istio.join(file).to_string_lossy().into_owned()
+}
+
+/// Applies Istio's resource definitions `crds` and the federated service, and starts istiod.
+pub(crate) async fn start_istio(layout: &Layout, cluster: Cluster, crds: &str) -> Result<()> {
+    let kube = Kube::of(layout, cluster);
+    kube.kubectl(&["apply", "--server-side", "-f", crds])
+        .await?;
+    for namespace in [SYSTEM, NAMESPACE] {
+        kube.kubectl(&["create", "namespace", namespace]).await?;
+    }
+    let injected = ["label", "namespace", NAMESPACE, "istio-injection=enabled"];
+    kube.kubectl(&injected).await?;
+    kube.apply(&service(cluster)).await?;
+    kube.apply(include_str!("../manifests/keep-alive.yaml"))
+        .await?;
+    control::write_mesh_config(layout, cluster, "")?;
+    control::start_istiod(layout, cluster).await
+}
+
+/// Makes a pod and starts what is in it.
+pub(crate) async fn start_pod(layout: &Layout, spec: &PodSpec, envoy: &Path) -> Result<()> {
+    pod::make(layout, spec).await?;
+    if spec.role == Role::App {
+        pod::start_app(layout, spec).await?;
+    }
+    pod::capture(layout, spec).await?;
+    pod::start_proxy(layout, spec, envoy)?;
+    pod::wait_ready(layout, spec).await
 }
 
 /// Inside the clients' namespaces the service's names mean its address: what cluster DNS would have said. `ip netns exec`
@@ -156,6 +171,7 @@ pub fn service(cluster: Cluster) -> String {
     let app = match cluster {
         Cluster::Home => HOME_APP,
         Cluster::Peer => PEER_APP,
+        Cluster::Third => THIRD_APP,
     };
     format!(
         r#"apiVersion: v1

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand, value_parser};
 use demo::report::{self, Table};
 use istio_test::experiment::{self, Load};
-use istio_test::{Cluster, Layout, Mesh, down, heal, multi_primary, needs, up};
+use istio_test::{Cluster, Layout, Mesh, down, heal, multi_primary, needs, third, up};
 
 /// Two real Istio clusters on this machine: etcd, kube-apiserver, istiod, sidecars with iptables capture, gateways.
 #[derive(Parser)]
@@ -24,6 +24,9 @@ enum Command {
         /// Make one multi-primary mesh of them, as by remote secrets; the tests and the demo make them two again
         #[arg(long)]
         multi_primary: bool,
+        /// How many clusters. The third one is another peer; the tests bring it up themselves where they need it
+        #[arg(long, default_value_t = 2, value_name = "N", value_parser = value_parser!(u8).range(2..=3))]
+        clusters: u8,
     },
     /// Run the origin's experiment, as it was and with the filter, and draw both
     Demo {
@@ -58,7 +61,10 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Up { multi_primary } => {
+        Command::Up {
+            multi_primary,
+            clusters,
+        } => {
             let mesh = up::up().await?;
             let what = match multi_primary {
                 true => "up, as one multi-primary mesh",
@@ -66,6 +72,9 @@ async fn run(command: Command) -> Result<()> {
             };
             if multi_primary {
                 multi_primary::join(&mesh).await?;
+            }
+            if clusters == 3 {
+                third::up(&mesh).await?;
             }
             println!("Both clusters are {what}.\n\n{}", mesh.how_to_talk());
         }
