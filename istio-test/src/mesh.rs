@@ -14,7 +14,7 @@ use tokio::process::Command;
 use crate::kube::Kube;
 use crate::layout::{
     CLIENT, CLUSTERS, Cluster, HOME_GATEWAY, Layout, PEER_GATEWAY, PODS, PROXY_UID, PodSpec,
-    REGISTRY,
+    REGISTRY, THIRD_GATEWAY,
 };
 use crate::proxy::Proxy;
 use crate::{net, pod};
@@ -209,6 +209,13 @@ impl Mesh {
         .await
     }
 
+    /// The clusters that are there: two, or three.
+    pub fn clusters(&self) -> Vec<Cluster> {
+        let third = self.layout.kubeconfig(Cluster::Third).exists();
+        let third = third.then_some(Cluster::Third);
+        CLUSTERS.into_iter().chain(third).collect()
+    }
+
     /// How to talk to what runs.
     /// # Errors
     /// A namespace is gone.
@@ -228,7 +235,7 @@ impl Mesh {
         let (layout, bin) = (&self.layout, self.layout.bin());
         let (lab, bin) = (layout.lab(), bin.display());
         let mut text = String::new();
-        for cluster in CLUSTERS {
+        for cluster in self.clusters() {
             let config = layout.kubeconfig(cluster);
             text.push_str(&format!(
                 "{:<14} ip netns exec {lab} {bin}/kubectl --kubeconfig {} get pods -A\n",
@@ -252,12 +259,20 @@ impl Mesh {
     /// What wasmplugin/README.md asks for under "Settings", as this mesh has it, and where to find kubectl and both
     /// clusters: lines for a shell that [`Mesh::shell`] starts.
     pub fn settings(&self) -> String {
+        let third = Cluster::Third;
         let (layout, client) = (&self.layout, self.layout.namespace(&CLIENT));
         let [home, peer] = CLUSTERS.map(|cluster| layout.kubeconfig(cluster));
         let inside = format!("ip netns exec {client}");
-        [
+        let kubeconfig = format!("KUBECONFIG={}:{}", home.display(), peer.display());
+        let mut settings = vec![
             format!("PATH={}:$PATH", layout.bin().display()),
-            format!("KUBECONFIG={}:{}", home.display(), peer.display()),
+            match self.clusters().contains(&third) {
+                true => {
+                    let more = layout.kubeconfig(third);
+                    format!("{kubeconfig}:{}", more.display())
+                }
+                false => kubeconfig,
+            },
             format!(
                 "HOME_CONTEXT={} PEER_CONTEXT={}",
                 Cluster::Home.name(),
@@ -273,10 +288,15 @@ impl Mesh {
             format!("IN_CLIENT=\"{inside}\""),
             // The proxy's own user, whose requests the sidecar does not capture.
             format!("IN_PROXY=\"{inside} setpriv --reuid {PROXY_UID} --clear-groups\""),
-        ]
-        .iter()
-        .map(|setting| format!("export {setting}\n"))
-        .collect()
+        ];
+        if self.clusters().contains(&third) {
+            let (name, gateway) = (third.name(), THIRD_GATEWAY.ip());
+            settings.push(format!("THIRD_CONTEXT={name} THIRD_GATEWAY={gateway}"));
+        }
+        settings
+            .iter()
+            .map(|setting| format!("export {setting}\n"))
+            .collect()
     }
 
     /// What starts a shell from which the API servers and the registry can be reached.

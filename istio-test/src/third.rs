@@ -22,8 +22,7 @@ const DAEMONS: [&str; 3] = ["third-istiod", "third-kube-apiserver", "third-etcd"
 /// # Errors
 /// It cannot be found out.
 pub async fn runs(mesh: &Mesh) -> Result<bool> {
-    let started = mesh.layout.dir().join("pid").join(DAEMONS[0]).exists();
-    Ok(started && mesh.daemon_runs(DAEMONS[0]).await?)
+    Ok(mesh.clusters().contains(&CLUSTER) && mesh.daemon_runs(DAEMONS[0]).await?)
 }
 
 /// Brings it up.
@@ -71,7 +70,9 @@ pub async fn down(mesh: &Mesh) -> Result<()> {
         }
     }
     let etcd = mesh.layout.cluster_dir(CLUSTER).join("etcd");
-    fs::remove_dir_all(&etcd).with_context(|| format!("cannot remove {}", etcd.display()))
+    fs::remove_dir_all(&etcd).with_context(|| format!("cannot remove {}", etcd.display()))?;
+    let config = mesh.layout.kubeconfig(CLUSTER);
+    fs::remove_file(&config).with_context(|| format!("cannot remove {}", config.display()))
 }
 
 /// Runs `work` with the third cluster: with the one that is up, or with one that is brought up for it and ended after it, also

@@ -93,9 +93,10 @@ async fn what_is_wrong_is_refused_or_found() -> Result<()> {
 /// Whether a word of a manifest belongs to the example, not to a reader's clusters: the service and its namespace, the two
 /// clusters, their gateways and addresses, the image.
 fn is_of_the_example(word: &str) -> bool {
-    const WORDS: [&str; 9] = [
+    const WORDS: [&str; 10] = [
         "a",
         "gke",
+        "eks",
         "iotcloudserve",
         "istio",
         "istio-system",

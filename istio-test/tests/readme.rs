@@ -7,18 +7,28 @@ use anyhow::{Context, Result, ensure};
 use istio_test::fixture::fresh;
 use istio_test::layout::PEER_GATEWAY;
 use istio_test::mesh::SERVICE;
-use istio_test::{Cluster, Mesh, multi_primary, net};
+use istio_test::{Cluster, Mesh, multi_primary, net, third};
 
 /// The section that is for another kind of mesh, and has a test of its own.
 const MULTI_PRIMARY: &str = "## On a multi-primary mesh\n";
 
-/// The README, and of it that section.
-fn readme() -> Result<(String, String)> {
+/// The section that needs a third cluster, and has a test of its own too.
+const SEVERAL: &str = "## Several peers\n";
+
+/// The README without these sections, and of it one of them.
+fn readme(of: &str) -> Result<(String, String)> {
     let path = xtask::workspace_root().join("wasmplugin/README.md");
-    let text = fs::read_to_string(path)?;
-    let (before, rest) = text.split_once(MULTI_PRIMARY).context("no such section")?;
-    let (section, after) = rest.split_once("\n## ").context("it is the last one")?;
-    Ok((format!("{before}{after}"), section.to_owned()))
+    let mut text = fs::read_to_string(path)?;
+    let mut found = None;
+    for title in [SEVERAL, MULTI_PRIMARY] {
+        let (before, rest) = text.split_once(title).context("no such section")?;
+        let (section, after) = rest.split_once("\n## ").context("it is the last one")?;
+        if title == of {
+            found = Some(section.to_owned());
+        }
+        text = format!("{before}## {after}");
+    }
+    Ok((text, found.context("no such section")?))
 }
 
 /// A text's blocks of commands. The README's first is the settings.
@@ -55,7 +65,9 @@ async fn run(mesh: &Mesh, theirs: &str, commands: &str) -> Result<String> {
         status.contains(&mesh.shell()),
         "no shell to paste into: {status}"
     );
-    let is_setting = |line: &&str| line.starts_with("export ");
+    // The third cluster's are there where it runs.
+    let of_third = |line: &str| line.contains("THIRD_") && !theirs.contains("THIRD_");
+    let is_setting = |line: &&str| line.starts_with("export ") && !of_third(line);
     let ours: String = status
         .lines()
         .filter(is_setting)
@@ -105,7 +117,7 @@ fn deleted(said: &str, kinds: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_readme_works() -> Result<()> {
     let mesh = fresh().await?;
-    let blocks = blocks(&readme()?.0);
+    let blocks = blocks(&readme(MULTI_PRIMARY)?.0);
     let (theirs, commands) = blocks.split_first().context("no commands")?;
     let said = run(&mesh, theirs, &commands.concat()).await?;
 
@@ -133,7 +145,7 @@ async fn every_command_of_the_readme_works() -> Result<()> {
 async fn every_command_for_a_multi_primary_mesh_works() -> Result<()> {
     let mesh = fresh().await?;
     multi_primary::join(&mesh).await?;
-    let (rest, section) = readme()?;
+    let (rest, section) = readme(MULTI_PRIMARY)?;
     let common = blocks(&rest);
     let (theirs, common) = common.split_first().context("no commands")?;
     let common = common.iter().take_while(|block| !block.contains(" apply "));
@@ -151,4 +163,42 @@ async fn every_command_for_a_multi_primary_mesh_works() -> Result<()> {
     }
     deleted(&said, &["wasmplugin", "destinationrule", "virtualservice"]);
     Ok(())
+}
+
+/// The settings, the image and the copy are those of two clusters.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_for_several_peers_works() -> Result<()> {
+    let mesh = fresh().await?;
+    let (rest, section) = readme(SEVERAL)?;
+    let common = blocks(&rest);
+    let (theirs, common) = common.split_first().context("no commands")?;
+    let common = common.iter().take_while(|block| !block.contains(" apply "));
+    let section = blocks(&section);
+    let (more, section) = section.split_first().context("no commands")?;
+    let commands: String = common.chain(section).map(String::as_str).collect();
+    third::with(&mesh, async || {
+        let said = run(&mesh, &format!("{theirs}{more}"), &commands).await?;
+        assert_eq!(answered(&said), (1, 1), "{said}");
+        assert!(said.contains("Hostname=a-eks"), "{said}");
+        for peer in [Cluster::Peer, Cluster::Third] {
+            let name = peer.name();
+            for one in [
+                format!("destination=.={name};.;reason=.=limit;.;decisions: 1\n"),
+                format!("peer=.={name};.;peer_limit: 1\n"),
+            ] {
+                assert!(said.contains(&one), "{one}: {said}");
+            }
+        }
+        deleted(
+            &said,
+            &[
+                "wasmplugin",
+                "serviceentry",
+                "destinationrule",
+                "virtualservice",
+            ],
+        );
+        Ok(())
+    })
+    .await
 }

@@ -39,7 +39,7 @@ enum Command {
     },
     /// Run all tests on the two clusters
     Test {
-        /// Only tests whose names contain this
+        /// Only the tests of this file of istio-test/tests, or those whose names contain this
         filter: Option<String>,
     },
     /// What runs
@@ -76,7 +76,7 @@ async fn run(command: Command) -> Result<()> {
             if clusters == 3 {
                 third::up(&mesh).await?;
             }
-            println!("Both clusters are {what}.\n\n{}", mesh.how_to_talk());
+            println!("All clusters are {what}.\n\n{}", mesh.how_to_talk());
         }
         Command::Demo { clients, seconds } => {
             with_mesh(async |mesh| demo(&mesh, &Load { clients, seconds }).await).await?;
@@ -143,10 +143,22 @@ async fn test(filter: Option<String>) -> Result<()> {
     let mut tests = tokio::process::Command::new(cargo);
     tests
         .current_dir(xtask::workspace_root())
-        .args(["test", "-p", "istio-test", "--no-fail-fast", "--"])
-        .args(["--test-threads", "1"])
-        .args(filter);
+        .args(["test", "-p", "istio-test", "--no-fail-fast"])
+        .args(selection(filter))
+        .args(["--test-threads", "1"]);
     let status = tests.status().await.context("cargo cannot be started")?;
     ensure!(status.success(), "tests failed on the mesh");
     Ok(())
+}
+
+/// The arguments for cargo that select a file of tests, if there is one of this name, or else the tests whose names contain it.
+/// The last ones are for the tests themselves.
+fn selection(filter: Option<String>) -> Vec<String> {
+    let tests = xtask::workspace_root().join("istio-test/tests");
+    let is_file = |name: &String| tests.join(name).with_extension("rs").exists();
+    match filter {
+        Some(name) if is_file(&name) => vec!["--test".to_owned(), name, "--".to_owned()],
+        Some(name) => vec!["--".to_owned(), name],
+        None => vec!["--".to_owned()],
+    }
 }
