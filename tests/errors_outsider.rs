@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use common::{Service, builder, detecting, host};
+use envoy_test::World;
 use envoy_test::envoy::temp_dir;
 use envoy_test::wait::until_some_by;
-use envoy_test::world::{HOME, PEER, Update, service_metric};
+use envoy_test::world::{
+    HOME, HOST, PEER, PLUGIN, Update, metric, peer_host, plugin_config, service_metric,
+};
 use serde_json::json;
 
 #[path = "errors/common.rs"]
@@ -113,6 +116,38 @@ async fn the_gauge_of_misroutes_heals() -> Result<()> {
             assert_eq!(service.get(&[]).await?.served_by(), PEER);
             service.wait("misrouted", 0).await?;
         }
+    }
+    Ok(())
+}
+
+/// Each of them has its turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gauges_of_misroutes_of_several_peers_heal() -> Result<()> {
+    let names = [PEER, "eks", "aks"];
+    let mut config = plugin_config(1);
+    let peers = names.map(|name| json!({"name": name, "host": peer_host(HOST, name)}));
+    config["services"][0]["peers"] = json!(peers);
+    let world = World::builder()
+        .filter(config)
+        .another_filter("outsider", detecting(&[]))
+        .more_peers(names.into_iter().skip(1))
+        .workers(2)
+        .start()
+        .await?;
+    assert_eq!(world.get(&[]).await?.served_by(), HOME);
+    let gauge = |peer| {
+        let service = [("plugin", PLUGIN), ("role", "client"), ("service", HOST)];
+        metric(
+            &[&service[..], &[("peer", peer)]].concat(),
+            "peer_misrouted",
+        )
+    };
+    let gauges = names.map(|name| (gauge(name).replace("wasmcustom.", ""), 77));
+    let dir = temp_dir("outsider")?;
+    let module = built(dir.path(), &[], &gauges)?;
+    assert_eq!(world.set_filter(1, &module, "{}").await?, Update::Accepted);
+    for name in names {
+        world.envoy.wait_stat(&gauge(name), |n| n == 0).await?;
     }
     Ok(())
 }
