@@ -6,12 +6,26 @@ use std::path::Path;
 use clap::Parser;
 use demo::errors::errors;
 use demo::options::Options;
+use demo::peers::peers;
 use demo::run::experiment;
 use demo::{keep, report};
 use envoy_test::client::Client;
 use envoy_test::envoy::temp_dir;
 use envoy_test::wait::until_some;
 use envoy_test::world::{HOME, HOST, PEER, World};
+
+/// The run checks itself: the shares, the limits, the order of the peers, what a dead one costs, and all counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_surplus_goes_to_three_peers_and_past_one_that_is_dead() {
+    let options = Options::parse_from(["demo", "--peers", "3", "--seconds", "3"]);
+    let report = peers(&options).await.unwrap().report;
+    assert_eq!(report.broken, None, "{report:?}");
+    let dir = temp_dir("demo-peers").unwrap();
+    report::write_peers(&report, dir.path()).unwrap();
+    for file in ["peers.json", "peers.svg", "peers.png"] {
+        assert!(dir.path().join(file).is_file(), "{file}");
+    }
+}
 
 async fn claims_hold(arguments: &[&str]) {
     let options = Options::parse_from([&["demo", "--seconds", "2"], arguments].concat());

@@ -64,16 +64,6 @@ fn counts_balance_also_where_shared_data_is_refused() {
     });
 }
 
-/// Envoy goes back to a root context to which no request of a service came, and another module sets that one's gauge.
-#[test]
-fn a_root_context_that_is_the_current_one_again_looks_after_what_others_used() {
-    let options = Options {
-        strict: true,
-        ..Options::default()
-    };
-    many(1_753_992_664_834_642, 1, options);
-}
-
 #[test]
 fn a_seed_repeats_a_case() {
     for seed in 0..100 {
