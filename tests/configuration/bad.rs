@@ -43,10 +43,10 @@ pub fn bad_ones() -> Vec<Bad> {
     vec![
         Bad::new(
             "unknown field",
-            with(|c| c["services"][0]["peers"][0]["subset"] = json!("remote")),
+            with(|c| c["services"][0]["peers"][0]["zone"] = json!("remote")),
             [
-                "services[0].peers[0].subset: unknown field",
-                "remove it, or use one of: name, host, mode",
+                "services[0].peers[0].zone: unknown field",
+                "remove it, or use one of: name, host, ",
             ],
         ),
         Bad::new(
