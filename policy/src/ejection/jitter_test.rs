@@ -2,7 +2,6 @@ use super::super::{Change, LONGEST, Memory, Step, Task, Verdict};
 use super::*;
 use crate::draw::mix;
 use crate::response::BROKEN;
-use proptest::prelude::*;
 
 /// One error ejects for half a minute, and the next time for a whole one.
 fn detection() -> Detection {
@@ -140,44 +139,6 @@ fn all_workers_of_a_proxy_agree_on_the_end_of_an_ejection() {
     }
 }
 
-proptest! {
-    #[test]
-    fn an_ejection_is_never_shorter_than_configured_and_at_most_a_tenth_longer(
-        base in 1u64..1 << 40,
-        now in 0u64..1 << 45,
-        ejections in 0u32..1_000,
-        draw: u32,
-    ) {
-        let d = Detection { base_ejection: Millis(base), ..detection() };
-        let before = Record { ejections, ..Record::default() };
-        let now = Instant(now);
-        let ejected = before.failed(BROKEN, &d, 0, true, now).expect("it is available");
-        let lasts = ejected.lasts(now).0;
-        let jitter = ejected.with_jitter(now, draw);
-        let longer = jitter.lasts(now).0;
-        prop_assert!(longer >= lasts && longer <= lasts + lasts / 10, "{lasts} {longer}");
-        // Whatever else is known is as it was, and nobody takes the end for one that others wrote.
-        prop_assert_eq!(Record { phase: ejected.phase, ..jitter }, ejected);
-        prop_assert_eq!(jitter.healed(&d, now), jitter);
-        prop_assert_eq!(ejected.with_jitter(now, 0), ejected);
-    }
-
-    #[test]
-    fn what_is_not_an_ejection_that_begins_stays_as_it_is(now in 1u64..1 << 45, draw: u32) {
-        let now = Instant(now);
-        for phase in [
-            Phase::Available(now),
-            Phase::Ramp(now),
-            Phase::Ejected(now),
-            Phase::Ejected(now.before(Millis(1))),
-            Phase::Probing { owner: 1, since: now, begun: false, whole: true },
-        ] {
-            let record = Record { phase, ..Record::default() };
-            prop_assert_eq!(record.with_jitter(now, draw), record);
-        }
-    }
-}
-
 #[test]
 fn the_longest_ejection_is_a_tenth_longer_at_most() {
     let d = detection();
@@ -191,4 +152,49 @@ fn the_longest_ejection_is_a_tenth_longer_at_most() {
     assert!(longer.lasts(now) > Millis(LONGEST.0 + LONGEST.0 / 11));
     assert!(longer.lasts(now) <= d.longest_with_jitter());
     assert_eq!(longer.healed(&d, now), longer);
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_ejection_is_never_shorter_than_configured_and_at_most_a_tenth_longer(
+            base in 1u64..1 << 40,
+            now in 0u64..1 << 45,
+            ejections in 0u32..1_000,
+            draw: u32,
+        ) {
+            let d = Detection { base_ejection: Millis(base), ..detection() };
+            let before = Record { ejections, ..Record::default() };
+            let now = Instant(now);
+            let ejected = before.failed(BROKEN, &d, 0, true, now).expect("it is available");
+            let lasts = ejected.lasts(now).0;
+            let jitter = ejected.with_jitter(now, draw);
+            let longer = jitter.lasts(now).0;
+            prop_assert!(longer >= lasts && longer <= lasts + lasts / 10, "{lasts} {longer}");
+            // Whatever else is known is as it was, and nobody takes the end for one that others wrote.
+            prop_assert_eq!(Record { phase: ejected.phase, ..jitter }, ejected);
+            prop_assert_eq!(jitter.healed(&d, now), jitter);
+            prop_assert_eq!(ejected.with_jitter(now, 0), ejected);
+        }
+
+        #[test]
+        fn what_is_not_an_ejection_that_begins_stays_as_it_is(now in 1u64..1 << 45, draw: u32) {
+            let now = Instant(now);
+            for phase in [
+                Phase::Available(now),
+                Phase::Ramp(now),
+                Phase::Ejected(now),
+                Phase::Ejected(now.before(Millis(1))),
+                Phase::Probing { owner: 1, since: now, begun: false, whole: true },
+            ] {
+                let record = Record { phase, ..Record::default() };
+                prop_assert_eq!(record.with_jitter(now, draw), record);
+            }
+        }
+    }
 }

@@ -29,8 +29,6 @@ use callback::Callback;
 use index::Index;
 use mark::Gauge;
 use others::Look;
-#[cfg(test)]
-use place::Want;
 use roster::{Liveness, Roster, Vm};
 use shared_count::SharedCount;
 use task::Task;
@@ -298,7 +296,7 @@ impl Clone for Count {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 impl Recovery {
     /// A recovery that declares others dead by this.
     pub(crate) fn of(watch: Liveness) -> Recovery {
@@ -316,7 +314,9 @@ impl Recovery {
     /// The VM that is about to be declared dead.
     pub(crate) fn declares_dead(&self) -> Option<Vm> {
         match self.tasks.last() {
-            Some(Task::Answered(Want::Take(owner))) if *owner == self.look.owner => Some(*owner),
+            Some(Task::Answered(place::Want::Take(owner))) if *owner == self.look.owner => {
+                Some(*owner)
+            }
             _ => None,
         }
     }
