@@ -53,7 +53,9 @@ pub fn limits(world: &World) -> Option<String> {
     // Where nothing runs any more there is no limit.
     let runs = |root: &Root| root.standing == Standing::Good && root.ticks;
     let runs = world.vms.iter().any(|vm| vm.roots.iter().any(runs));
-    if !honest || !runs || world.outsider || world.misnumbered {
+    // A VM that ends as the last one which ran may be overtaken by the first tick of another, and shows 0 after it.
+    let overtaken = world.switches != 0;
+    if !honest || !runs || overtaken || world.outsider || world.misnumbered {
         return None;
     }
     let config: Value = serde_json::from_slice(config).ok()?;

@@ -11,6 +11,9 @@
 //! newer one. The VM in the place of a dead one overwrites what that one wrote. The index of counts has the services that were
 //! used, and a service is in it before its limit is shown.
 //!
+//! One order is left out: the last VM that runs a plugin ends, and between its look whether another one runs and its write of 0 the
+//! first tick of another VM passes. Then `limit` shows 0 until the next change of what runs. Only the gauge is concerned.
+//!
 //! **Invariant: a service of another listener is left to that listener.** Two listeners may have the same plugin and role with
 //! different services, and a VM learns only from requests on which side its root contexts are. So a service of a root context
 //! that may still serve requests is left alone until that root context ends or is known to be replaced.
