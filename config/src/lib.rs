@@ -293,7 +293,7 @@ fn read_peers(
         let peer = read_peer(node, path, home, report)?;
         let fields = Fields::of(Some(node), &peer::OBJECT);
         let (host, subset) = peer.host_and_subset();
-        // What stands for all hosts has no subset.
+        // A peer of "*", which stands for all hosts, cannot be a subset.
         if host == home && (subset.is_empty() || home == "*") {
             let problem = "must be the host of the peer's ServiceEntry, not the home service's own";
             report.fault(&fields.path(path, peer::host), format_args!("{problem}"));

@@ -182,7 +182,7 @@ fn two_peers_are_not_the_same_subset_of_one_host() {
         &peers(json!([{"name": "a", "host": host, "subset": "s"}, {"name": "b", "subset": "s"}])),
         "services[0].peers[1].subset: is that of peers[0] too; give each peer one of its own",
     );
-    // What is one text is not one place.
+    // Two fields whose joined texts are equal are different places.
     let list = json!([{"name": "a", "host": "b.c", "subset": "a"}, {"name": "b", "host": "ab.c"}]);
     read(&peers(list)).expect("a good configuration");
 }

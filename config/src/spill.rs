@@ -1,4 +1,4 @@
-//! What a service's `spill` means: which requests may leave, and which of them belong together.
+//! Reads a service's `spill`: which requests may be spilled, and which of them belong to one session.
 
 use std::rc::Rc;
 

@@ -24,7 +24,7 @@ const SIZE: (u32, u32) = (1200, 470);
 /// Heights of an axis of time, and of one that says nothing.
 const TIME: u32 = 46;
 const NO_TIME: u32 = 8;
-/// What the legend leaves free at both sides, at least.
+/// The least space at both sides of the legend, in pixels.
 const MARGIN: i32 = 16;
 /// What a viewer uses where it has no such font follows in the list.
 const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
@@ -38,7 +38,7 @@ type Chart<'a, 'b, Y> = ChartContext<'a, Canvas<'b>, Cartesian2d<RangedCoordf64,
 
 /// What is drawn.
 pub struct Figure<'a> {
-    /// What each bar is made of, from the bottom up
+    /// The bands of each bar, from the bottom up
     pub bands: &'a [Band],
     /// What the legend says of the dashed lines between phases
     pub change: &'a str,

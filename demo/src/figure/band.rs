@@ -1,4 +1,4 @@
-//! What a bar is made of: the parts of home, of the peers, and of the requests that failed.
+//! The bands of a bar: the requests of home, those of each peer, and those that failed.
 
 use plotters::prelude::RGBColor;
 
@@ -18,7 +18,7 @@ pub(super) const FAILED: RGBColor = RGBColor(20, 20, 20);
 
 /// A part of each bar.
 pub struct Band {
-    /// What the legend says of it
+    /// Its text in the legend
     pub label: String,
     /// Its colour
     pub color: RGBColor,

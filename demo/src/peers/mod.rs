@@ -41,7 +41,7 @@ impl Request {
 
 /// The run, with its world still there.
 pub struct Peers {
-    /// What it came to
+    /// The result
     pub report: PeersReport,
     /// Home's proxy has the filter
     pub world: World,
@@ -71,7 +71,7 @@ pub fn plugin_config(options: &Options) -> Value {
     Plan::of(options).plugin_config(options)
 }
 
-/// What the services and Envoy saw of the run.
+/// The numbers that the services and Envoy have of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     /// The most requests that home and each peer had in flight at once.
@@ -80,7 +80,7 @@ struct Seen {
     decided: Vec<u64>,
     /// How often the peer that was killed was ejected.
     ejections: u64,
-    /// What the filter's counts of requests in flight are at the end.
+    /// The sum of the counts of requests in flight at the end.
     left: i64,
 }
 

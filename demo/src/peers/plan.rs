@@ -1,4 +1,4 @@
-//! What is run: the peers with their priorities, weights and limits, and the load of each phase.
+//! The plan of a run: the peers with their priorities, weights and limits, and the load of each phase.
 
 use envoy_test::world::{HOME, HOST, PEER, peer_host};
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub(super) struct Peer {
     pub(super) limit: Option<u32>,
 }
 
-/// What a phase shows.
+/// The kind of a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Stage {
@@ -129,7 +129,7 @@ impl Plan {
         config
     }
 
-    /// What is run, in a few lines.
+    /// A description of the plan, in a few lines.
     pub(super) fn description(&self) -> String {
         let mut text = format!(
             "{HOME} (home, limit {}) and {} peers, each behind an mTLS gateway, {} ms a request",

@@ -1,4 +1,4 @@
-//! What the run promises, and the first promise that was broken.
+//! The promises of the run, and the first of them that was broken.
 
 use super::plan::{CONSECUTIVE, Plan, Stage};
 use super::{Request, Seen};

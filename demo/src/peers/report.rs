@@ -1,4 +1,4 @@
-//! What the run came to: `peers.json`, the lines at the end, and the figure.
+//! The result of the run: `peers.json`, the lines at the end, and the figure.
 
 pub(super) mod table;
 
